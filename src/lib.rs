@@ -1,0 +1,1 @@
+//! uvm: a virtual machine monitor whose machine is an ordinary host process tree.

@@ -1,0 +1,3 @@
+//! The `uvm` command.
+
+fn main() {}
