@@ -1,1 +1,3 @@
 //! uvm: a virtual machine monitor whose machine is an ordinary host process tree.
+
+pub mod platform;

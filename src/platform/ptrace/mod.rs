@@ -1,0 +1,1 @@
+//! The reference platform: one tracer thread, PTRACE_SEIZE and SYSEMU.
