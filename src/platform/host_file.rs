@@ -18,7 +18,10 @@ impl HostFile {
     /// Wrap an open descriptor. Fails only when the host cannot fstat it.
     pub fn new(fd: OwnedFd) -> Result<Arc<HostFile>, Errno> {
         let st = fstat(&fd)?;
-        Ok(Arc::new(HostFile { fd, key: (st.st_dev, st.st_ino) }))
+        Ok(Arc::new(HostFile {
+            fd,
+            key: (st.st_dev, st.st_ino),
+        }))
     }
 
     /// Host device and inode number, as [`super::Mapping::file`] shows them.

@@ -315,7 +315,13 @@ pub enum MemOp<'a> {
     Protect { addr: u64, len: u64, prot: Prot },
     /// mremap(2) with `flags` of MREMAP_*; the result is the address.
     #[allow(missing_docs)]
-    Remap { old: u64, old_len: u64, new_len: u64, flags: u32, new: u64 },
+    Remap {
+        old: u64,
+        old_len: u64,
+        new_len: u64,
+        flags: u32,
+        new: u64,
+    },
     /// madvise(2) with a value the kernel has checked to be harmless.
     #[allow(missing_docs)]
     Advise { addr: u64, len: u64, advice: u32 },
