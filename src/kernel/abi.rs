@@ -1,0 +1,1 @@
+//! Structures that guests and the kernel exchange through memory, as the x86-64 ABI lays them out.

@@ -1,0 +1,268 @@
+//! Open file descriptions and what they do.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bitflags::bitflags;
+
+use super::{FileType, Inode, Path};
+use crate::kernel::stop::{Errno, SysResult};
+use crate::kernel::sync::{Lock, Rank};
+use crate::kernel::syscall::SyscallCx;
+use crate::kernel::user_memory::{Sink, Source};
+use crate::kernel::wait::{Events, WaitQueue};
+use crate::platform::HostFile;
+
+bitflags! {
+    /// Flags of open(2) with the x86-64 values; the two access mode bits are apart, see [`OpenFlags::readable`].
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+    #[allow(missing_docs)]
+    pub struct OpenFlags: u32 {
+        const WRONLY = 0o1;
+        const RDWR = 0o2;
+        const CREAT = 0o100;
+        const EXCL = 0o200;
+        const NOCTTY = 0o400;
+        const TRUNC = 0o1000;
+        const APPEND = 0o2000;
+        const NONBLOCK = 0o4000;
+        const DSYNC = 0o10000;
+        const ASYNC = 0o20000;
+        const DIRECT = 0o40000;
+        const LARGEFILE = 0o100000;
+        const DIRECTORY = 0o200000;
+        const NOFOLLOW = 0o400000;
+        const NOATIME = 0o1000000;
+        const CLOEXEC = 0o2000000;
+        const SYNC = 0o4000000;
+        const PATH = 0o10000000;
+        const TMPFILE = 0o20000000;
+    }
+}
+
+impl OpenFlags {
+    /// What fcntl(F_SETFL) can change.
+    pub const SETTABLE: OpenFlags = OpenFlags::APPEND
+        .union(OpenFlags::NONBLOCK)
+        .union(OpenFlags::ASYNC)
+        .union(OpenFlags::DIRECT)
+        .union(OpenFlags::NOATIME);
+
+    /// Whether the access mode allows reading.
+    pub fn readable(self) -> bool {
+        !self.contains(OpenFlags::PATH) && self.bits() & 3 != 1
+    }
+
+    /// Whether the access mode allows writing.
+    pub fn writable(self) -> bool {
+        !self.contains(OpenFlags::PATH) && matches!(self.bits() & 3, 1 | 2)
+    }
+}
+
+/// One entry of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    /// Inode number.
+    pub ino: u64,
+    /// Kind; none when not known (DT_UNKNOWN).
+    pub kind: Option<FileType>,
+    /// Name.
+    pub name: Vec<u8>,
+    /// Position to continue behind this entry: what seekdir(3) takes.
+    pub next: u64,
+}
+
+/// What mmap(2) wants of a file.
+#[derive(Clone, Copy, Debug)]
+pub struct MapRequest {
+    /// Offset in bytes, a multiple of the page size.
+    pub offset: u64,
+    /// Length in bytes.
+    pub len: u64,
+    /// MAP_SHARED.
+    pub shared: bool,
+    /// Whether the mapping may ever be written: for a private one that needs no right to the file.
+    pub write: bool,
+}
+
+/// What an open file does. Objects that carry no position (pipes, sockets, terminals) leave `pos` alone.
+///
+/// `read` and `write` are only called when the access mode allows them. They block by `Err(Stop::Block)` unless the file is
+/// O_NONBLOCK (EAGAIN then).
+pub trait FileOps: Send + Sync + Any {
+    /// Read at `pos` and move it on.
+    fn read(&self, file: &File, pos: &mut u64, to: &mut dyn Sink) -> SysResult<usize> {
+        let _ = (file, pos, to);
+        Err(Errno::EINVAL.into())
+    }
+
+    /// Write at `pos` (at the end with O_APPEND) and move it on.
+    fn write(&self, file: &File, pos: &mut u64, from: &mut dyn Source) -> SysResult<usize> {
+        let _ = (file, pos, from);
+        Err(Errno::EINVAL.into())
+    }
+
+    /// Whether pread(2) and lseek(2) make sense; ESPIPE otherwise.
+    fn seekable(&self) -> bool {
+        false
+    }
+
+    /// lseek(2)'s SEEK_END base and SEEK_DATA/SEEK_HOLE: the new position. SEEK_SET and SEEK_CUR are the VFS's.
+    fn seek(&self, file: &File, offset: i64, whence: i32) -> SysResult<u64> {
+        let _ = (file, offset, whence);
+        Err(Errno::ESPIPE.into())
+    }
+
+    /// What is ready now. Files that never block are always ready.
+    fn poll(&self, file: &File) -> Events {
+        let _ = file;
+        Events::READ | Events::WRITE
+    }
+
+    /// The queues that are notified when [`FileOps::poll`] may answer otherwise, with the events each is for.
+    /// Called before `poll` by whoever is going to wait, so that it can start watching a host descriptor.
+    fn queues(&self, file: &File, interest: Events) -> Vec<(WaitQueue, Events)> {
+        let _ = (file, interest);
+        Vec::new()
+    }
+
+    /// Whether epoll(7) may watch it (EPERM for regular files and directories).
+    fn pollable(&self) -> bool {
+        true
+    }
+
+    /// ioctl(2). Generic ones (FIONBIO, FIOCLEX ...) are the VFS's.
+    fn ioctl(&self, cx: &mut SyscallCx<'_>, file: &Arc<File>, request: u32, arg: u64) -> SysResult<u64> {
+        let _ = (cx, file, request, arg);
+        Err(Errno::ENOTTY.into())
+    }
+
+    /// Entries from position `pos` on, `.` and `..` included, until `emit` says false.
+    fn read_dir(&self, file: &File, pos: u64, emit: &mut dyn FnMut(DirEntry) -> bool) -> SysResult<()> {
+        let _ = (file, pos, emit);
+        Err(Errno::ENOTDIR.into())
+    }
+
+    /// The host file to map. ENODEV when it cannot be mapped.
+    fn map(&self, file: &File, request: &MapRequest) -> SysResult<Arc<HostFile>> {
+        let _ = (file, request);
+        Err(Errno::ENODEV.into())
+    }
+
+    /// fsync(2), fdatasync(2).
+    fn sync(&self, file: &File, data_only: bool) -> SysResult<()> {
+        let _ = (file, data_only);
+        Err(Errno::EINVAL.into())
+    }
+
+    /// fallocate(2) with its mode bits.
+    fn allocate(&self, file: &File, mode: i32, offset: u64, len: u64) -> SysResult<()> {
+        let _ = (file, mode, offset, len);
+        Err(Errno::ENODEV.into())
+    }
+
+    /// Called at each close(2) of a descriptor, not only the last (what drops with the ops is the last).
+    fn flush(&self, file: &File) -> SysResult<()> {
+        let _ = file;
+        Ok(())
+    }
+
+    /// Lines for /proc/PID/fdinfo/N behind pos, flags and mnt_id.
+    fn fdinfo(&self, file: &File) -> String {
+        let _ = file;
+        String::new()
+    }
+}
+
+/// An open file description: what dup(2) and fork(2) share.
+pub struct File {
+    /// What it does.
+    pub ops: Arc<dyn FileOps>,
+    /// Where it was opened; none for what has no name (a pipe, a socket ...), which has `anon_name` instead.
+    pub path: Option<Path>,
+    /// What /proc/PID/fd shows for a file without a path: `pipe:[12]`, `anon_inode:[eventpoll]`.
+    pub anon_name: String,
+    /// The inode: for stat and permission checks. Anonymous objects have one too.
+    pub inode: Arc<dyn Inode>,
+    flags: AtomicU32,
+    /// Position in bytes. Held while a seekable file is read or written at it, as Linux holds f_pos_lock.
+    pub pos: Lock<u64>,
+    /// Receiver of SIGIO (F_SETOWN): positive a pid, negative a process group.
+    pub owner: Lock<FileOwner>,
+}
+
+/// F_SETOWN, F_SETSIG.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileOwner {
+    /// pid, negated process group, or 0.
+    pub pid: i32,
+    /// F_OWNER_* of F_SETOWN_EX.
+    pub kind: i32,
+    /// Signal to send instead of SIGIO, or 0.
+    pub signal: i32,
+}
+
+impl File {
+    /// A description of an opened path.
+    pub fn at_path(ops: Arc<dyn FileOps>, path: Path, inode: Arc<dyn Inode>, flags: OpenFlags) -> Arc<File> {
+        File::build(ops, Some(path), String::new(), inode, flags)
+    }
+
+    /// A description of an object without a path.
+    pub fn anonymous(
+        ops: Arc<dyn FileOps>,
+        name: String,
+        inode: Arc<dyn Inode>,
+        flags: OpenFlags,
+    ) -> Arc<File> {
+        File::build(ops, None, name, inode, flags)
+    }
+
+    fn build(
+        ops: Arc<dyn FileOps>,
+        path: Option<Path>,
+        anon_name: String,
+        inode: Arc<dyn Inode>,
+        flags: OpenFlags,
+    ) -> Arc<File> {
+        let keep = flags - (OpenFlags::CREAT | OpenFlags::EXCL | OpenFlags::NOCTTY | OpenFlags::TRUNC);
+        Arc::new(File {
+            ops,
+            path,
+            anon_name,
+            inode,
+            flags: AtomicU32::new((keep - OpenFlags::CLOEXEC).bits()),
+            pos: Lock::new(Rank::File, 0),
+            owner: Lock::new(Rank::Leaf, FileOwner::default()),
+        })
+    }
+
+    /// Status flags and access mode, as F_GETFL reports them.
+    pub fn flags(&self) -> OpenFlags {
+        OpenFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
+    }
+
+    /// Change the flags that F_SETFL can change.
+    pub fn set_flags(&self, flags: OpenFlags) {
+        let kept = self.flags() - OpenFlags::SETTABLE;
+        self.flags
+            .store((kept | (flags & OpenFlags::SETTABLE)).bits(), Ordering::Relaxed);
+    }
+
+    /// Whether calls on it do not wait.
+    pub fn nonblocking(&self) -> bool {
+        self.flags().contains(OpenFlags::NONBLOCK)
+    }
+
+    /// Its operations as a concrete type: how a syscall finds out that a descriptor is, say, an epoll.
+    pub fn ops_as<T: FileOps>(&self) -> Option<&T> {
+        let any: &dyn Any = &*self.ops;
+        any.downcast_ref()
+    }
+
+    /// What is ready now.
+    pub fn poll(&self) -> Events {
+        self.ops.poll(self)
+    }
+}

@@ -1,0 +1,53 @@
+//! The virtual kernel: what a guest sees as Linux.
+//!
+//! It knows nothing of ptrace or seccomp (see [`crate::platform`]) and touches the host only through hostfs, the console
+//! and the reactor. A handler never blocks: see [`wait`].
+//!
+//! # Lock order
+//! Locks are taken in the order of [`sync::Rank`], outermost first; debug builds check every acquisition:
+//! Pids, Group, Signal, Task, Mm, Files, FsContext, Mounts, File, Epoll, Tty, Object, Dentry, Directory, Inode, Table,
+//! Ready, WaitQueue, Reactor, Leaf.
+
+use std::sync::Arc;
+
+pub mod abi;
+pub mod fs;
+pub mod mm;
+pub mod signal;
+pub mod stop;
+pub mod sync;
+pub mod syscall;
+pub mod task;
+pub mod time;
+pub mod user_memory;
+pub mod wait;
+
+use crate::platform::Platform;
+use task::PidTable;
+use time::Clock;
+use wait::reactor::Reactor;
+
+/// One guest's kernel: everything its processes share.
+pub struct Kernel {
+    /// What runs guest code.
+    pub platform: Arc<dyn Platform>,
+    /// The source of all time.
+    pub clock: Arc<Clock>,
+    /// Timers and host readiness.
+    pub reactor: Arc<Reactor>,
+    /// The process tree.
+    pub pids: PidTable,
+    /// The guest's name and the like.
+    pub uts: sync::Lock<Uts>,
+    /// Where syscalls are reported to, when somebody wants to see them.
+    pub tracer: Option<Box<dyn syscall::Tracer>>,
+}
+
+/// What uname(2) answers beside the constants.
+#[derive(Clone, Debug)]
+pub struct Uts {
+    /// Host name.
+    pub nodename: Vec<u8>,
+    /// NIS domain name.
+    pub domainname: Vec<u8>,
+}

@@ -1,0 +1,149 @@
+//! From a trapped syscall to its handler: the context handlers work in, typed arguments, dispatch by the table's rows.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use super::Kernel;
+use super::stop::{Errno, SysResult};
+use super::task::Task;
+use super::time::Instant;
+use super::user_memory::{UserAddr, UserCString, UserMemory, UserRef};
+use crate::platform::Thread;
+
+/// What a call keeps while it is blocked. It begins empty and is dropped when the call completes.
+#[derive(Default)]
+pub struct CallState {
+    /// Bytes moved so far; what the call returns when a signal ends it (if not 0).
+    pub progress: usize,
+    /// Absolute deadline, computed on the first run.
+    pub deadline: Option<Instant>,
+    /// The signal mask to restore when the call ends (sigsuspend, ppoll, ...).
+    pub saved_mask: Option<u64>,
+    /// Anything else the handler must remember.
+    pub data: Option<Box<dyn Any + Send>>,
+}
+
+/// What a handler works with: the calling task, stopped in a syscall.
+pub struct SyscallCx<'a> {
+    /// The guest's kernel.
+    pub kernel: &'a Arc<Kernel>,
+    /// The caller.
+    pub task: &'a Arc<Task>,
+    /// The caller's stopped thread.
+    pub thread: &'a mut dyn Thread,
+    /// The caller's memory.
+    pub memory: UserMemory,
+    /// Number of the call.
+    pub nr: u64,
+    /// Raw arguments; handlers take theirs typed.
+    pub args: [u64; 6],
+    /// What earlier runs of the same blocked call left.
+    pub state: &'a mut CallState,
+}
+
+impl SyscallCx<'_> {
+    /// Whether the call's deadline has passed.
+    pub fn timed_out(&self) -> bool {
+        self.state.deadline.is_some_and(|d| self.kernel.clock.now() >= d)
+    }
+
+    /// The call's deadline: computed by `first` on the first run, the same on later ones.
+    pub fn deadline(&mut self, first: impl FnOnce(&Kernel) -> Option<Instant>) -> Option<Instant> {
+        if self.state.deadline.is_none() {
+            self.state.deadline = first(self.kernel);
+        }
+        self.state.deadline
+    }
+}
+
+/// An argument register as a typed value. Conversions cut as Linux cuts: an `int` is the low 32 bits.
+pub trait FromReg {
+    /// Convert.
+    fn from_reg(reg: u64) -> Self;
+}
+
+macro_rules! from_reg_cut {
+    ($($t:ty),*) => { $(impl FromReg for $t {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, trivial_numeric_casts)]
+        fn from_reg(reg: u64) -> Self { reg as $t }
+    })* };
+}
+from_reg_cut!(i32, u32, i64, u64, u16, usize);
+
+impl FromReg for UserAddr {
+    fn from_reg(reg: u64) -> Self {
+        UserAddr(reg)
+    }
+}
+
+impl<T> FromReg for UserRef<T> {
+    fn from_reg(reg: u64) -> Self {
+        UserAddr(reg).cast()
+    }
+}
+
+impl FromReg for UserCString {
+    fn from_reg(reg: u64) -> Self {
+        UserCString(UserAddr(reg))
+    }
+}
+
+/// What a handler may return on success, as the value of rax.
+pub trait IntoReg {
+    /// Convert.
+    fn into_reg(self) -> u64;
+}
+
+impl IntoReg for () {
+    fn into_reg(self) -> u64 {
+        0
+    }
+}
+impl IntoReg for u64 {
+    fn into_reg(self) -> u64 {
+        self
+    }
+}
+impl IntoReg for usize {
+    fn into_reg(self) -> u64 {
+        self as u64
+    }
+}
+impl IntoReg for u32 {
+    fn into_reg(self) -> u64 {
+        u64::from(self)
+    }
+}
+impl IntoReg for i32 {
+    fn into_reg(self) -> u64 {
+        i64::from(self).cast_unsigned()
+    }
+}
+impl IntoReg for i64 {
+    fn into_reg(self) -> u64 {
+        self.cast_unsigned()
+    }
+}
+impl IntoReg for UserAddr {
+    fn into_reg(self) -> u64 {
+        self.0
+    }
+}
+
+/// Told of every call (`--trace`).
+pub trait Tracer: Send + Sync {
+    /// A call begins, or is reported again after a wait ended early.
+    fn enter(&self, tid: i32, nr: u64, args: &[u64; 6], memory: &UserMemory);
+    /// A call is over with this raw result.
+    fn exit(&self, tid: i32, nr: u64, args: &[u64; 6], result: i64, memory: &UserMemory);
+    /// Anything else worth a line: a signal, an exit.
+    fn event(&self, tid: i32, text: &str);
+    /// The guest has ended: print the summary.
+    fn finish(&self);
+}
+
+/// Run the handler of the call in `cx`.
+pub fn dispatch(cx: &mut SyscallCx<'_>) -> SysResult<u64> {
+    let _ = cx;
+    Err(Errno::ENOSYS.into())
+}

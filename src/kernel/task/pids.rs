@@ -1,0 +1,107 @@
+//! The process tree: ids, parents, process groups and sessions, all under one lock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::{ExitStatus, Pid, Task, ThreadGroup};
+use crate::kernel::stop::Errno;
+use crate::kernel::sync::{Lock, LockGuard, Rank};
+
+/// Highest id given out plus one (Linux's default pid_max on small machines).
+pub const PID_MAX: Pid = 32768;
+
+/// All ids of one guest.
+pub struct PidTable(Lock<Pids>);
+
+/// The tree while it is locked.
+#[derive(Default)]
+pub struct Pids {
+    last: Pid,
+    /// Threads by id.
+    pub tasks: BTreeMap<Pid, Arc<Task>>,
+    /// Processes by id, zombies included.
+    pub processes: BTreeMap<Pid, Process>,
+}
+
+/// A process's place in the tree.
+pub struct Process {
+    /// Its state.
+    pub group: Arc<ThreadGroup>,
+    /// Parent's process id; 0 for init.
+    pub parent: Pid,
+    /// Thread id of the thread that made it (PR_SET_PDEATHSIG, __WNOTHREAD).
+    pub parent_thread: Pid,
+    /// Children's process ids.
+    pub children: BTreeSet<Pid>,
+    /// Process group id.
+    pub pgid: Pid,
+    /// Session id.
+    pub sid: Pid,
+    /// Set when the last thread has ended and nobody has waited for it yet.
+    pub zombie: Option<Zombie>,
+}
+
+/// What is left of a process until it is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Zombie {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Real user id at the end, for siginfo.
+    pub uid: u32,
+    /// CPU time of it and its waited-for children, user and system, in nanoseconds.
+    pub cpu: (u64, u64),
+}
+
+impl Default for PidTable {
+    fn default() -> Self {
+        PidTable(Lock::new(Rank::Pids, Pids::default()))
+    }
+}
+
+impl PidTable {
+    /// Lock the tree.
+    #[track_caller]
+    pub fn lock(&self) -> LockGuard<'_, Pids> {
+        self.0.lock()
+    }
+
+    /// The thread with this id.
+    pub fn task(&self, tid: Pid) -> Option<Arc<Task>> {
+        self.lock().tasks.get(&tid).cloned()
+    }
+
+    /// The process with this id, zombies included.
+    pub fn group(&self, pid: Pid) -> Option<Arc<ThreadGroup>> {
+        self.lock().processes.get(&pid).map(|p| p.group.clone())
+    }
+}
+
+impl Pids {
+    /// An unused id; EAGAIN when there is none.
+    pub fn allocate(&mut self) -> Result<Pid, Errno> {
+        for _ in 0..PID_MAX {
+            // As Linux: after a wrap the low ids stay with early daemons.
+            self.last = if self.last + 1 >= PID_MAX {
+                300
+            } else {
+                self.last + 1
+            };
+            if !self.in_use(self.last) {
+                return Ok(self.last);
+            }
+        }
+        Err(Errno::EAGAIN)
+    }
+
+    /// Whether an id names a thread, a process, a process group or a session.
+    fn in_use(&self, id: Pid) -> bool {
+        self.tasks.contains_key(&id)
+            || self.processes.contains_key(&id)
+            || self.processes.values().any(|p| p.pgid == id || p.sid == id)
+    }
+
+    /// Processes of a process group.
+    pub fn group_members(&self, pgid: Pid) -> impl Iterator<Item = &Process> {
+        self.processes.values().filter(move |p| p.pgid == pgid)
+    }
+}

@@ -1,0 +1,101 @@
+//! The guest's clock. Every time a guest sees comes from here, so that it can later be virtual.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use nix::time::{ClockId, clock_gettime};
+
+/// Nanoseconds in a second.
+pub const NANOS_PER_SEC: u64 = 1_000_000_000;
+
+/// A point on the guest's CLOCK_MONOTONIC, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Instant(pub u64);
+
+impl Instant {
+    /// Never.
+    pub const FAR_FUTURE: Instant = Instant(u64::MAX);
+
+    /// Later by `nanos`; stops at the far future.
+    pub fn after(self, nanos: u64) -> Instant {
+        Instant(self.0.saturating_add(nanos))
+    }
+
+    /// Nanoseconds from `earlier` to this, or 0.
+    pub fn since(self, earlier: Instant) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// A point on the guest's CLOCK_REALTIME as files keep it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Timestamp {
+    /// Seconds since 1970.
+    pub sec: i64,
+    /// Nanoseconds, 0 to 999,999,999.
+    pub nsec: u32,
+}
+
+impl Timestamp {
+    /// From nanoseconds since 1970.
+    pub fn from_nanos(nanos: i64) -> Timestamp {
+        let per_sec = NANOS_PER_SEC.cast_signed();
+        Timestamp {
+            sec: nanos.div_euclid(per_sec),
+            nsec: u32::try_from(nanos.rem_euclid(per_sec)).unwrap_or_default(),
+        }
+    }
+}
+
+/// The clock of one guest: monotonic time starts near 0 at its boot, real time is the host's plus what the guest set.
+#[derive(Debug)]
+pub struct Clock {
+    boot: u64,
+    realtime_offset: AtomicI64,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Clock::new()
+    }
+}
+
+impl Clock {
+    /// A clock whose boot is now.
+    pub fn new() -> Clock {
+        Clock {
+            boot: host(ClockId::CLOCK_MONOTONIC),
+            realtime_offset: AtomicI64::new(0),
+        }
+    }
+
+    /// CLOCK_MONOTONIC (and BOOTTIME: a guest is never suspended without knowing).
+    pub fn now(&self) -> Instant {
+        Instant(host(ClockId::CLOCK_MONOTONIC).saturating_sub(self.boot))
+    }
+
+    /// CLOCK_REALTIME in nanoseconds since 1970.
+    pub fn realtime_nanos(&self) -> i64 {
+        host(ClockId::CLOCK_REALTIME)
+            .cast_signed()
+            .saturating_add(self.realtime_offset.load(Ordering::Relaxed))
+    }
+
+    /// CLOCK_REALTIME as a file time.
+    pub fn realtime(&self) -> Timestamp {
+        Timestamp::from_nanos(self.realtime_nanos())
+    }
+
+    /// Set CLOCK_REALTIME for this guest alone. The caller wakes timers that follow it.
+    pub fn set_realtime_nanos(&self, nanos: i64) {
+        let offset = nanos.saturating_sub(host(ClockId::CLOCK_REALTIME).cast_signed());
+        self.realtime_offset.store(offset, Ordering::Relaxed);
+    }
+}
+
+fn host(id: ClockId) -> u64 {
+    let Ok(now) = clock_gettime(id) else { return 0 };
+    now.tv_sec()
+        .cast_unsigned()
+        .saturating_mul(NANOS_PER_SEC)
+        .saturating_add(now.tv_nsec().cast_unsigned())
+}
