@@ -1,0 +1,65 @@
+//! Processes and threads: life cycle, ids, credentials, limits, sessions, tracing.
+
+/// Expands `callback! { task [extra tokens] rows... }` once; see the crate's documentation for the row syntax.
+#[macro_export]
+macro_rules! task_rows {
+    ($($callback:ident)::+ $(, $($extra:tt)*)?) => {
+        $($callback)::+! { task [$($($extra)*)?]
+             39 getpid () -> Pid, refused(ENOSYS) "not implemented yet", guest;
+             56 clone (flags: Flags(CLONE), child_stack: Addr, parent_tid: Out(Int), child_tid: Addr, tls: Addr) -> Pid, refused(ENOSYS) "not implemented yet", kernel;
+             57 fork () -> Pid, refused(ENOSYS) "not implemented yet", kernel;
+             58 vfork () -> Pid, refused(ENOSYS) "not implemented yet", blocks, kernel;
+             59 execve (path: Path, argv: Argv, envp: Envp) -> Int, refused(ENOSYS) "not implemented yet", blocks, kernel;
+             60 exit (status: Int) -> Never, refused(ENOSYS) "not implemented yet", kernel;
+             61 wait4 (pid: Pid, wstatus: Out(WaitStatus), options: Flags(WAIT4), rusage: Out(Rusage)) -> Pid, refused(ENOSYS) "not implemented yet", blocks, kernel;
+             97 getrlimit (resource: Enum(RLIMIT), rlim: Out(Rlimit)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+             98 getrusage (who: Enum(RUSAGE), usage: Out(Rusage)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            100 times (buf: Out(Tms)) -> Ticks, refused(ENOSYS) "not implemented yet", kernel;
+            101 ptrace (request: Enum(PTRACE), pid: Pid, addr: By(request), data: By(request)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            102 getuid () -> Uid, refused(ENOSYS) "not implemented yet", guest;
+            104 getgid () -> Gid, refused(ENOSYS) "not implemented yet", guest;
+            105 setuid (uid: Uid) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            106 setgid (gid: Gid) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            107 geteuid () -> Uid, refused(ENOSYS) "not implemented yet", guest;
+            108 getegid () -> Gid, refused(ENOSYS) "not implemented yet", guest;
+            109 setpgid (pid: Pid, pgid: Pid) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            110 getppid () -> Pid, refused(ENOSYS) "not implemented yet", guest;
+            111 getpgrp () -> Pid, refused(ENOSYS) "not implemented yet", kernel;
+            112 setsid () -> Pid, refused(ENOSYS) "not implemented yet", kernel;
+            113 setreuid (ruid: Uid, euid: Uid) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            114 setregid (rgid: Gid, egid: Gid) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            115 getgroups (size: Int, list: OutArray(Gid, size)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            116 setgroups (size: Int, list: InArray(Gid, size)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            117 setresuid (ruid: Uid, euid: Uid, suid: Uid) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            118 getresuid (ruid: Out(Uid), euid: Out(Uid), suid: Out(Uid)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            119 setresgid (rgid: Gid, egid: Gid, sgid: Gid) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            120 getresgid (rgid: Out(Gid), egid: Out(Gid), sgid: Out(Gid)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            121 getpgid (pid: Pid) -> Pid, refused(ENOSYS) "not implemented yet", kernel;
+            122 setfsuid (fsuid: Uid) -> Uid, refused(ENOSYS) "not implemented yet", kernel;
+            123 setfsgid (fsgid: Gid) -> Gid, refused(ENOSYS) "not implemented yet", kernel;
+            124 getsid (pid: Pid) -> Pid, refused(ENOSYS) "not implemented yet", kernel;
+            125 capget (hdrp: InOut(CapHeader), datap: Out(CapData)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            126 capset (hdrp: InOut(CapHeader), datap: In(CapData)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            135 personality (persona: Flags(PERSONALITY)) -> Hex, refused(ENOSYS) "not implemented yet", kernel;
+            153 vhangup () -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            157 prctl (option: Enum(PRCTL), arg2: By(option), arg3: By(option), arg4: By(option), arg5: By(option)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            158 arch_prctl (code: Enum(ARCH_PRCTL), addr: By(code)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            160 setrlimit (resource: Enum(RLIMIT), rlim: In(Rlimit)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            186 gettid () -> Pid, refused(ENOSYS) "not implemented yet", guest;
+            218 set_tid_address (tidptr: Addr) -> Pid, refused(ENOSYS) "not implemented yet", kernel;
+            231 exit_group (status: Int) -> Never, refused(ENOSYS) "not implemented yet", kernel;
+            247 waitid (idtype: Enum(ID_TYPE), id: Pid, infop: Out(Siginfo), options: Flags(WAIT), rusage: Out(Rusage)) -> Int, refused(ENOSYS) "not implemented yet", blocks, kernel;
+            272 unshare (flags: Flags(NAMESPACES)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            273 set_robust_list (head: Addr, len: Size) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            274 get_robust_list (pid: Pid, head: Out(Pointer), len: Out(Ulong)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            302 prlimit64 (pid: Pid, resource: Enum(RLIMIT), new_limit: In(Rlimit), old_limit: Out(Rlimit)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            308 setns (fd: Fd, nstype: Flags(NAMESPACES)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            312 kcmp (pid1: Pid, pid2: Pid, kind: Enum(KCMP), idx1: Hex, idx2: Hex) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            317 seccomp (operation: Enum(SECCOMP), flags: Flags(SECCOMP_FILTER), args: By(operation)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            322 execveat (dirfd: DirFd, path: Path, argv: Argv, envp: Envp, flags: Flags(EXECVEAT)) -> Int, refused(ENOSYS) "not implemented yet", blocks, kernel;
+            434 pidfd_open (pid: Pid, flags: Flags(PIDFD_OPEN)) -> Fd, refused(ENOSYS) "not implemented yet", kernel;
+            435 clone3 (cl_args: InOut(CloneArgs), size: Size) -> Pid, refused(ENOSYS) "not implemented yet", blocks, kernel;
+            438 pidfd_getfd (pidfd: Fd, targetfd: Fd, flags: Hex) -> Fd, refused(ENOSYS) "not implemented yet", kernel;
+        }
+    };
+}
