@@ -21,7 +21,7 @@ const CFLAGS: &[&str] = &["-O1", "-Wall", "-Wextra", "-Werror", "-pthread"];
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The issue asks for 200 checks; the count may only grow.
-const LEAST_CHECKS: usize = 60;
+const LEAST_CHECKS: usize = 270;
 
 macro_rules! families {
     ($($name:ident),* $(,)?) => {
@@ -32,6 +32,11 @@ macro_rules! families {
 
 families! {
     files,
+    memory,
+    paths,
+    pipes,
+    process,
+    signals,
 }
 
 #[test]
