@@ -1,0 +1,62 @@
+//! What the integration tests share: the root file system, running commands against a deadline, comparing a guest with
+//! the same command run natively, and terminals.
+//!
+//! Each test crate uses a part of this, hence no warnings about the rest.
+#![allow(dead_code)]
+
+pub(crate) mod normalise;
+pub(crate) mod process;
+pub(crate) mod pty;
+pub(crate) mod scenario;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The program under test.
+pub(crate) const UVM: &str = env!("CARGO_BIN_EXE_uvm");
+
+/// Whether guests are run at all: until uvm runs programs, its half of the tests is asked for by `UVM_TEST_GUEST`.
+pub(crate) fn guests_run() -> bool {
+    std::env::var_os("UVM_TEST_GUEST").is_some()
+}
+
+/// The path of a file of this directory or a neighbour of it.
+pub(crate) fn test_file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
+}
+
+/// The Debian root file system, made on the first use (see `tests/rootfs/make`).
+pub(crate) fn rootfs() -> &'static Path {
+    static ROOTFS: OnceLock<PathBuf> = OnceLock::new();
+    ROOTFS.get_or_init(|| {
+        let made = Command::new(test_file("rootfs/make"))
+            .output()
+            .expect("run tests/rootfs/make");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        PathBuf::from(
+            String::from_utf8(made.stdout)
+                .expect("a path in UTF-8")
+                .trim_end(),
+        )
+    })
+}
+
+/// Where the outcomes of native runs are kept for those who cannot run them.
+pub(crate) fn recordings() -> PathBuf {
+    let root = rootfs();
+    let name = root.file_name().expect("the root file system has a name");
+    root.with_file_name("native").join(name)
+}
+
+/// Whether commands can be run natively in the root file system: that takes a real root.
+pub(crate) fn native_runs() -> bool {
+    static POSSIBLE: OnceLock<bool> = OnceLock::new();
+    *POSSIBLE.get_or_init(|| {
+        nix::unistd::geteuid().is_root()
+            && Command::new("unshare")
+                .args(["--mount", "--pid", "--fork", "true"])
+                .output()
+                .is_ok_and(|out| out.status.success())
+    })
+}
