@@ -9,6 +9,7 @@ use super::task::Task;
 use super::time::Instant;
 use super::user_memory::{UserAddr, UserCString, UserMemory, UserRef};
 use crate::platform::Thread;
+use syscall_table::Subsystem;
 
 /// What a call keeps while it is blocked. It begins empty and is dropped when the call completes.
 #[derive(Default)]
@@ -142,8 +143,40 @@ pub trait Tracer: Send + Sync {
     fn finish(&self);
 }
 
-/// Run the handler of the call in `cx`.
+/// Run the handler of the call in `cx`; ENOSYS for a number that no row has.
 pub fn dispatch(cx: &mut SyscallCx<'_>) -> SysResult<u64> {
-    let _ = cx;
-    Err(Errno::ENOSYS.into())
+    let row = syscall_table::lookup(cx.nr).ok_or(Errno::ENOSYS)?;
+    match row.subsystem {
+        Subsystem::Signal => super::signal::dispatch(cx),
+        _ => Err(Errno::ENOSYS.into()),
+    }
 }
+
+/// Expanded by each subsystem's rows (`syscall_table::fs_rows!` and the like) where its handlers are in scope: makes
+/// that subsystem's `dispatch`.
+macro_rules! dispatch_rows {
+    ($subsystem:ident [] $($nr:literal $name:ident ($($arg:ident: $kind:ident $(($($of:tt)*))?),*)
+        -> $ret:ident $(($ret_set:ident))?,
+        $level:ident $(($errno:ident))? $($note:literal)?, $($tail:ident),+;)*
+    ) => {
+        /// Run the handler of a call of this subsystem.
+        pub(in crate::kernel) fn dispatch(
+            cx: &mut $crate::kernel::syscall::SyscallCx<'_>,
+        ) -> $crate::kernel::stop::SysResult<u64> {
+            let args = cx.args;
+            let _ = args;
+            match cx.nr {
+                $($nr => $crate::kernel::syscall::dispatch_rows!(@ $level $(($errno))? $name, cx, args, ($($arg)*)),)*
+                _ => Err($crate::kernel::stop::Errno::ENOSYS.into()),
+            }
+        }
+    };
+    (@ refused($errno:ident) $name:ident, $cx:ident, $args:ident, $names:tt) => {
+        Err($crate::kernel::stop::Errno::$errno.into())
+    };
+    (@ $level:ident $name:ident, $cx:ident, $args:ident, $names:tt) => {
+        syscall_table::call_handler!($name, $cx, $crate::kernel::syscall::FromReg::from_reg, $args, $names)
+            .map($crate::kernel::syscall::IntoReg::into_reg)
+    };
+}
+pub(crate) use dispatch_rows;

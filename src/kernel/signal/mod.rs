@@ -7,11 +7,18 @@ use std::sync::Arc;
 
 use super::sync::{Lock, Rank};
 
+mod deliver;
+mod frame;
 mod info;
 mod pending;
+mod send;
+mod syscalls;
 
+pub use deliver::{Delivery, deliver, is_pending};
 pub use info::{SigFields, SigInfo};
 pub use pending::PendingSignals;
+pub use send::{force, send_to_group, send_to_pgrp, send_to_task};
+pub(in crate::kernel) use syscalls::{dispatch, may_signal};
 
 /// A signal number, 1 to 64.
 pub type Signal = i32;
@@ -89,4 +96,108 @@ pub struct SignalState {
     pub pending: PendingSignals,
     /// Alternate stack.
     pub altstack: AltStack,
+}
+
+/// SIG_DFL.
+pub const SIG_DFL: u64 = 0;
+/// SIG_IGN.
+pub const SIG_IGN: u64 = 1;
+
+const SA_NOCLDSTOP: u64 = 0x1;
+const SA_RESTORER: u64 = 0x0400_0000;
+const SA_ONSTACK: u64 = 0x0800_0000;
+const SA_RESTART: u64 = 0x1000_0000;
+const SA_NODEFER: u64 = 0x4000_0000;
+const SA_RESETHAND: u64 = 0x8000_0000;
+
+/// Children that end are not kept for wait(2).
+pub const SA_NOCLDWAIT: u64 = 0x2;
+
+/// Forget the alternate stack while a handler runs (sigaltstack(2)).
+const SS_AUTODISARM: i32 = i32::MIN;
+/// Smallest alternate stack (MINSIGSTKSZ), in bytes.
+const MINSIGSTKSZ: u64 = 2048;
+
+impl SigHand {
+    /// What is done about `signal`.
+    pub fn action(&self, signal: Signal) -> SigAction {
+        let index = usize::try_from(signal - 1).unwrap_or(usize::MAX);
+        self.actions.lock_nested().get(index).copied().unwrap_or_default()
+    }
+
+    /// Change what is done about `signal`.
+    pub fn update(&self, signal: Signal, change: impl FnOnce(&mut SigAction)) {
+        let index = usize::try_from(signal - 1).unwrap_or(usize::MAX);
+        if let Some(action) = self.actions.lock().get_mut(index) {
+            change(action);
+        }
+    }
+
+    /// A copy of its own (fork without CLONE_SIGHAND).
+    pub fn copy(&self) -> Arc<SigHand> {
+        Arc::new(SigHand {
+            actions: Lock::new(Rank::Signal, *self.actions.lock()),
+        })
+    }
+
+    /// As exec(2) leaves it: handlers become default, what was ignored stays ignored.
+    pub fn after_exec(&self) -> Arc<SigHand> {
+        let kept = self.actions.lock().map(|a| {
+            let handler = if a.handler == SIG_IGN { SIG_IGN } else { SIG_DFL };
+            SigAction {
+                handler,
+                ..SigAction::default()
+            }
+        });
+        Arc::new(SigHand {
+            actions: Lock::new(Rank::Signal, kept),
+        })
+    }
+}
+
+impl AltStack {
+    fn is_enabled(&self) -> bool {
+        self.flags & libc::SS_DISABLE == 0 && self.size > 0
+    }
+
+    /// Whether a stack pointer is on it.
+    fn holds(&self, sp: u64) -> bool {
+        self.flags & SS_AUTODISARM == 0 && self.is_enabled() && sp > self.base && sp - self.base <= self.size
+    }
+}
+
+/// Take a pending signal of `set` from the thread or its process, as sigtimedwait(2) and signalfd(2) do.
+pub fn take_from(task: &super::task::Task, set: SigSet) -> Option<SigInfo> {
+    let taken = task.signals.lock().pending.take(!set);
+    taken.or_else(|| task.group.pending.lock().take(!set))
+}
+
+/// Set the alternate stack of a task whose stack pointer is `sp`. EPERM while it runs on the old one, EINVAL, ENOMEM.
+fn set_altstack(task: &super::task::Task, new: AltStack, sp: u64) -> Result<(), super::stop::Errno> {
+    use super::stop::Errno;
+    let mut signals = task.signals.lock();
+    let old = signals.altstack;
+    let mode = new.flags & !SS_AUTODISARM;
+    if old.holds(sp) {
+        return if old == new { Ok(()) } else { Err(Errno::EPERM) };
+    }
+    if ![0, libc::SS_ONSTACK, libc::SS_DISABLE].contains(&mode) {
+        return Err(Errno::EINVAL);
+    }
+    signals.altstack = if mode == libc::SS_DISABLE {
+        AltStack {
+            base: 0,
+            flags: new.flags,
+            size: 0,
+        }
+    } else {
+        if new.size < MINSIGSTKSZ {
+            return Err(Errno::ENOMEM);
+        }
+        AltStack {
+            flags: new.flags & SS_AUTODISARM,
+            ..new
+        }
+    };
+    Ok(())
 }

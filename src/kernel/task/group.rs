@@ -96,6 +96,8 @@ pub struct ThreadGroup {
     pub pending: Lock<PendingSignals>,
     /// Notified when one of its threads or children changes state: what wait(2), exec and exit wait for.
     pub changed: WaitQueue,
+    /// Notified when a signal is queued to it or one of its threads: what sigtimedwait(2) and signalfd(2) wait for.
+    pub signaled: WaitQueue,
 }
 
 /// The changing part of a [`ThreadGroup`].
@@ -149,6 +151,7 @@ impl ThreadGroup {
             ),
             pending: Lock::new(Rank::Signal, PendingSignals::default()),
             changed: WaitQueue::new(),
+            signaled: WaitQueue::new(),
         })
     }
 

@@ -4,6 +4,7 @@
 //! thread; a [`ThreadGroup`] is one process.
 
 mod creds;
+mod exit;
 mod group;
 mod pids;
 mod run;
@@ -12,13 +13,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 pub use creds::{Capability, Creds};
-pub use group::{ExitStatus, GroupState, Rlimits, ThreadGroup};
-pub use pids::PidTable;
+pub use group::{ExitStatus, GroupState, Rlimit, Rlimits, StateChange, ThreadGroup};
+pub use pids::{PidTable, Pids, Process, Zombie};
+pub(in crate::kernel) use run::error_value;
 
 use super::Kernel;
 use super::fs::{FdTable, FsContext};
 use super::mm::Mm;
-use super::signal::{SigHand, SignalState};
+use super::signal::{SigHand, SigSet, SignalState, UNBLOCKABLE};
 use super::sync::{Lock, Rank};
 use super::syscall::CallState;
 use super::user_memory::UserMemory;
@@ -47,6 +49,8 @@ pub struct Task {
     pub signals: Lock<SignalState>,
     /// The call it is in, only while no handler runs for it.
     run: Lock<RunState>,
+    /// Something (a signal, a stop, an exit) is to be looked at before guest code runs again.
+    attention: AtomicBool,
 }
 
 /// The parts of a task that it may share with others.
@@ -91,13 +95,28 @@ struct RunState {
 }
 
 /// A syscall that has begun and not ended.
-struct Call {
-    nr: u64,
+pub(in crate::kernel) struct Call {
+    /// Its number.
+    pub(in crate::kernel) nr: u64,
     args: [u64; 6],
-    state: CallState,
-    on_signal: OnSignal,
+    /// What its handler keeps.
+    pub(in crate::kernel) state: CallState,
+    /// What a signal does to it.
+    pub(in crate::kernel) on_signal: OnSignal,
     /// Kept alive while parked.
     parked: Option<(Vec<Registration>, Option<Timer>)>,
+}
+
+impl Call {
+    fn new(nr: u64, args: [u64; 6]) -> Call {
+        Call {
+            nr,
+            args,
+            state: CallState::default(),
+            on_signal: OnSignal::default(),
+            parked: None,
+        }
+    }
 }
 
 /// Wakes a task: passes the first wakeup since the last park on to the platform.
@@ -121,6 +140,11 @@ impl TaskWaker {
 
     fn handle(&self) -> Option<Arc<dyn ThreadHandle>> {
         self.handle.lock().clone()
+    }
+
+    /// The task is about to park: the next wakeup counts.
+    fn arm(&self) {
+        self.fired.store(false, Ordering::SeqCst);
     }
 
     /// Make the platform call the task's handler, running or parked.
@@ -197,6 +221,19 @@ impl Task {
 
     /// Make its handler run soon, whatever it is doing: it looks at signals, stops and exits.
     pub fn kick(&self) {
+        self.attention.store(true, Ordering::SeqCst);
         self.waker.kick();
+    }
+
+    /// As [`Task::kick`] from the task's own handler, which looks before it returns.
+    pub(in crate::kernel) fn kick_self(&self) {
+        self.attention.store(true, Ordering::SeqCst);
+    }
+
+    /// Replace the mask of blocked signals and look again at what is pending. Returns the old mask.
+    pub fn set_signal_mask(&self, mask: SigSet) -> SigSet {
+        let old = std::mem::replace(&mut self.signals.lock().mask, mask & !UNBLOCKABLE);
+        self.attention.store(true, Ordering::SeqCst);
+        old
     }
 }

@@ -70,6 +70,13 @@ impl PidTable {
         self.lock().tasks.get(&tid).cloned()
     }
 
+    /// The process a thread id belongs to, as kill(2) takes any of them.
+    pub fn group_of_any(&self, id: Pid) -> Option<Arc<ThreadGroup>> {
+        let pids = self.lock();
+        let process = pids.processes.get(&id).map(|p| p.group.clone());
+        process.or_else(|| pids.tasks.get(&id).map(|t| t.group.clone()))
+    }
+
     /// The process with this id, zombies included.
     pub fn group(&self, pid: Pid) -> Option<Arc<ThreadGroup>> {
         self.lock().processes.get(&pid).map(|p| p.group.clone())
@@ -103,5 +110,18 @@ impl Pids {
     /// Processes of a process group.
     pub fn group_members(&self, pgid: Pid) -> impl Iterator<Item = &Process> {
         self.processes.values().filter(move |p| p.pgid == pgid)
+    }
+
+    /// Whether no member of a process's group has a parent in another group of the same session: nobody could continue
+    /// it, so terminal stops do nothing (setpgid(2)).
+    pub fn is_orphaned(&self, pid: Pid) -> bool {
+        let Some(pgid) = self.processes.get(&pid).map(|p| p.pgid) else {
+            return true;
+        };
+        !self.group_members(pgid).any(|p| {
+            self.processes
+                .get(&p.parent)
+                .is_some_and(|parent| parent.sid == p.sid && parent.pgid != pgid)
+        })
     }
 }

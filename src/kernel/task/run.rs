@@ -1,1 +1,177 @@
-//! A task's life between traps: dispatch, park, wake, signals, return to guest code.
+//! A task's life between traps: run the call, park it or end it, look at signals, return to guest code.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Call, ExitStatus, Task, exit};
+use crate::kernel::signal::{self, Delivery, SigInfo};
+use crate::kernel::stop::{Errno, Stop};
+use crate::kernel::syscall::{self, SyscallCx};
+use crate::kernel::user_memory::UserMemory;
+use crate::kernel::wait::{WaitFor, Wakeup};
+use crate::platform::{Next, Thread, Trap, TrapHandler};
+
+/// What became of a call when its handler ran.
+enum Ran {
+    /// It has a result.
+    Ended,
+    /// It waits.
+    Blocked(WaitFor),
+    /// The host thread it ran on is finished.
+    Left,
+}
+
+impl TrapHandler for Task {
+    fn trap(self: Arc<Self>, thread: &mut dyn Thread, trap: Trap) -> Next {
+        let mut call = self.run.lock().call.take();
+        match trap {
+            Trap::Syscall => call = Some(self.begin_call(thread)),
+            Trap::ForeignSyscall => thread.regs_mut().rax = error_value(Errno::ENOSYS),
+            Trap::Fault(fault) => signal::force(&self, SigInfo::from_fault(&fault)),
+            Trap::Interrupted | Trap::Woken => {}
+            Trap::Died => {
+                self.group.begin_exit(ExitStatus::Signaled {
+                    signal: libc::SIGKILL,
+                    core: false,
+                });
+                exit::leave(&self);
+                return Next::Exit;
+            }
+        }
+        let next = self.advance(thread, &mut call);
+        if next == Next::Park {
+            self.run.lock().call = call;
+        }
+        next
+    }
+}
+
+impl Task {
+    fn begin_call(&self, thread: &mut dyn Thread) -> Call {
+        let regs = thread.regs_mut();
+        // What a handler of a caught signal sees of an interrupted call, and Linux's value until there is a result.
+        regs.rax = error_value(Errno::ENOSYS);
+        let call = Call::new(regs.orig_rax, regs.args());
+        if let Some(tracer) = &self.kernel.tracer {
+            tracer.enter(self.tid(), call.nr, &call.args, &self.memory());
+        }
+        call
+    }
+
+    /// Go on until guest code runs again, the task parks, or its thread is over.
+    fn advance(self: &Arc<Self>, thread: &mut dyn Thread, call: &mut Option<Call>) -> Next {
+        loop {
+            if self.is_dying() {
+                self.trace_unfinished(call.as_ref());
+                exit::leave(self);
+                return Next::Exit;
+            }
+            if self.is_stopped() {
+                return Next::Park;
+            }
+            if let Some(running) = call {
+                match self.run_call(thread, running) {
+                    Ran::Ended => *call = None,
+                    Ran::Left => return Next::Exit,
+                    Ran::Blocked(wait) => {
+                        if !self.attention.load(Ordering::SeqCst) {
+                            if self.park(running, &wait) {
+                                return Next::Park;
+                            }
+                            continue;
+                        }
+                        running.on_signal = wait.on_signal;
+                    }
+                }
+            }
+            if self.attention.swap(false, Ordering::SeqCst) {
+                match signal::deliver(self, thread, call) {
+                    Delivery::Go | Delivery::Stopped => {}
+                    Delivery::Exit(status) => self.group.begin_exit(status),
+                }
+            } else if call.is_none() {
+                return Next::Resume;
+            }
+        }
+    }
+
+    fn run_call(self: &Arc<Self>, thread: &mut dyn Thread, call: &mut Call) -> Ran {
+        call.parked = None;
+        let memory = self.memory();
+        let mut cx = SyscallCx {
+            kernel: &self.kernel,
+            task: self,
+            thread,
+            memory: memory.clone(),
+            nr: call.nr,
+            args: call.args,
+            state: &mut call.state,
+        };
+        let value = match syscall::dispatch(&mut cx) {
+            Ok(value) => value,
+            Err(Stop::Errno(errno, at)) => {
+                tracing::debug!(tid = self.tid(), nr = call.nr, "{errno:?}{at}");
+                error_value(errno)
+            }
+            Err(Stop::Block(wait)) => return Ran::Blocked(wait),
+            Err(Stop::Leave) => {
+                self.trace_unfinished(Some(call));
+                return Ran::Left;
+            }
+        };
+        self.end_call(thread, call, value, &memory);
+        Ran::Ended
+    }
+
+    /// Give a call its result. A temporary signal mask ends with it.
+    pub(in crate::kernel) fn end_call(
+        &self,
+        thread: &mut dyn Thread,
+        call: &mut Call,
+        value: u64,
+        memory: &UserMemory,
+    ) {
+        if let Some(mask) = call.state.saved_mask.take() {
+            self.set_signal_mask(mask);
+        }
+        thread.regs_mut().rax = value;
+        if let Some(tracer) = &self.kernel.tracer {
+            tracer.exit(self.tid(), call.nr, &call.args, value.cast_signed(), memory);
+        }
+    }
+
+    /// Register for what the call waits for. False when that has happened already: run the handler again.
+    fn park(&self, call: &mut Call, wait: &WaitFor) -> bool {
+        self.waker.arm();
+        let waker: Arc<dyn Wakeup> = self.waker.clone();
+        let Some(registrations) = wait.register(&waker) else {
+            return false;
+        };
+        let timer = wait
+            .deadline
+            .map(|deadline| self.kernel.reactor.timer(deadline, &waker));
+        call.on_signal = wait.on_signal;
+        call.parked = Some((registrations, timer));
+        true
+    }
+
+    fn is_dying(&self) -> bool {
+        let state = self.group.state.lock();
+        state.exiting.is_some() || state.exec_by.is_some_and(|tid| tid != self.tid())
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.group.state.lock().stopped.is_some()
+    }
+
+    fn trace_unfinished(&self, call: Option<&Call>) {
+        if let (Some(tracer), Some(call)) = (&self.kernel.tracer, call) {
+            tracer.event(self.tid(), &format!("call {} does not return", call.nr));
+        }
+    }
+}
+
+/// An errno as rax carries it.
+pub(in crate::kernel) fn error_value(errno: Errno) -> u64 {
+    i64::from(-(errno as i32)).cast_unsigned()
+}

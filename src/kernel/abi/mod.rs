@@ -1,1 +1,3 @@
 //! Structures that guests and the kernel exchange through memory, as the x86-64 ABI lays them out.
+
+pub mod time;

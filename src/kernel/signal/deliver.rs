@@ -1,0 +1,174 @@
+//! What a task does about its pending signals before it returns to guest code.
+
+use std::sync::Arc;
+
+use super::send::{Default, default_action, tell_parent};
+use super::{SA_NODEFER, SA_RESETHAND, SA_RESTART, SIG_DFL, SIG_IGN, SigAction, SigInfo, bit, frame};
+use crate::kernel::stop::Errno;
+use crate::kernel::task::{Call, ExitStatus, StateChange, Task, error_value};
+use crate::kernel::wait::OnSignal;
+use crate::platform::Thread;
+
+/// How a task goes on after its signals were looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Return to guest code, or to the call it is in.
+    Go,
+    /// Its process was stopped.
+    Stopped,
+    /// Its process ends.
+    Exit(ExitStatus),
+}
+
+/// Act on all pending signals of `task`, which is in `call` or in none. A handler that is to run has its frame on the
+/// guest's stack when this returns, and the call has its result or will be made again.
+pub fn deliver(task: &Arc<Task>, thread: &mut dyn Thread, call: &mut Option<Call>) -> Delivery {
+    let uninterruptible = call
+        .as_ref()
+        .is_some_and(|c| c.on_signal == OnSignal::Uninterruptible);
+    if uninterruptible {
+        return Delivery::Go;
+    }
+    while let Some(info) = next_signal(task) {
+        if let Some(tracer) = &task.kernel.tracer {
+            tracer.event(task.tid(), &info.describe());
+        }
+        let action = task.sighand().action(info.signal);
+        let fatal = match action.handler {
+            SIG_IGN => None,
+            SIG_DFL => match default_action(info.signal) {
+                Default::Ignore => None,
+                Default::Stop => {
+                    if stop(task, &info) {
+                        interrupt_always(task, thread, call);
+                        return Delivery::Stopped;
+                    }
+                    None
+                }
+                Default::Terminate { core } => Some(core),
+            },
+            _ => match run_handler(task, thread, call, &info, &action) {
+                Ok(()) => continue,
+                Err(_) => {
+                    // The frame could not be written: SIGSEGV, and nothing but death if that is what failed.
+                    if info.signal == libc::SIGSEGV {
+                        Some(true)
+                    } else {
+                        super::force(task, SigInfo::kernel(libc::SIGSEGV));
+                        continue;
+                    }
+                }
+            },
+        };
+        if let Some(core) = fatal {
+            task.group.state.lock().last_signal = Some(info);
+            return Delivery::Exit(ExitStatus::Signaled {
+                signal: info.signal,
+                core,
+            });
+        }
+        interrupt_always(task, thread, call);
+    }
+    Delivery::Go
+}
+
+/// Whether a signal would be acted on now: what makes a blocked call give up.
+pub fn is_pending(task: &Task) -> bool {
+    let signals = task.signals.lock();
+    let (mask, own) = (signals.mask, signals.pending.set());
+    drop(signals);
+    (own | task.group.pending.lock().set()) & !mask != 0
+}
+
+fn next_signal(task: &Task) -> Option<SigInfo> {
+    let mut signals = task.signals.lock();
+    let mask = signals.mask;
+    if let Some(info) = signals.pending.take(mask) {
+        return Some(info);
+    }
+    drop(signals);
+    task.group.pending.lock().take(mask)
+}
+
+/// Job control stop. False when the process group is orphaned and the signal one of the terminal's.
+fn stop(task: &Arc<Task>, info: &SigInfo) -> bool {
+    let kernel = &task.kernel;
+    if info.signal != libc::SIGSTOP && kernel.pids.lock().is_orphaned(task.pid()) {
+        return false;
+    }
+    let change = StateChange::Stopped(info.signal);
+    let threads = {
+        let mut state = task.group.state.lock();
+        state.stopped = Some(info.signal);
+        state.unreported = Some(change);
+        state.threads.clone()
+    };
+    for thread in threads.iter().filter(|t| !Arc::ptr_eq(t, task)) {
+        thread.kick();
+    }
+    tell_parent(kernel, &task.group, change);
+    true
+}
+
+/// Some calls give EINTR for any signal, even one that runs no handler.
+fn interrupt_always(task: &Task, thread: &mut dyn Thread, call: &mut Option<Call>) {
+    if let Some(mut ended) = call.take_if(|c| c.on_signal == OnSignal::AlwaysEintr) {
+        let value = interrupted_value(&ended);
+        task.end_call(thread, &mut ended, value, &task.memory());
+    }
+}
+
+/// What a call that a signal ended returns: how far it came, or EINTR.
+fn interrupted_value(call: &Call) -> u64 {
+    if call.state.progress > 0 {
+        call.state.progress as u64
+    } else {
+        error_value(Errno::EINTR)
+    }
+}
+
+/// Interrupt the call if there is one and set the thread up to run the handler.
+fn run_handler(
+    task: &Arc<Task>,
+    thread: &mut dyn Thread,
+    call: &mut Option<Call>,
+    info: &SigInfo,
+    action: &SigAction,
+) -> Result<(), Errno> {
+    let mut saved_mask = None;
+    if let Some(mut ended) = call.take() {
+        // The frame carries the mask from before a sigsuspend(2); the temporary one stays until the handler is set up.
+        saved_mask = ended.state.saved_mask.take();
+        let restart = match ended.on_signal {
+            OnSignal::Restart => action.flags & SA_RESTART != 0,
+            OnSignal::AlwaysRestart => true,
+            OnSignal::Eintr | OnSignal::AlwaysEintr | OnSignal::Uninterruptible => false,
+        };
+        if restart && ended.state.progress == 0 {
+            let regs = thread.regs_mut();
+            regs.rax = ended.nr;
+            regs.rip = regs.rip.wrapping_sub(2);
+        } else {
+            let value = interrupted_value(&ended);
+            task.end_call(thread, &mut ended, value, &task.memory());
+        }
+    }
+    let signals = task.signals.lock().clone();
+    frame::push(
+        task,
+        thread,
+        &signals,
+        saved_mask.unwrap_or(signals.mask),
+        info,
+        action,
+    )?;
+    let mut mask = signals.mask | action.mask;
+    if action.flags & SA_NODEFER == 0 {
+        mask |= bit(info.signal);
+    }
+    task.set_signal_mask(mask);
+    if action.flags & SA_RESETHAND != 0 {
+        task.sighand().update(info.signal, |a| a.handler = SIG_DFL);
+    }
+    Ok(())
+}
