@@ -21,7 +21,7 @@ const CFLAGS: &[&str] = &["-O1", "-Wall", "-Wextra", "-Werror", "-pthread"];
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The issue asks for 200 checks; the count may only grow.
-const LEAST_CHECKS: usize = 270;
+const LEAST_CHECKS: usize = 400;
 
 macro_rules! families {
     ($($name:ident),* $(,)?) => {
@@ -31,12 +31,16 @@ macro_rules! families {
 }
 
 families! {
+    eintr,
+    exec,
+    faults,
     files,
     memory,
     paths,
     pipes,
     process,
     signals,
+    threads,
 }
 
 #[test]
