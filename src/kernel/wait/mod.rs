@@ -4,7 +4,8 @@
 //! lock*. That notes the queue's generation, and parking refuses to sleep when the queue was notified since, so that no
 //! wakeup is lost although nothing is registered until the task really parks.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use bitflags::bitflags;
@@ -62,13 +63,23 @@ pub trait Wakeup: Send + Sync {
 pub struct WaitQueue(Arc<Queue>);
 
 struct Queue {
+    /// Counts notifications: what [`WaitFor`] compares.
     generation: AtomicU64,
-    waiters: Lock<Vec<Entry>>,
+    /// How many are registered, so that notifying an empty queue costs no lock.
+    registered: AtomicUsize,
+    waiters: Lock<Waiters>,
+}
+
+#[derive(Default)]
+struct Waiters {
+    next_id: u64,
+    /// In the order of registration.
+    entries: BTreeMap<u64, Entry>,
 }
 
 struct Entry {
-    id: u64,
     interest: Events,
+    exclusive: bool,
     waiter: Weak<dyn Wakeup>,
 }
 
@@ -83,21 +94,20 @@ impl WaitQueue {
     pub fn new() -> WaitQueue {
         WaitQueue(Arc::new(Queue {
             generation: AtomicU64::new(0),
-            waiters: Lock::new(Rank::WaitQueue, Vec::new()),
+            registered: AtomicUsize::new(0),
+            waiters: Lock::new(Rank::WaitQueue, Waiters::default()),
         }))
     }
 
     /// Say that `events` may have become true. Call it after the change was made; the object's lock may still be held.
+    /// Wakes every waiter for any of them, but of the exclusive ones only the one that has waited longest.
     pub fn notify(&self, events: Events) {
         self.0.generation.fetch_add(1, Ordering::SeqCst);
-        let woken: Vec<_> = {
-            let waiters = self.0.waiters.lock();
-            waiters
-                .iter()
-                .filter(|e| e.interest.intersects(events) || e.interest.is_empty())
-                .filter_map(|e| e.waiter.upgrade())
-                .collect()
-        };
+        // Pairs with `register`, which counts itself before it compares the generation.
+        if self.0.registered.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let woken = self.0.waiters.lock().pick(events);
         for waiter in woken {
             waiter.wake(events);
         }
@@ -109,14 +119,34 @@ impl WaitQueue {
     }
 
     /// Have `waiter` called at each notification that meets `interest` (empty: any) until the result is dropped.
+    /// Errors and hang-ups are always of interest, as for poll(2).
     pub fn register(&self, interest: Events, waiter: &Arc<dyn Wakeup>) -> Registration {
+        self.add(interest, false, waiter)
+    }
+
+    /// As [`WaitQueue::register`], but one notification calls only the first of all exclusive waiters (EPOLLEXCLUSIVE).
+    pub fn register_exclusive(&self, interest: Events, waiter: &Arc<dyn Wakeup>) -> Registration {
+        self.add(interest, true, waiter)
+    }
+
+    fn add(&self, interest: Events, exclusive: bool, waiter: &Arc<dyn Wakeup>) -> Registration {
+        let interest = if interest.is_empty() {
+            interest
+        } else {
+            interest | Events::ERR | Events::HUP
+        };
         let mut waiters = self.0.waiters.lock();
-        let id = waiters.last().map_or(0, |e| e.id + 1);
-        waiters.push(Entry {
+        let id = waiters.next_id;
+        waiters.next_id += 1;
+        waiters.entries.insert(
             id,
-            interest,
-            waiter: Arc::downgrade(waiter),
-        });
+            Entry {
+                interest,
+                exclusive,
+                waiter: Arc::downgrade(waiter),
+            },
+        );
+        self.0.registered.fetch_add(1, Ordering::SeqCst);
         Registration {
             queue: self.clone(),
             id,
@@ -129,6 +159,25 @@ impl WaitQueue {
     }
 }
 
+impl Waiters {
+    /// Whom a notification of `events` wakes.
+    fn pick(&self, events: Events) -> Vec<Arc<dyn Wakeup>> {
+        let mut exclusive_taken = false;
+        let mut woken = Vec::new();
+        for entry in self.entries.values() {
+            let wanted = entry.interest.is_empty() || entry.interest.intersects(events);
+            if !wanted || (entry.exclusive && exclusive_taken) {
+                continue;
+            }
+            if let Some(waiter) = entry.waiter.upgrade() {
+                exclusive_taken |= entry.exclusive;
+                woken.push(waiter);
+            }
+        }
+        woken
+    }
+}
+
 /// Ends a registration when dropped.
 pub struct Registration {
     queue: WaitQueue,
@@ -137,11 +186,8 @@ pub struct Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let mut waiters = self.queue.0.waiters.lock();
-        // Ids rise along the list, whatever has left it.
-        if let Ok(i) = waiters.binary_search_by_key(&self.id, |e| e.id) {
-            waiters.remove(i);
-        }
+        self.queue.0.waiters.lock().entries.remove(&self.id);
+        self.queue.0.registered.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -222,5 +268,116 @@ impl WaitFor {
             .iter()
             .all(|(q, _, generation)| q.generation() == *generation);
         quiet.then_some(registrations)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Counter(AtomicUsize);
+
+    impl Wakeup for Counter {
+        fn wake(&self, _: Events) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn counter() -> (Arc<Counter>, Arc<dyn Wakeup>) {
+        let counter = Arc::new(Counter::default());
+        (counter.clone(), counter)
+    }
+
+    fn count(counter: &Counter) -> usize {
+        counter.0.load(Ordering::SeqCst)
+    }
+
+    #[test]
+    fn a_notification_before_registering_refuses_sleep() {
+        let queue = WaitQueue::new();
+        let wait = WaitFor::queue(&queue, Events::READ);
+        queue.notify(Events::READ);
+        let (_, waiter) = counter();
+        assert!(wait.register(&waiter).is_none());
+        assert!(WaitFor::queue(&queue, Events::READ).register(&waiter).is_some());
+    }
+
+    #[test]
+    fn only_those_interested_are_called_and_errors_interest_all() {
+        let queue = WaitQueue::new();
+        let (reader, r) = counter();
+        let (writer, w) = counter();
+        let _r = queue.register(Events::READ, &r);
+        let _w = queue.register(Events::WRITE, &w);
+        queue.notify(Events::READ);
+        assert_eq!((count(&reader), count(&writer)), (1, 0));
+        queue.notify(Events::HUP);
+        assert_eq!((count(&reader), count(&writer)), (2, 1));
+    }
+
+    #[test]
+    fn a_dropped_registration_or_waiter_is_not_called() {
+        let queue = WaitQueue::new();
+        let (one, waiter) = counter();
+        let registration = queue.register(Events::empty(), &waiter);
+        drop(registration);
+        queue.notify(Events::READ);
+        assert_eq!(count(&one), 0);
+        let (_, gone) = counter();
+        let _dangling = queue.register_exclusive(Events::empty(), &gone);
+        drop(gone);
+        let _r = queue.register_exclusive(Events::empty(), &waiter);
+        queue.notify(Events::READ);
+        assert_eq!(count(&one), 1, "a dead exclusive waiter takes no wakeup");
+    }
+
+    #[test]
+    fn one_exclusive_waiter_and_all_others() {
+        let queue = WaitQueue::new();
+        let (shared, s) = counter();
+        let (first, f) = counter();
+        let (second, t) = counter();
+        let first_registration = queue.register_exclusive(Events::READ, &f);
+        let _t = queue.register_exclusive(Events::READ, &t);
+        let _s = queue.register(Events::READ, &s);
+        queue.notify(Events::READ);
+        assert_eq!((count(&shared), count(&first), count(&second)), (1, 1, 0));
+        drop(first_registration);
+        queue.notify(Events::READ);
+        assert_eq!((count(&shared), count(&first), count(&second)), (2, 1, 1));
+    }
+
+    #[test]
+    fn no_wakeup_is_lost_between_threads() {
+        const ROUNDS: usize = 2000;
+        let queue = WaitQueue::new();
+        let turn = Arc::new(AtomicUsize::new(0));
+        let producer = {
+            let (queue, turn) = (queue.clone(), turn.clone());
+            std::thread::spawn(move || {
+                for _ in 0..ROUNDS {
+                    turn.fetch_add(1, Ordering::SeqCst);
+                    queue.notify(Events::READ);
+                }
+            })
+        };
+        struct Unpark(std::thread::Thread);
+        impl Wakeup for Unpark {
+            fn wake(&self, _: Events) {
+                self.0.unpark();
+            }
+        }
+        let me: Arc<dyn Wakeup> = Arc::new(Unpark(std::thread::current()));
+        loop {
+            let wait = WaitFor::queue(&queue, Events::READ);
+            if turn.load(Ordering::SeqCst) == ROUNDS {
+                break;
+            }
+            if let Some(_registered) = wait.register(&me) {
+                std::thread::park();
+            }
+        }
+        assert!(producer.join().is_ok());
     }
 }

@@ -1,7 +1,7 @@
 //! The one host thread that waits for the outside world: timers and host descriptors.
 //!
-//! It sleeps in epoll_wait until the nearest deadline or until a watched descriptor is ready, and calls whoever asked.
-//! Nothing polls: with no timer armed and nothing ready it sleeps for good.
+//! It sleeps in epoll_wait until a watched descriptor is ready, one of which is a timerfd armed for the nearest deadline,
+//! and calls whoever asked. Nothing polls: with no timer armed and nothing ready it sleeps for good.
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -11,18 +11,25 @@ use std::sync::{Arc, Weak};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use super::{Events, WaitQueue, Wakeup};
 use crate::kernel::sync::{Lock, Rank};
 use crate::kernel::time::{Clock, Instant, NANOS_PER_SEC};
 
+/// Epoll data of what is not a watch; watches count from 1.
 const DOORBELL: u64 = u64::MAX;
+const ALARM: u64 = u64::MAX - 1;
 
 /// Timers and host readiness of one guest.
 pub struct Reactor {
     clock: Arc<Clock>,
     epoll: Epoll,
+    /// Rung to end the thread.
     doorbell: EventFd,
+    /// Goes off at the nearest deadline.
+    alarm: TimerFd,
     stopped: AtomicBool,
     state: Lock<State>,
 }
@@ -32,8 +39,9 @@ struct State {
     next_id: u64,
     timers: BTreeMap<(Instant, u64), Weak<dyn Wakeup>>,
     watches: HashMap<u64, WaitQueue>,
-    /// What the thread is asleep until, so that only an earlier timer needs to wake it.
-    asleep_until: Option<Instant>,
+    /// What the alarm is set to. It may be earlier than any timer, when that one was dropped: setting it costs a host call
+    /// and most timers are dropped early, so it goes off for nothing once instead.
+    alarm_at: Option<Instant>,
 }
 
 /// An armed timer; dropping it disarms it.
@@ -56,12 +64,18 @@ impl Reactor {
     pub fn new(clock: Arc<Clock>) -> Result<Arc<Reactor>, Errno> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let doorbell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        let alarm = TimerFd::new(
+            ClockId::CLOCK_MONOTONIC,
+            TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK,
+        )?;
         epoll.add(&doorbell, EpollEvent::new(EpollFlags::EPOLLIN, DOORBELL))?;
+        epoll.add(&alarm, EpollEvent::new(EpollFlags::EPOLLIN, ALARM))?;
         let state = Lock::new(Rank::Reactor, State::default());
         Ok(Arc::new(Reactor {
             clock,
             epoll,
             doorbell,
+            alarm,
             stopped: AtomicBool::new(false),
             state,
         }))
@@ -71,20 +85,21 @@ impl Reactor {
     pub fn run(&self) -> Result<(), Errno> {
         let mut ready = [EpollEvent::empty(); 64];
         while !self.stopped.load(Ordering::SeqCst) {
-            let timeout = self.fire_due();
-            let n = match self.epoll.wait(&mut ready, timeout) {
+            let n = match self.epoll.wait(&mut ready, EpollTimeout::NONE) {
                 Ok(n) => n,
                 Err(Errno::EINTR) => 0,
                 Err(errno) => return Err(errno),
             };
             for event in &ready[..n] {
-                if event.data() == DOORBELL {
-                    let _ = self.doorbell.read();
-                    continue;
-                }
-                let queue = self.state.lock().watches.get(&event.data()).cloned();
-                if let Some(queue) = queue {
-                    queue.notify(Events::from_bits_truncate(event.events().bits().cast_unsigned()));
+                match event.data() {
+                    DOORBELL => {}
+                    ALARM => self.fire_due()?,
+                    id => {
+                        let queue = self.state.lock().watches.get(&id).cloned();
+                        if let Some(queue) = queue {
+                            queue.notify(Events::from_bits_truncate(event.events().bits().cast_unsigned()));
+                        }
+                    }
                 }
             }
         }
@@ -94,7 +109,8 @@ impl Reactor {
     /// End [`Reactor::run`].
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
-        self.ring();
+        // The counter cannot overflow in practice, and a full one has rung anyway.
+        let _ = self.doorbell.write(1);
     }
 
     /// Call `waiter` once when the clock reaches `deadline`.
@@ -103,11 +119,10 @@ impl Reactor {
         state.next_id += 1;
         let key = (deadline, state.next_id);
         state.timers.insert(key, Arc::downgrade(waiter));
-        let earlier = state.asleep_until.is_some_and(|until| deadline < until);
-        drop(state);
-        if earlier {
-            self.ring();
+        if state.alarm_at.is_none_or(|at| deadline < at) {
+            self.set_alarm(&mut state, deadline);
         }
+        drop(state);
         Timer {
             reactor: self.clone(),
             key,
@@ -142,13 +157,29 @@ impl Reactor {
         })
     }
 
-    fn ring(&self) {
-        // The counter cannot overflow in practice, and a full one has rung anyway.
-        let _ = self.doorbell.write(1);
+    /// Have the alarm go off at `deadline`. A host that refuses leaves the timer to the next one set.
+    fn set_alarm(&self, state: &mut State, deadline: Instant) {
+        let nanos = deadline.since(self.clock.now()).max(1);
+        let after = TimeSpec::new(
+            (nanos / NANOS_PER_SEC).cast_signed(),
+            (nanos % NANOS_PER_SEC).cast_signed(),
+        );
+        let set = self
+            .alarm
+            .set(Expiration::OneShot(after), TimerSetTimeFlags::empty());
+        match set {
+            Ok(()) => state.alarm_at = Some(deadline),
+            Err(errno) => tracing::error!(%errno, "the host refuses to set a timer"),
+        }
     }
 
-    /// Call what is due and say how long to sleep.
-    fn fire_due(&self) -> EpollTimeout {
+    /// Call what is due and set the alarm for what comes next.
+    fn fire_due(&self) -> Result<(), Errno> {
+        match self.alarm.wait() {
+            Ok(()) | Err(Errno::EAGAIN | Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+        self.state.lock().alarm_at = None;
         loop {
             let now = self.clock.now();
             let mut state = self.state.lock();
@@ -161,22 +192,15 @@ impl Reactor {
                     }
                 }
                 Some((&(deadline, _), _)) => {
-                    state.asleep_until = Some(deadline);
-                    return timeout(deadline.since(now));
+                    if state.alarm_at.is_none_or(|at| deadline < at) {
+                        self.set_alarm(&mut state, deadline);
+                    }
+                    return Ok(());
                 }
-                None => {
-                    state.asleep_until = Some(Instant::FAR_FUTURE);
-                    return EpollTimeout::NONE;
-                }
+                None => return Ok(()),
             }
         }
     }
-}
-
-/// Milliseconds rounded up, so that a timer is never early; epoll_wait's own granularity is what limits us.
-fn timeout(nanos: u64) -> EpollTimeout {
-    let millis = nanos.div_ceil(NANOS_PER_SEC / 1000);
-    EpollTimeout::try_from(millis.min(1 << 30)).unwrap_or(EpollTimeout::MAX)
 }
 
 impl Drop for Timer {
@@ -226,5 +250,76 @@ impl Drop for HostWatch {
             let _ = self.reactor.epoll.delete(self.fd.as_fd());
         }
         tracing::trace!(fd = self.fd.as_raw_fd(), "host watch ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    use std::sync::mpsc::{Sender, channel};
+
+    struct Tell(Sender<u32>, u32);
+
+    impl Wakeup for Tell {
+        fn wake(&self, _: Events) {
+            let _ = self.0.send(self.1);
+        }
+    }
+
+    fn running() -> (
+        Arc<Reactor>,
+        Arc<Clock>,
+        std::thread::JoinHandle<Result<(), Errno>>,
+    ) {
+        let clock = Arc::new(Clock::new());
+        let reactor = Reactor::new(clock.clone()).unwrap_or_else(|e| panic!("reactor: {e}"));
+        let thread = {
+            let reactor = reactor.clone();
+            std::thread::spawn(move || reactor.run())
+        };
+        (reactor, clock, thread)
+    }
+
+    #[test]
+    fn timers_fire_in_order_never_early_and_only_while_held() {
+        let (reactor, clock, thread) = running();
+        let (sender, received) = channel();
+        let tell = |n| -> Arc<dyn Wakeup> { Arc::new(Tell(sender.clone(), n)) };
+        let start = clock.now();
+        let (late, soon, dropped, past) = (tell(2), tell(1), tell(3), tell(0));
+        let _late = reactor.timer(start.after(3_000_000), &late);
+        let _soon = reactor.timer(start.after(1_000_000), &soon);
+        drop(reactor.timer(start.after(500_000), &dropped));
+        let _past = reactor.timer(start, &past);
+        assert_eq!(received.iter().take(3).collect::<Vec<_>>(), [0, 1, 2]);
+        assert!(clock.now() >= start.after(3_000_000));
+        reactor.stop();
+        assert_eq!(thread.join().ok(), Some(Ok(())));
+        assert!(received.try_recv().is_err());
+    }
+
+    #[test]
+    fn host_readiness_reaches_the_queue_once_per_arming() {
+        let (reactor, _, thread) = running();
+        let (sender, received) = channel();
+        let queue = WaitQueue::new();
+        let waiter: Arc<dyn Wakeup> = Arc::new(Tell(sender, 7));
+        let _registration = queue.register(Events::READ, &waiter);
+        let (mut ours, theirs) = UnixStream::pair().unwrap_or_else(|e| panic!("socketpair: {e}"));
+        let watch = reactor
+            .watch(theirs.into(), &queue)
+            .unwrap_or_else(|e| panic!("watch: {e}"));
+        watch.arm(Events::READ);
+        assert!(watch.poll(Events::READ).is_empty());
+        assert!(ours.write_all(b"x").is_ok());
+        assert_eq!(received.recv(), Ok(7));
+        assert!(watch.poll(Events::READ).contains(Events::IN));
+        watch.arm(Events::READ);
+        assert_eq!(received.recv(), Ok(7), "what is ready already is told too");
+        drop(watch);
+        reactor.stop();
+        assert_eq!(thread.join().ok(), Some(Ok(())));
     }
 }
