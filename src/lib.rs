@@ -1,4 +1,6 @@
 //! uvm: a virtual machine monitor whose machine is an ordinary host process tree.
 
+pub mod cli;
 pub mod kernel;
+pub mod machine;
 pub mod platform;

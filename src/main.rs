@@ -1,3 +1,7 @@
 //! The `uvm` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    uvm::cli::main(std::env::args_os())
+}

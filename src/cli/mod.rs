@@ -1,0 +1,78 @@
+//! The command line: verbs, options, messages and exit statuses.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+mod run;
+mod values;
+
+/// Status for a failure of uvm itself, as docker has it.
+const EXIT_FAILURE: u8 = 125;
+
+/// A virtual machine whose machine is an ordinary process tree.
+#[derive(Parser)]
+#[command(name = "uvm", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run a command in a guest made from a directory
+    Run(run::RunArgs),
+    /// Print the table of system calls and how each is supported
+    Syscalls {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Run the command line and return the exit status.
+pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => return usage_error(&error),
+    };
+    let done = match cli.verb {
+        Verb::Run(args) => run::run(args),
+        Verb::Syscalls { json } => syscalls(json),
+    };
+    match done {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("uvm: {error:#}");
+            ExitCode::from(EXIT_FAILURE)
+        }
+    }
+}
+
+/// Help and version go to stdout; a mistake is one line.
+fn usage_error(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    // clap's first paragraph is the message; lists of missing arguments follow on lines of their own.
+    let message: Vec<&str> = text
+        .lines()
+        .take_while(|line| !line.trim().is_empty())
+        .map(|line| line.trim().trim_start_matches("error: "))
+        .collect();
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        eprintln!("uvm: a command is missing; see 'uvm --help'");
+    } else {
+        eprintln!("uvm: {}; see 'uvm --help'", message.join(" "));
+    }
+    ExitCode::from(EXIT_FAILURE)
+}
+
+fn syscalls(json: bool) -> anyhow::Result<u8> {
+    let _ = json;
+    anyhow::bail!("syscalls: the table cannot be printed by this build")
+}

@@ -1,0 +1,166 @@
+//! `uvm run`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use super::values;
+use crate::machine::{self, Options, PlatformKind, TraceTo};
+
+/// Options of `uvm run`.
+#[derive(Args)]
+pub(super) struct RunArgs {
+    /// Directory that becomes the guest's root; `/` is this machine. It is not written to
+    rootfs: PathBuf,
+
+    /// Command to run [default: the user's shell in the guest's /etc/passwd, else /bin/sh]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<OsString>,
+
+    /// Set an environment variable; NAME alone takes this machine's value
+    #[arg(short = 'e', long = "env", value_name = "NAME[=VALUE]")]
+    env: Vec<OsString>,
+
+    /// Read environment variables from a file, one NAME=VALUE a line
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+
+    /// Working directory in the guest
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<OsString>,
+
+    /// User and group in the guest, by name or number [default: root]
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+
+    /// Show a directory or file of this machine in the guest, writable unless :ro is given
+    #[arg(short, long = "volume", value_name = "SRC:DST[:ro]")]
+    volume: Vec<OsString>,
+
+    /// Mount an empty memory file system
+    #[arg(long, value_name = "DST[:size=SIZE]")]
+    tmpfs: Vec<OsString>,
+
+    /// Host name of the guest
+    #[arg(long, value_name = "NAME", default_value = "uvm", value_parser = hostname)]
+    hostname: String,
+
+    /// Let the guest write nothing to its root
+    #[arg(long, conflicts_with = "writable")]
+    read_only: bool,
+
+    /// Let the guest write to ROOTFS itself
+    #[arg(long)]
+    writable: bool,
+
+    /// What runs guest code
+    #[arg(long, value_enum, default_value = "ptrace")]
+    platform: PlatformArg,
+
+    /// Kill the guest after so many seconds and exit with 124
+    #[arg(long, value_name = "SECS", value_parser = values::seconds)]
+    timeout: Option<Duration>,
+
+    /// Print a line per system call to stderr or to a file, and a summary of refused ones
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    trace: Option<Option<PathBuf>>,
+
+    /// What uvm says about itself on stderr
+    #[arg(long, value_enum, default_value = "warn", value_name = "LEVEL")]
+    log_level: LogLevel,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum PlatformArg {
+    Ptrace,
+    Seccomp,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+fn hostname(text: &str) -> Result<String, String> {
+    let fits = (1..=64).contains(&text.len());
+    if fits
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.' || b == b'_')
+    {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "'{text}' is no host name: 1 to 64 letters, digits, '-', '_' and '.'"
+        ))
+    }
+}
+
+/// Run the guest and return its exit status.
+pub(super) fn run(args: RunArgs) -> Result<u8> {
+    start_log(args.log_level);
+    machine::run(options(args)?)
+}
+
+fn options(args: RunArgs) -> Result<Options> {
+    let mut env = Vec::new();
+    for file in &args.env_file {
+        env.extend(values::env_file(file)?);
+    }
+    for text in &args.env {
+        env.extend(values::env(text)?);
+    }
+    Ok(Options {
+        rootfs: args.rootfs,
+        command: args.command,
+        env,
+        workdir: args.workdir,
+        user: args.user,
+        volumes: args
+            .volume
+            .iter()
+            .map(|v| values::volume(v))
+            .collect::<Result<_>>()?,
+        tmpfs: args
+            .tmpfs
+            .iter()
+            .map(|t| values::tmpfs(t))
+            .collect::<Result<_>>()?,
+        hostname: args.hostname,
+        read_only: args.read_only,
+        writable: args.writable,
+        platform: match args.platform {
+            PlatformArg::Ptrace => PlatformKind::Ptrace,
+            PlatformArg::Seccomp => PlatformKind::Seccomp,
+        },
+        timeout: args.timeout,
+        trace: args.trace.map(|file| file.map_or(TraceTo::Stderr, TraceTo::File)),
+    })
+}
+
+fn start_log(level: LogLevel) {
+    use tracing::level_filters::LevelFilter;
+    let filter = match level {
+        LogLevel::Off => LevelFilter::OFF,
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    // A second start in one process (tests) keeps the first log.
+    let _ = tracing_subscriber::fmt()
+        .with_max_level(filter)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .try_init();
+}
