@@ -35,6 +35,8 @@ pub struct Kernel {
     pub clock: Arc<Clock>,
     /// Timers and host readiness.
     pub reactor: Arc<Reactor>,
+    /// The guest's files.
+    pub vfs: fs::Vfs,
     /// The process tree.
     pub pids: PidTable,
     /// The guest's name and the like.

@@ -1,23 +1,32 @@
-//! Names: dentries, mounts and paths.
+//! Names: dentries and paths.
+//!
+//! A dentry's directory knows its children weakly; what keeps a dentry alive is its users and the bounded
+//! [`super::names::NameCache`]. A lookup asks the file system only when the directory does not know the name.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
-use bitflags::bitflags;
+use super::names::AbsentName;
+use super::{Inode, Mount};
+use crate::kernel::sync::{Lock, Rank, lock_two};
 
-use super::{FileSystem, Inode};
-use crate::kernel::sync::{Lock, Rank};
+/// How many names a directory remembers before it looks for dead ones.
+const FIRST_SWEEP: usize = 32;
 
 /// A name in a directory, with what it names. A dentry exists as long as something uses it or the cache keeps it.
 pub struct Dentry {
     /// What it names.
     pub inode: Arc<dyn Inode>,
     place: Lock<Place>,
-    children: Lock<HashMap<Vec<u8>, Weak<Dentry>>>,
+    children: Lock<Children>,
     unlinked: AtomicBool,
     /// Mounts of any tree upon it: lets the walk skip the mount table.
     pub(super) mounted_on: AtomicU32,
+    /// Used since the name cache's hand last passed.
+    pub(super) used: AtomicBool,
+    /// One more than its slot in the name cache, or 0.
+    pub(super) slot: AtomicU32,
 }
 
 #[derive(Clone)]
@@ -26,38 +35,57 @@ struct Place {
     parent: Option<Arc<Dentry>>,
 }
 
+#[derive(Default)]
+struct Children {
+    names: HashMap<Vec<u8>, Child>,
+    /// Moves with every change of the directory, so that a lookup that raced with one is not remembered.
+    generation: u64,
+    sweep_at: usize,
+}
+
+enum Child {
+    Known(Weak<Dentry>),
+    Absent(Arc<AbsentName>),
+}
+
+/// What a directory remembers of a name.
+pub(super) enum Remembered {
+    /// It names this.
+    Present(Arc<Dentry>),
+    /// The file system said that it names nothing.
+    Absent,
+    /// Ask the file system, and quote this generation with its answer.
+    Unknown(u64),
+}
+
 impl Dentry {
     /// The root of a file system.
     pub fn root(inode: Arc<dyn Inode>) -> Arc<Dentry> {
         Dentry::build(inode, Vec::new(), None)
     }
 
+    /// A name that is in no directory: `pipe:[12]`.
+    pub fn anonymous(inode: Arc<dyn Inode>, name: Vec<u8>) -> Arc<Dentry> {
+        Dentry::build(inode, name, None)
+    }
+
+    /// A name that is no longer in its directory, or never was (O_TMPFILE).
+    pub fn deleted(self: &Arc<Self>, inode: Arc<dyn Inode>, name: Vec<u8>) -> Arc<Dentry> {
+        let dentry = Dentry::build(inode, name, Some(self.clone()));
+        dentry.unlinked.store(true, Ordering::Relaxed);
+        dentry
+    }
+
     fn build(inode: Arc<dyn Inode>, name: Vec<u8>, parent: Option<Arc<Dentry>>) -> Arc<Dentry> {
         Arc::new(Dentry {
             inode,
             place: Lock::new(Rank::Leaf, Place { name, parent }),
-            children: Lock::new(Rank::Dentry, HashMap::new()),
+            children: Lock::new(Rank::Dentry, Children::default()),
             unlinked: AtomicBool::new(false),
             mounted_on: AtomicU32::new(0),
+            used: AtomicBool::new(true),
+            slot: AtomicU32::new(0),
         })
-    }
-
-    /// The dentry for `name` in this directory, which is `inode`: the one in use if there is one for the same inode.
-    pub fn child(self: &Arc<Self>, name: &[u8], inode: Arc<dyn Inode>) -> Arc<Dentry> {
-        let mut children = self.children.lock();
-        if let Some(known) = children.get(name).and_then(Weak::upgrade)
-            && Arc::ptr_eq(&known.inode, &inode)
-        {
-            return known;
-        }
-        let dentry = Dentry::build(inode, name.to_vec(), Some(self.clone()));
-        children.insert(name.to_vec(), Arc::downgrade(&dentry));
-        dentry
-    }
-
-    /// The dentry for `name` if somebody uses it.
-    pub fn known_child(&self, name: &[u8]) -> Option<Arc<Dentry>> {
-        self.children.lock().get(name).and_then(Weak::upgrade)
     }
 
     /// The directory it is in; none for a root.
@@ -74,37 +102,182 @@ impl Dentry {
     pub fn is_unlinked(&self) -> bool {
         self.unlinked.load(Ordering::Relaxed)
     }
-}
 
-bitflags! {
-    /// Per-mount flags with the values of MS_*.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-    #[allow(missing_docs)]
-    pub struct MountFlags: u32 {
-        const READ_ONLY = 1;
-        const NOSUID = 2;
-        const NODEV = 4;
-        const NOEXEC = 8;
-        const NOATIME = 1024;
-        const NODIRATIME = 2048;
-        const RELATIME = 1 << 21;
+    /// Whether something is mounted on it.
+    pub fn is_mount_point(&self) -> bool {
+        self.mounted_on.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether it is `ancestor` or below it.
+    pub fn is_within(self: &Arc<Self>, ancestor: &Arc<Dentry>) -> bool {
+        let mut at = Some(self.clone());
+        while let Some(dentry) = at {
+            if Arc::ptr_eq(&dentry, ancestor) {
+                return true;
+            }
+            at = dentry.parent();
+        }
+        false
+    }
+
+    /// What this directory remembers of `name`.
+    pub(super) fn remembered(&self, name: &[u8]) -> Remembered {
+        let children = self.children.lock();
+        match children.names.get(name) {
+            Some(Child::Absent(absent)) => {
+                absent.used.store(true, Ordering::Relaxed);
+                Remembered::Absent
+            }
+            Some(Child::Known(weak)) => match weak.upgrade() {
+                Some(dentry) => Remembered::Present(dentry),
+                None => Remembered::Unknown(children.generation),
+            },
+            None => Remembered::Unknown(children.generation),
+        }
+    }
+
+    /// The dentry for a name that the file system has just found, unless the directory has changed since `generation`.
+    pub(super) fn found(
+        self: &Arc<Self>,
+        name: &[u8],
+        inode: Arc<dyn Inode>,
+        generation: Option<u64>,
+    ) -> Option<Arc<Dentry>> {
+        let mut children = self.children.lock();
+        if generation.is_some_and(|g| g != children.generation) {
+            return None;
+        }
+        if let Some(Child::Known(weak)) = children.names.get(name)
+            && let Some(known) = weak.upgrade()
+            && (Arc::ptr_eq(&known.inode, &inode) || known.is_mount_point())
+        {
+            return Some(known);
+        }
+        let dentry = Dentry::build(inode, name.to_vec(), Some(self.clone()));
+        children.remember(name, Child::Known(Arc::downgrade(&dentry)));
+        Some(dentry)
+    }
+
+    /// Remember that there is no `name`, unless the directory has changed since `generation`.
+    pub(super) fn note_absent(self: &Arc<Self>, name: &[u8], generation: u64) -> Option<Arc<AbsentName>> {
+        let mut children = self.children.lock();
+        if generation != children.generation {
+            return None;
+        }
+        let absent = AbsentName::new(self, name);
+        children.remember(name, Child::Absent(absent.clone()));
+        Some(absent)
+    }
+
+    /// A new name was made in this directory.
+    pub(super) fn added(self: &Arc<Self>, name: &[u8], inode: Arc<dyn Inode>) -> Arc<Dentry> {
+        let dentry = Dentry::build(inode, name.to_vec(), Some(self.clone()));
+        let mut children = self.children.lock();
+        children.generation += 1;
+        children.remember(name, Child::Known(Arc::downgrade(&dentry)));
+        dentry
+    }
+
+    /// A name was removed from this directory: the dentry that was in use for it.
+    pub(super) fn removed(&self, name: &[u8]) -> Option<Arc<Dentry>> {
+        let mut children = self.children.lock();
+        children.generation += 1;
+        let gone = children.take(name)?;
+        gone.unlinked.store(true, Ordering::Relaxed);
+        Some(gone)
+    }
+
+    /// `name` of this directory became `new_name` of `new_dir`; with `exchange` the other way round too. Returns the
+    /// dentry that was replaced, if it was in use.
+    pub(super) fn moved(
+        self: &Arc<Self>,
+        name: &[u8],
+        new_dir: &Arc<Dentry>,
+        new_name: &[u8],
+        exchange: bool,
+    ) -> Option<Arc<Dentry>> {
+        if Arc::ptr_eq(self, new_dir) {
+            let mut children = self.children.lock();
+            children.generation += 1;
+            let moving = children.take(name);
+            let other = children.take(new_name);
+            children.place(new_dir, new_name, moving);
+            if exchange {
+                children.place(self, name, other);
+                return None;
+            }
+            return other.inspect(|d| d.unlinked.store(true, Ordering::Relaxed));
+        }
+        let (mut from, mut to) = lock_two(&self.children, &new_dir.children);
+        from.generation += 1;
+        to.generation += 1;
+        let moving = from.take(name);
+        let other = to.take(new_name);
+        to.place(new_dir, new_name, moving);
+        if exchange {
+            from.place(self, name, other);
+            return None;
+        }
+        other.inspect(|d| d.unlinked.store(true, Ordering::Relaxed))
+    }
+
+    /// Forget `name` when nobody uses its dentry any more.
+    pub(super) fn prune(&self, name: &[u8]) {
+        let mut children = self.children.lock();
+        if matches!(children.names.get(name), Some(Child::Known(weak)) if weak.strong_count() == 0) {
+            children.names.remove(name);
+        }
+    }
+
+    /// Forget that a name is absent.
+    pub(super) fn forget_absent(&self, absent: &Arc<AbsentName>) {
+        let mut children = self.children.lock();
+        if matches!(children.names.get(&absent.name), Some(Child::Absent(a)) if Arc::ptr_eq(a, absent)) {
+            children.names.remove(&absent.name);
+        }
     }
 }
 
-/// A file system at a place in the tree.
-pub struct Mount {
-    /// Identity as in /proc/self/mountinfo.
-    pub id: u32,
-    /// The file system.
-    pub fs: Arc<dyn FileSystem>,
-    /// What of it is visible: its root, or a subtree for a bind mount.
-    pub root: Arc<Dentry>,
-    /// Device or source name, as in /proc/mounts.
-    pub source: Vec<u8>,
-    /// Flags (MountFlags).
-    pub flags: AtomicU32,
-    /// What it is mounted on; none for the root mount and for detached ones.
-    pub(super) at: Lock<Option<Path>>,
+impl Children {
+    fn remember(&mut self, name: &[u8], child: Child) {
+        if self.names.len() >= self.sweep_at.max(FIRST_SWEEP) {
+            self.names
+                .retain(|_, c| !matches!(c, Child::Known(weak) if weak.strong_count() == 0));
+            self.sweep_at = self.names.len() * 2;
+        }
+        self.names.insert(name.to_vec(), child);
+    }
+
+    fn take(&mut self, name: &[u8]) -> Option<Arc<Dentry>> {
+        match self.names.remove(name)? {
+            Child::Known(weak) => weak.upgrade(),
+            Child::Absent(_) => None,
+        }
+    }
+
+    /// Put a dentry that was in use for another name here.
+    fn place(&mut self, dir: &Arc<Dentry>, name: &[u8], dentry: Option<Arc<Dentry>>) {
+        let Some(dentry) = dentry else { return };
+        let old = std::mem::replace(
+            &mut *dentry.place.lock(),
+            Place {
+                name: name.to_vec(),
+                parent: Some(dir.clone()),
+            },
+        );
+        self.remember(name, Child::Known(Arc::downgrade(&dentry)));
+        drop(old);
+    }
+}
+
+impl Drop for Dentry {
+    /// Release the chain of parents in a loop: a path can be deeper than the host stack.
+    fn drop(&mut self) {
+        let mut parent = self.place.get_mut().parent.take();
+        while let Some(mut dentry) = parent.and_then(Arc::into_inner) {
+            parent = dentry.place.get_mut().parent.take();
+        }
+    }
 }
 
 /// A dentry as reached through a mount.
@@ -125,5 +298,10 @@ impl Path {
     /// Whether both are the same name in the same mount.
     pub fn same(&self, other: &Path) -> bool {
         Arc::ptr_eq(&self.mount, &other.mount) && Arc::ptr_eq(&self.dentry, &other.dentry)
+    }
+
+    /// Whether it is the root of its mount.
+    pub fn is_mount_root(&self) -> bool {
+        Arc::ptr_eq(&self.mount.root, &self.dentry)
     }
 }

@@ -251,8 +251,8 @@ pub trait Inode: Send + Sync + Any {
         Err(Errno::EPERM)
     }
 
-    /// Where a symbolic link leads, for the task that follows it.
-    fn read_link(&self, task: &Task) -> Result<Link, Errno> {
+    /// Where a symbolic link leads, for the task that follows it (none while the guest is being built).
+    fn read_link(&self, task: Option<&Task>) -> Result<Link, Errno> {
         let _ = task;
         Err(Errno::EINVAL)
     }

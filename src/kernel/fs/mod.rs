@@ -1,17 +1,31 @@
 //! Files: the virtual file system and its contract with file systems.
 //!
 //! * [`Inode`] and [`FileSystem`] are what a file system implements; they know nothing of mounts, paths or permissions.
-//! * A [`dentry::Dentry`] caches a name; a [`Path`] is a dentry in a mount.
+//! * A [`Dentry`] is a name in use or remembered; a [`Path`] is a dentry in a [`Mount`]; [`walk`] finds them.
 //! * [`File`] is an open file description, [`FileOps`] what it does; [`FdTable`] gives it numbers.
+//! * [`Vfs`] is what all tasks share: mounts, remembered names, drivers of special files.
 
+pub mod access;
+mod anon;
 mod context;
 mod dentry;
 mod fdtable;
 mod file;
 mod inode;
+mod mounts;
+mod names;
+mod special;
+mod types;
+mod vfs;
+pub mod walk;
 
+pub use anon::{AnonFs, AnonInode, AnonKind};
 pub use context::FsContext;
-pub use dentry::{Dentry, Mount, MountFlags, Path};
+pub use dentry::{Dentry, Path};
 pub use fdtable::{Fd, FdTable};
-pub use file::{DirEntry, File, FileOps, MapRequest, OpenFlags};
+pub use file::{DirEntry, File, FileOps, FileOwner, MapRequest, OpenFlags};
 pub use inode::{CreateArgs, FileSystem, FileType, Inode, Link, Metadata, SetAttr, StatFs, TimeChange};
+pub use mounts::{Mount, MountFlags, MountTree};
+pub use special::{Driver, Special, SpecialFiles, major, minor};
+pub use types::{FsTypes, Mounter};
+pub use vfs::Vfs;

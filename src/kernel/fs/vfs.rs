@@ -1,0 +1,125 @@
+//! What all tasks of a guest share of its files, and the name cache's rules.
+//!
+//! Every change of a directory goes through [`Vfs::added`], [`Vfs::removed`] and [`Vfs::moved`] after the file system has
+//! made it, so that what is remembered of names stays true and watchers hear of it.
+
+use std::sync::Arc;
+
+use super::anon::AnonFs;
+use super::dentry::Remembered;
+use super::names::NameCache;
+use super::special::SpecialFiles;
+use super::types::FsTypes;
+use super::{Dentry, FileSystem, FsContext, Inode, MountFlags, MountTree};
+use crate::kernel::stop::Errno;
+use crate::kernel::sync::{Lock, Rank};
+
+/// How often a lookup is repeated when its directory changes meanwhile.
+const LOOKUP_TRIES: usize = 8;
+
+/// The guest's files.
+pub struct Vfs {
+    /// What is mounted where.
+    pub mounts: MountTree,
+    /// Names kept alive without users.
+    pub names: NameCache,
+    /// Who opens devices and FIFOs.
+    pub special: SpecialFiles,
+    /// What mount(2) can mount.
+    pub types: FsTypes,
+    /// Inodes of objects without a name.
+    pub anon: Arc<AnonFs>,
+}
+
+impl Vfs {
+    /// Files with just a root.
+    pub fn new(root: Arc<dyn FileSystem>, source: &[u8], flags: MountFlags) -> Vfs {
+        Vfs {
+            mounts: MountTree::new(root, source, flags),
+            names: NameCache::default(),
+            special: SpecialFiles::default(),
+            types: FsTypes::default(),
+            anon: AnonFs::new(),
+        }
+    }
+
+    /// A context at the root, for a first task.
+    pub fn context(&self, umask: u32) -> Arc<Lock<FsContext>> {
+        let root = self.mounts.root();
+        let context = FsContext {
+            cwd: root.clone(),
+            root,
+            umask,
+        };
+        Arc::new(Lock::new(Rank::FsContext, context))
+    }
+
+    /// The dentry of `name` in a directory. ENOENT, ENOTDIR, or what the file system says.
+    pub fn child(&self, dir: &Arc<Dentry>, name: &[u8]) -> Result<Arc<Dentry>, Errno> {
+        let cacheable = dir.inode.cacheable();
+        for _ in 0..LOOKUP_TRIES {
+            let remembered = dir.remembered(name);
+            let generation = match remembered {
+                Remembered::Present(dentry) if cacheable => {
+                    self.names.keep(&dentry);
+                    return Ok(dentry);
+                }
+                Remembered::Absent if cacheable => return Err(Errno::ENOENT),
+                Remembered::Unknown(generation) => Some(generation),
+                _ => None,
+            };
+            match dir.inode.lookup(name) {
+                Ok(inode) => {
+                    let Some(dentry) = dir.found(name, inode, generation) else {
+                        continue;
+                    };
+                    if cacheable {
+                        self.names.keep(&dentry);
+                    }
+                    return Ok(dentry);
+                }
+                Err(Errno::ENOENT) => {
+                    if cacheable
+                        && let Some(generation) = generation
+                        && let Some(absent) = dir.note_absent(name, generation)
+                    {
+                        self.names.keep_absent(absent);
+                    }
+                    return Err(Errno::ENOENT);
+                }
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(dir.added(name, dir.inode.lookup(name)?))
+    }
+
+    /// A name was made in a directory.
+    pub fn added(&self, dir: &Arc<Dentry>, name: &[u8], inode: Arc<dyn Inode>) -> Arc<Dentry> {
+        let dentry = dir.added(name, inode);
+        if dir.inode.cacheable() {
+            self.names.keep(&dentry);
+        }
+        dentry
+    }
+
+    /// A name was removed from a directory.
+    pub fn removed(&self, dir: &Arc<Dentry>, name: &[u8]) {
+        if let Some(gone) = dir.removed(name) {
+            self.names.forget(&gone);
+        }
+    }
+
+    /// A name was moved; with `exchange` two names were swapped.
+    pub fn moved(
+        &self,
+        dir: &Arc<Dentry>,
+        name: &[u8],
+        new_dir: &Arc<Dentry>,
+        new_name: &[u8],
+        exchange: bool,
+    ) {
+        if let Some(replaced) = dir.moved(name, new_dir, new_name, exchange) {
+            self.names.forget(&replaced);
+        }
+    }
+}

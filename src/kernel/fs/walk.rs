@@ -1,0 +1,447 @@
+//! The path walk: path_resolution(7), symlink(7), openat2(2).
+
+use std::sync::Arc;
+
+use bitflags::bitflags;
+
+use super::access::{self, Access};
+use super::{Dentry, FileType, Link, Path, Vfs};
+use crate::kernel::stop::Errno;
+use crate::kernel::task::{Capability, Creds, Task};
+use crate::kernel::user_memory::PATH_MAX;
+
+/// Longest component, in bytes.
+pub const NAME_MAX: usize = 255;
+
+/// Most symbolic links followed in one walk.
+const LINKS_MAX: u32 = 40;
+
+bitflags! {
+    /// How to walk.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+    pub struct WalkFlags: u32 {
+        /// Follow a symbolic link in the last component.
+        const FOLLOW = 1;
+        /// The result must be a directory (ENOTDIR).
+        const DIRECTORY = 2;
+        /// An empty path means the start itself (AT_EMPTY_PATH).
+        const EMPTY_PATH = 4;
+        /// RESOLVE_NO_SYMLINKS: meet no symbolic link (ELOOP); the last one may be if it is not followed.
+        const NO_SYMLINKS = 8;
+        /// RESOLVE_BENEATH: never leave the start (EXDEV).
+        const BENEATH = 16;
+        /// RESOLVE_IN_ROOT: the start is the root.
+        const IN_ROOT = 32;
+        /// RESOLVE_NO_XDEV: cross no mount (EXDEV).
+        const NO_XDEV = 64;
+        /// RESOLVE_NO_MAGICLINKS: follow no link that jumps (ELOOP).
+        const NO_MAGICLINKS = 128;
+    }
+}
+
+/// Who walks, and from where.
+pub struct WalkCx<'a> {
+    /// The guest's files.
+    pub vfs: &'a Vfs,
+    /// Whose permissions count.
+    pub creds: Arc<Creds>,
+    /// The root directory.
+    pub root: Path,
+    /// The working directory.
+    pub cwd: Path,
+    /// The walking task, for links whose target depends on it; none while the guest is being built.
+    pub task: Option<&'a Task>,
+}
+
+/// The last component of a walk that stops in front of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Last {
+    /// A name.
+    Name(Vec<u8>),
+    /// `.`
+    Dot,
+    /// `..`
+    DotDot,
+    /// There is none: the path is all slashes.
+    Root,
+}
+
+/// A directory and the last component of a path to something in it.
+#[derive(Clone)]
+pub struct Parent {
+    /// The directory, on which nobody has checked more than search permission.
+    pub dir: Path,
+    /// The component.
+    pub last: Last,
+    /// Whether slashes follow it.
+    pub trailing_slash: bool,
+}
+
+impl Parent {
+    /// The name, or `errno` when the last component is not one.
+    pub fn name(&self, errno: Errno) -> Result<&[u8], Errno> {
+        match &self.last {
+            Last::Name(name) if name.len() > NAME_MAX => Err(Errno::ENAMETOOLONG),
+            Last::Name(name) => Ok(name),
+            _ => Err(errno),
+        }
+    }
+}
+
+/// What open(2) with O_CREAT finds.
+pub enum Target {
+    /// Something is there.
+    Found(Path),
+    /// Nothing is there: it could be made here.
+    Missing(Parent),
+}
+
+impl<'a> WalkCx<'a> {
+    /// The walk of a task: with its credentials, root and working directory.
+    pub fn of(task: &'a Task) -> WalkCx<'a> {
+        let fs = task.fs();
+        let fs = fs.lock();
+        WalkCx {
+            vfs: &task.kernel.vfs,
+            creds: task.creds(),
+            root: fs.root.clone(),
+            cwd: fs.cwd.clone(),
+            task: Some(task),
+        }
+    }
+
+    /// A walk with all rights from the root of everything, while the guest is being built.
+    pub fn at_root(vfs: &'a Vfs) -> WalkCx<'a> {
+        let root = vfs.mounts.root();
+        WalkCx {
+            vfs,
+            creds: Arc::new(Creds::of_user(0, 0, &[])),
+            cwd: root.clone(),
+            root,
+            task: None,
+        }
+    }
+
+    /// What a path leads to, from `start` (none: the working directory).
+    pub fn lookup(&self, start: Option<&Path>, path: &[u8], flags: WalkFlags) -> Result<Path, Errno> {
+        let mut walker = Walker::start(self, start, path, flags)?;
+        walker.run(Stop::Never)?;
+        let at = walker.at;
+        if flags.contains(WalkFlags::DIRECTORY) && at.inode().file_type() != FileType::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        Ok(at)
+    }
+
+    /// The directory that the last component of a path is in, for creating, removing and renaming it.
+    pub fn parent(&self, start: Option<&Path>, path: &[u8], flags: WalkFlags) -> Result<Parent, Errno> {
+        let mut walker = Walker::start(self, start, path, flags)?;
+        match walker.run(Stop::BeforeLast)? {
+            Some(parent) => Ok(parent),
+            None => Ok(Parent {
+                dir: walker.at,
+                last: Last::Root,
+                trailing_slash: false,
+            }),
+        }
+    }
+
+    /// As [`WalkCx::lookup`], but stops where the last component (also of a symbolic link followed) could be created.
+    pub fn target(&self, start: Option<&Path>, path: &[u8], flags: WalkFlags) -> Result<Target, Errno> {
+        let mut walker = Walker::start(self, start, path, flags)?;
+        match walker.run(Stop::AtMissing)? {
+            Some(parent) => Ok(Target::Missing(parent)),
+            None => Ok(Target::Found(walker.at)),
+        }
+    }
+
+    /// What `name` leads to in a directory that [`WalkCx::parent`] found, mounts crossed, links not followed.
+    pub fn child(&self, dir: &Path, name: &[u8]) -> Result<Path, Errno> {
+        if name.len() > NAME_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let dentry = self.vfs.child(&dir.dentry, name)?;
+        Ok(self.vfs.mounts.cross(Path {
+            mount: dir.mount.clone(),
+            dentry,
+        }))
+    }
+}
+
+/// Where a walk ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// Behind the last component.
+    Never,
+    /// In front of it.
+    BeforeLast,
+    /// In front of it if it is a name that leads nowhere.
+    AtMissing,
+}
+
+struct Walker<'w, 'a> {
+    cx: &'w WalkCx<'a>,
+    flags: WalkFlags,
+    /// What `/` and `..` cannot leave.
+    root: Path,
+    at: Path,
+    /// What is still to walk; a symbolic link's text is put in front.
+    rest: Vec<u8>,
+    links: u32,
+}
+
+impl<'w, 'a> Walker<'w, 'a> {
+    fn start(
+        cx: &'w WalkCx<'a>,
+        start: Option<&Path>,
+        path: &[u8],
+        flags: WalkFlags,
+    ) -> Result<Walker<'w, 'a>, Errno> {
+        if path.is_empty() && !flags.contains(WalkFlags::EMPTY_PATH) {
+            return Err(Errno::ENOENT);
+        }
+        if path.len() >= PATH_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let at = start.unwrap_or(&cx.cwd).clone();
+        let scoped = flags.intersects(WalkFlags::BENEATH | WalkFlags::IN_ROOT);
+        let root = if scoped { at.clone() } else { cx.root.clone() };
+        let mut walker = Walker {
+            cx,
+            flags,
+            root,
+            at,
+            rest: path.to_vec(),
+            links: 0,
+        };
+        walker.absolute()?;
+        Ok(walker)
+    }
+
+    /// Go to the root if what is still to walk begins with a slash.
+    fn absolute(&mut self) -> Result<(), Errno> {
+        if self.rest.first() == Some(&b'/') {
+            if self.flags.contains(WalkFlags::BENEATH) {
+                return Err(Errno::EXDEV);
+            }
+            self.go(self.root.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Go to a path that is not a child: RESOLVE_NO_XDEV has a say.
+    fn go(&mut self, to: Path) -> Result<(), Errno> {
+        if self.flags.contains(WalkFlags::NO_XDEV) && to.mount.id != self.at.mount.id {
+            return Err(Errno::EXDEV);
+        }
+        self.at = to;
+        Ok(())
+    }
+
+    /// Walk on; the parent and last component if the walk stopped in front of it.
+    fn run(&mut self, stop: Stop) -> Result<Option<Parent>, Errno> {
+        loop {
+            let from = self.rest.iter().take_while(|&&b| b == b'/').count();
+            if from == self.rest.len() {
+                return Ok(None);
+            }
+            let len = self.rest[from..].iter().take_while(|&&b| b != b'/').count();
+            let name: Vec<u8> = self.rest[from..from + len].to_vec();
+            self.rest.drain(..from + len);
+            let last = self.rest.iter().all(|&b| b == b'/');
+            let slash = !self.rest.is_empty();
+            self.may_search()?;
+            if last && stop == Stop::BeforeLast {
+                return Ok(Some(self.parent(name, slash)));
+            }
+            match name.as_slice() {
+                b"." => {}
+                b".." => self.up()?,
+                _ => {
+                    if let Some(parent) = self.down(&name, last, slash, stop)? {
+                        return Ok(Some(parent));
+                    }
+                }
+            }
+            if slash && self.at.inode().file_type() != FileType::Directory {
+                return Err(Errno::ENOTDIR);
+            }
+        }
+    }
+
+    fn parent(&self, name: Vec<u8>, trailing_slash: bool) -> Parent {
+        let last = match name.as_slice() {
+            b"." => Last::Dot,
+            b".." => Last::DotDot,
+            _ => Last::Name(name),
+        };
+        Parent {
+            dir: self.at.clone(),
+            last,
+            trailing_slash,
+        }
+    }
+
+    /// ENOTDIR and EACCES for looking a name up where the walk is.
+    fn may_search(&self) -> Result<(), Errno> {
+        let inode = self.at.inode();
+        if inode.file_type() != FileType::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        let creds = &self.cx.creds;
+        if creds.capable(Capability::DacOverride) || creds.capable(Capability::DacReadSearch) {
+            return Ok(());
+        }
+        access::may(creds, &inode.metadata()?, Access::EXEC)
+    }
+
+    /// `..`
+    fn up(&mut self) -> Result<(), Errno> {
+        let mut at = self.at.clone();
+        loop {
+            if at.same(&self.root) {
+                return if self.flags.contains(WalkFlags::BENEATH) {
+                    Err(Errno::EXDEV)
+                } else {
+                    self.go(self.cx.vfs.mounts.cross(at))
+                };
+            }
+            if !at.is_mount_root() {
+                break;
+            }
+            match at.mount.at() {
+                Some(below) => at = below,
+                None => return self.go(at),
+            }
+        }
+        if !at.dentry.is_within(&at.mount.root) {
+            return Err(Errno::ENOENT);
+        }
+        let dentry = at.dentry.parent().unwrap_or_else(|| at.dentry.clone());
+        let mount = at.mount;
+        self.go(self.cx.vfs.mounts.cross(Path { mount, dentry }))
+    }
+
+    /// A name in the directory where the walk is.
+    fn down(&mut self, name: &[u8], last: bool, slash: bool, stop: Stop) -> Result<Option<Parent>, Errno> {
+        let child = match self.cx.child(&self.at, name) {
+            Err(Errno::ENOENT) if last && stop == Stop::AtMissing => {
+                return Ok(Some(self.parent(name.to_vec(), slash)));
+            }
+            child => child?,
+        };
+        let is_link = child.inode().file_type() == FileType::Symlink;
+        if is_link && (!last || slash || self.flags.contains(WalkFlags::FOLLOW)) {
+            self.follow(&child.dentry)?;
+        } else {
+            self.go(child)?;
+        }
+        Ok(None)
+    }
+
+    /// Follow a symbolic link in the directory where the walk is.
+    fn follow(&mut self, link: &Arc<Dentry>) -> Result<(), Errno> {
+        self.links += 1;
+        if self.links > LINKS_MAX || self.flags.contains(WalkFlags::NO_SYMLINKS) {
+            return Err(Errno::ELOOP);
+        }
+        if self.rest.is_empty() {
+            access::may_follow(
+                &self.cx.creds,
+                &self.at.inode().metadata()?,
+                &link.inode.metadata()?,
+            )?;
+        }
+        match link.inode.read_link(self.cx.task)? {
+            Link::Text(text) => {
+                if text.is_empty() {
+                    return Err(Errno::ENOENT);
+                }
+                let behind = std::mem::replace(&mut self.rest, text);
+                // What follows begins with its slash, or is empty.
+                self.rest.extend_from_slice(&behind);
+                self.absolute()
+            }
+            Link::Jump(path) => {
+                if self.flags.contains(WalkFlags::NO_MAGICLINKS) {
+                    return Err(Errno::ELOOP);
+                }
+                if self.flags.intersects(WalkFlags::BENEATH | WalkFlags::IN_ROOT) {
+                    return Err(Errno::EXDEV);
+                }
+                self.go(path)
+            }
+        }
+    }
+}
+
+/// A path as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathText {
+    /// The text, without any note on what follows.
+    pub text: Vec<u8>,
+    /// Whether it leads there from the root it was asked for; otherwise it begins at the root of its own tree.
+    pub reachable: bool,
+    /// Whether the name has been removed.
+    pub deleted: bool,
+}
+
+impl PathText {
+    /// What /proc/PID/fd shows: with ` (deleted)` behind it when that is so.
+    pub fn shown(mut self) -> Vec<u8> {
+        if self.deleted {
+            self.text.extend_from_slice(b" (deleted)");
+        }
+        self.text
+    }
+}
+
+impl Path {
+    /// The way from `root` to this.
+    pub fn text(&self, root: &Path) -> PathText {
+        let deleted = self.dentry.is_unlinked();
+        let mut parts: Vec<Vec<u8>> = Vec::new();
+        let mut at = self.clone();
+        let reachable = loop {
+            if at.same(root) {
+                break true;
+            }
+            if at.is_mount_root() {
+                match at.mount.at() {
+                    Some(below) => at = below,
+                    None => break false,
+                }
+                continue;
+            }
+            let name = at.dentry.name();
+            match at.dentry.parent() {
+                Some(parent) => {
+                    parts.push(name);
+                    at.dentry = parent;
+                }
+                // An anonymous object's name is all there is.
+                None if parts.is_empty() && !name.is_empty() => {
+                    return PathText {
+                        text: name,
+                        reachable: true,
+                        deleted: false,
+                    };
+                }
+                None => break false,
+            }
+        };
+        let mut text = Vec::new();
+        for part in parts.iter().rev() {
+            text.push(b'/');
+            text.extend_from_slice(part);
+        }
+        if text.is_empty() {
+            text.push(b'/');
+        }
+        PathText {
+            text,
+            reachable,
+            deleted,
+        }
+    }
+}
