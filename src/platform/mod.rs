@@ -139,7 +139,7 @@ pub enum ForkKind {
 }
 
 /// A stopped guest thread: the right to look at and change it.
-pub trait Thread: Send {
+pub trait Thread: Send + std::any::Any {
     /// The address space it runs in.
     fn space(&self) -> &Arc<dyn Space>;
 

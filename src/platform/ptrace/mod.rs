@@ -1,1 +1,84 @@
-//! The reference platform: one tracer thread, PTRACE_SEIZE and SYSEMU.
+//! The reference platform: one tracing thread, PTRACE_SEIZE and SYSEMU.
+//!
+//! A *stub* is a host process that carries a guest address space. The first one, the [zygote](zygote), executes a
+//! program of one page, is emptied but for that page, and makes all others by clone(2). Guest threads run under PTRACE_SYSEMU, so that no
+//! syscall of theirs ever happens on the host. The host calls that the platform needs are [injected](inject): made by
+//! the stopped stub itself with registers that the platform sets, at the instruction in the page above
+//! [`USER_END`](super::USER_END), which no guest operation can reach.
+//!
+//! Everything but kicks, copies and looks at /proc happens on the one thread that called [`Platform::run`]: ptrace(2)
+//! answers to no other. It must have no children besides.
+
+#![allow(unsafe_code)]
+
+use std::any::Any;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+
+use self::core::{Core, Task};
+use self::thread::PtraceThread;
+use super::{Platform, Thread, TrapHandler};
+
+mod core;
+mod exec;
+mod fault;
+mod host;
+mod image;
+mod inject;
+mod mail;
+mod maps;
+mod memory;
+mod regs;
+mod remote;
+mod run;
+mod space;
+mod stat;
+#[cfg(test)]
+mod tests;
+mod thread;
+mod tracee;
+mod zygote;
+
+/// The ptrace backend of [`Platform`].
+pub struct PtracePlatform {
+    core: Arc<Core>,
+}
+
+impl PtracePlatform {
+    /// Prepare; stubs are made when they are needed. Fails when the host has no executable memory files.
+    pub fn new() -> Result<Arc<PtracePlatform>, Errno> {
+        Ok(Arc::new(PtracePlatform {
+            core: Arc::new(Core::new()?),
+        }))
+    }
+}
+
+impl Platform for PtracePlatform {
+    fn name(&self) -> &'static str {
+        "ptrace"
+    }
+
+    fn spawn(&self) -> Result<Box<dyn Thread>, Errno> {
+        let tracee = self.core.clone_zygote()?;
+        let mut thread = PtraceThread::adopt(&self.core, tracee, None, Arc::default())?;
+        thread.clear_regs();
+        Ok(thread)
+    }
+
+    fn start(&self, thread: Box<dyn Thread>, owner: Arc<dyn TrapHandler>) {
+        let thread: Box<dyn Any> = thread;
+        match thread.downcast::<PtraceThread>() {
+            Ok(thread) => run::start(&self.core, Task { thread, owner }),
+            Err(_) => tracing::error!("a thread of another platform was given to ptrace to start"),
+        }
+    }
+
+    fn run(&self) -> Result<(), Errno> {
+        run::run(&self.core)
+    }
+
+    fn stop(&self) {
+        self.core.mail().stop();
+    }
+}

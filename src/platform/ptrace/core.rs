@@ -1,0 +1,216 @@
+//! The platform's state: every host thread it has, and what the host reported of them out of turn.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use nix::errno::Errno;
+
+use super::host::{HostProcess, HostThread};
+use super::image;
+use super::inject;
+use super::mail::{Mail, lock};
+use super::thread::PtraceThread;
+use super::tracee::{Status, Tracee, wait_any, wait_one};
+use super::zygote::Zygote;
+use crate::platform::{HostFile, TrapHandler};
+
+/// A thread and its owner.
+pub(super) struct Task {
+    pub(super) thread: Box<PtraceThread>,
+    pub(super) owner: Arc<dyn TrapHandler>,
+}
+
+/// Where a host thread is in its life.
+pub(super) enum Slot {
+    /// The kernel has it, as a thread it did not start yet or in a trap handler.
+    Taken,
+    /// Running guest code.
+    Running { task: Task, stepping: bool },
+    /// Stopped until kicked.
+    Parked(Task),
+    /// Told to end.
+    Ending,
+}
+
+/// One host thread that has not been reaped.
+pub(super) struct Entry {
+    pub(super) host: Arc<HostThread>,
+    pub(super) slot: Slot,
+}
+
+/// Only the tracing thread uses it. Never locked while a trap handler or a host call that waits is under way.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) entries: HashMap<Tracee, Entry>,
+    /// Reports that came while waiting for something else.
+    pub(super) backlog: VecDeque<(Tracee, Status)>,
+    /// Started threads whose owner is to be called: they died while waiting for something else, or were kicked early.
+    pub(super) due: Vec<Task>,
+    /// Threads with an owner.
+    pub(super) owned: usize,
+    /// Of those, running ones.
+    pub(super) running: usize,
+    pub(super) zygote: Option<Tracee>,
+    pub(super) bell: Option<Tracee>,
+}
+
+pub(super) struct Core {
+    image: OwnedFd,
+    mail: Arc<Mail>,
+    /// Locked before `state`.
+    zygote: Mutex<Option<Zygote>>,
+    state: Mutex<State>,
+}
+
+impl Core {
+    pub(super) fn new() -> Result<Core, Errno> {
+        Ok(Core {
+            image: image::create()?,
+            mail: Arc::default(),
+            zygote: Mutex::default(),
+            state: Mutex::default(),
+        })
+    }
+
+    pub(super) fn mail(&self) -> &Arc<Mail> {
+        &self.mail
+    }
+
+    pub(super) fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+        f(&mut lock(&self.state))
+    }
+
+    pub(super) fn register(&self, host: &Arc<HostThread>) {
+        let entry = Entry {
+            host: Arc::clone(host),
+            slot: Slot::Taken,
+        };
+        self.with(|s| s.entries.insert(host.tracee, entry));
+    }
+
+    /// Do something with the zygote, made again if it is dead.
+    fn with_zygote<R>(&self, f: impl FnOnce(&mut Zygote) -> Result<R, Errno>) -> Result<R, Errno> {
+        let mut zygote = lock(&self.zygote);
+        let alive = self.with(|s| s.zygote.is_some());
+        if !alive {
+            let made = Zygote::new(&self.image)?;
+            self.with(|s| s.zygote = Some(made.tracee()));
+            *zygote = Some(made);
+        }
+        f(zygote.as_mut().ok_or(Errno::ESRCH)?)
+    }
+
+    /// Clone the zygote: an address space with nothing but the platform's page, in a process of its own that has not
+    /// reported its first stop yet.
+    pub(super) fn clone_zygote(&self) -> Result<Tracee, Errno> {
+        let flags = libc::CLONE_PTRACE | libc::CLONE_PARENT | libc::CLONE_FILES | libc::CLONE_FS;
+        let tid = self.with_zygote(|z| z.call(libc::SYS_clone, [flags as u64, 0, 0, 0, 0, 0]))?;
+        i32::try_from(tid).map(Tracee).map_err(|_| Errno::ESRCH)
+    }
+
+    /// The stubs' descriptor of `file`.
+    pub(super) fn hand_in(&self, file: &Arc<HostFile>) -> Result<u64, Errno> {
+        self.with_zygote(|z| z.hand_in(file))
+    }
+
+    /// Close what the stubs hold open of files that are closed by now.
+    pub(super) fn forget_closed_files(&self) {
+        if let Some(zygote) = &mut *lock(&self.zygote) {
+            zygote.forget_closed();
+        }
+    }
+
+    /// Wait for one tracee, keeping what comes from others for later.
+    pub(super) fn wait_for(&self, wanted: Tracee) -> Status {
+        loop {
+            match wait_any(true) {
+                Ok(Some((tracee, status))) => {
+                    if status == Status::Gone {
+                        self.reaped(tracee);
+                    }
+                    if tracee == wanted {
+                        return status;
+                    }
+                    if status != Status::Gone {
+                        self.with(|s| s.backlog.push_back((tracee, status)));
+                    }
+                }
+                Ok(None) | Err(Errno::EINTR) => {}
+                Err(_) => return Status::Gone,
+            }
+        }
+    }
+
+    /// The host reported the end of `tracee`, whose id may mean something else from now on.
+    pub(super) fn reaped(&self, tracee: Tracee) {
+        self.with(|s| {
+            s.backlog.retain(|(t, _)| *t != tracee);
+            if s.zygote == Some(tracee) {
+                s.zygote = None;
+            }
+            if s.bell == Some(tracee) {
+                s.bell = None;
+            }
+            let Some(entry) = s.entries.remove(&tracee) else {
+                return;
+            };
+            entry.host.set_reaped();
+            if !matches!(entry.slot, Slot::Ending) {
+                entry.host.process.live.fetch_sub(1, Ordering::Relaxed);
+            }
+            match entry.slot {
+                Slot::Running { task, .. } => {
+                    s.running -= 1;
+                    s.due.push(task);
+                }
+                Slot::Parked(task) => s.due.push(task),
+                Slot::Taken | Slot::Ending => {}
+            }
+        });
+    }
+
+    /// End a stopped host thread: alone, or with its process when it is the last one there.
+    pub(super) fn end(&self, host: &HostThread) {
+        let known = self.with(|s| match s.entries.get_mut(&host.tracee) {
+            Some(entry) if !host.is_reaped() && !matches!(entry.slot, Slot::Ending) => {
+                entry.slot = Slot::Ending;
+                true
+            }
+            _ => false,
+        });
+        if !known {
+            return;
+        }
+        if host.process.live.fetch_sub(1, Ordering::Relaxed) <= 1 {
+            host.process.leader.kill_process();
+        } else if inject::call_last(host.tracee, libc::SYS_exit, [0; 6]).is_err() {
+            tracing::debug!("host thread {} died before its end", host.tracee.0);
+        }
+    }
+
+    /// Kill and reap everything.
+    pub(super) fn end_all(&self) {
+        let (mut threads, leaders) = self.with(|s| {
+            let mut threads: Vec<Tracee> = s.entries.keys().copied().collect();
+            let leaders: Vec<Arc<HostProcess>> =
+                s.entries.values().map(|e| Arc::clone(&e.host.process)).collect();
+            threads.extend(s.zygote.into_iter().chain(s.bell));
+            (threads, leaders)
+        });
+        for process in &leaders {
+            process.leader.kill_process();
+        }
+        self.with(|s| s.zygote.into_iter().chain(s.bell).for_each(Tracee::kill_process));
+        // The host reports a leader only after the other threads of its process.
+        threads.sort_by_key(|t| leaders.iter().any(|p| p.leader == *t));
+        for tracee in threads {
+            while wait_one(tracee) != Status::Gone {}
+            self.reaped(tracee);
+        }
+        // Owners may do anything when they are dropped.
+        drop(self.with(|s| std::mem::take(&mut s.due)));
+        *lock(&self.zygote) = None;
+    }
+}

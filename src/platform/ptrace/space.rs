@@ -1,0 +1,126 @@
+//! A guest address space: the memory of one or several host processes.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::sync::{Mutex, OnceLock};
+
+use nix::errno::Errno;
+
+use super::mail::lock;
+use super::maps;
+use super::remote;
+use super::tracee::Tracee;
+use crate::platform::{Mapping, MappingUsage, PAGE_SIZE, Space, SpaceSize, USER_END};
+
+#[derive(Default)]
+pub(super) struct PtraceSpace {
+    /// The living host threads in it; any one gives access.
+    members: Mutex<Vec<Tracee>>,
+    /// /proc/TID/mem, opened when first needed. It keeps meaning this memory whatever becomes of the thread.
+    mem: OnceLock<File>,
+}
+
+impl PtraceSpace {
+    pub(super) fn add(&self, tracee: Tracee) {
+        lock(&self.members).push(tracee);
+    }
+
+    pub(super) fn remove(&self, tracee: Tracee) {
+        lock(&self.members).retain(|&t| t != tracee);
+    }
+
+    /// Run `copy` with one living thread after another until one of them gets anywhere: one that is being killed has no
+    /// memory any more while its siblings in other processes still do.
+    fn with_member(&self, mut copy: impl FnMut(Tracee) -> usize) -> usize {
+        let first = match lock(&self.members).as_slice() {
+            [] => return 0,
+            [first, ..] => *first,
+        };
+        let done = copy(first);
+        if done > 0 || Errno::last() != Errno::ESRCH {
+            return done;
+        }
+        let others: Vec<Tracee> = lock(&self.members).iter().skip(1).copied().collect();
+        others.into_iter().map(copy).find(|&done| done > 0).unwrap_or(0)
+    }
+
+    fn read_proc(&self, name: &str) -> Result<String, Errno> {
+        let members = lock(&self.members).clone();
+        for tracee in members {
+            match fs::read_to_string(format!("/proc/{}/{name}", tracee.0)) {
+                Ok(text) if !text.is_empty() => return Ok(text),
+                _ => {}
+            }
+        }
+        Err(Errno::ESRCH)
+    }
+
+    fn mem(&self) -> Option<&File> {
+        if let Some(file) = self.mem.get() {
+            return Some(file);
+        }
+        let members = lock(&self.members).clone();
+        let file = members.into_iter().find_map(|t| {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(format!("/proc/{}/mem", t.0))
+                .ok()
+        })?;
+        Some(self.mem.get_or_init(|| file))
+    }
+}
+
+/// How much of `len` bytes at `addr` lies below the platform's page.
+fn below_end(addr: u64, len: usize) -> usize {
+    len.min(usize::try_from(USER_END.saturating_sub(addr)).unwrap_or(0))
+}
+
+/// Move `len` bytes page by page with `transfer(offset, length)` until it fails.
+fn by_pages(addr: u64, len: usize, mut transfer: impl FnMut(usize, usize) -> Option<usize>) -> usize {
+    let mut done = 0;
+    while done < len {
+        let piece = (PAGE_SIZE - (addr + done as u64) % PAGE_SIZE).min((len - done) as u64) as usize;
+        match transfer(done, piece) {
+            Some(moved) if moved > 0 => done += moved,
+            _ => break,
+        }
+    }
+    done
+}
+
+impl Space for PtraceSpace {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> usize {
+        self.with_member(|t| remote::read(t.0, addr, buf))
+    }
+
+    fn write(&self, addr: u64, buf: &[u8]) -> usize {
+        self.with_member(|t| remote::write(t.0, addr, buf))
+    }
+
+    fn peek(&self, addr: u64, buf: &mut [u8]) -> usize {
+        let Some(mem) = self.mem() else { return 0 };
+        by_pages(addr, below_end(addr, buf.len()), |at, len| {
+            mem.read_at(&mut buf[at..at + len], addr + at as u64).ok()
+        })
+    }
+
+    fn poke(&self, addr: u64, buf: &[u8]) -> usize {
+        let Some(mem) = self.mem() else { return 0 };
+        by_pages(addr, below_end(addr, buf.len()), |at, len| {
+            mem.write_at(&buf[at..at + len], addr + at as u64).ok()
+        })
+    }
+
+    fn mappings(&self) -> Result<Vec<Mapping>, Errno> {
+        Ok(maps::mappings(&self.read_proc("maps")?))
+    }
+
+    fn mapping_usage(&self) -> Result<Vec<MappingUsage>, Errno> {
+        Ok(maps::usage(&self.read_proc("smaps")?))
+    }
+
+    fn size(&self) -> Result<SpaceSize, Errno> {
+        maps::size(&self.read_proc("statm")?).ok_or(Errno::EIO)
+    }
+}

@@ -1,0 +1,193 @@
+//! The zygote: an empty stub that no guest code ever runs in. It is the parent of every address space, and the place
+//! where host files arrive.
+//!
+//! All stubs share one descriptor table (CLONE_FILES) that only the zygote receives into. So a file is handed in once
+//! for all address spaces, and the message buffers live in memory that no guest can reach: the descriptor number
+//! which the host wrote there can be trusted. Sharing the table gives guests nothing, as no syscall of theirs ever
+//! reaches the host.
+
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::{Arc, Weak};
+
+use libc::c_int;
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::exec;
+use super::image;
+use super::inject;
+use super::remote;
+use super::tracee::{Status, Tracee, wait_one};
+use crate::platform::{HostFile, PAGE_SIZE, USER_END};
+
+/// Descriptors of files kept open for mapping. A dynamic program maps a handful of libraries, a few times each.
+const CACHE: usize = 48;
+
+/// The socket's descriptor in the stubs.
+pub(super) const SOCKET_FD: u64 = 0;
+
+/// A page of the zygote's own that forks do not inherit.
+const SCRATCH: u64 = 0x10_0000;
+
+pub(super) struct Zygote {
+    tracee: Tracee,
+    socket: OwnedFd,
+    /// Most recently used last.
+    cache: Vec<(Weak<HostFile>, u64)>,
+}
+
+/// `struct msghdr` with its payload and control buffers behind it, as laid out in the scratch page.
+#[repr(C)]
+#[derive(FromBytes, IntoBytes, Immutable, Default)]
+struct Message {
+    name: u64,
+    name_len: u64,
+    iov: u64,
+    iov_len: u64,
+    control: u64,
+    control_len: u64,
+    flags: u64,
+    iov_base: u64,
+    iov_size: u64,
+    cmsg_len: u64,
+    cmsg_level: c_int,
+    cmsg_type: c_int,
+    fd: c_int,
+    pad: c_int,
+    payload: u64,
+}
+
+impl Zygote {
+    /// Make the zygote from the stub program `image`.
+    pub(super) fn new(image: &OwnedFd) -> Result<Zygote, Errno> {
+        let (socket, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )?;
+        let tracee = exec::launch(image, &theirs, &socket)?;
+        let zygote = Zygote {
+            tracee,
+            socket,
+            cache: Vec::new(),
+        };
+        zygote.prepare().inspect_err(|_| zygote.kill())?;
+        Ok(zygote)
+    }
+
+    /// Leave nothing mapped but the platform's page and the scratch page.
+    fn prepare(&self) -> Result<(), Errno> {
+        let above = image::LOAD_ADDR + PAGE_SIZE;
+        let len = USER_END + PAGE_SIZE - above;
+        self.call_at(image::LOAD_SYSCALL, libc::SYS_munmap, [above, len, 0, 0, 0, 0])?;
+        let flags = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as u64;
+        let args = [image::LOAD_ADDR, PAGE_SIZE, PAGE_SIZE, flags, USER_END, 0];
+        self.call_at(image::LOAD_SYSCALL, libc::SYS_mremap, args)?;
+        let prot = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+        let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED) as u64;
+        self.call(libc::SYS_mmap, [SCRATCH, PAGE_SIZE, prot, flags, u64::MAX, 0])?;
+        let advice = libc::MADV_DONTFORK as u64;
+        self.call(libc::SYS_madvise, [SCRATCH, PAGE_SIZE, advice, 0, 0, 0])?;
+        Ok(())
+    }
+
+    pub(super) fn tracee(&self) -> Tracee {
+        self.tracee
+    }
+
+    /// Make one host call in the zygote. ESRCH when it has died.
+    pub(super) fn call(&self, number: i64, args: [u64; 6]) -> Result<u64, Errno> {
+        self.call_at(image::SYSCALL, number, args)
+    }
+
+    fn call_at(&self, at: u64, number: i64, args: [u64; 6]) -> Result<u64, Errno> {
+        inject::call(self.tracee, &|| wait_one(self.tracee), at, number, args)?.0
+    }
+
+    /// The descriptor of `file` in the stubs, handing it in when it is not there yet.
+    pub(super) fn hand_in(&mut self, file: &Arc<HostFile>) -> Result<u64, Errno> {
+        if let Some(at) = self
+            .cache
+            .iter()
+            .position(|(f, _)| f.as_ptr() == Arc::as_ptr(file))
+        {
+            let entry = self.cache.remove(at);
+            let fd = entry.1;
+            self.cache.push(entry);
+            return Ok(fd);
+        }
+        self.forget_closed();
+        if self.cache.len() >= CACHE {
+            let (_, fd) = self.cache.remove(0);
+            self.close(fd);
+        }
+        let fd = self.receive(file)?;
+        self.cache.push((Arc::downgrade(file), fd));
+        Ok(fd)
+    }
+
+    /// Close the stubs' descriptors of files that the supervisor itself has closed, which would keep deleted files
+    /// and their memory alive.
+    pub(super) fn forget_closed(&mut self) {
+        let (live, closed): (Vec<_>, Vec<_>) = std::mem::take(&mut self.cache)
+            .into_iter()
+            .partition(|(f, _)| f.strong_count() > 0);
+        self.cache = live;
+        for (_, fd) in closed {
+            self.close(fd);
+        }
+    }
+
+    fn close(&self, fd: u64) {
+        if let Err(e) = self.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0]) {
+            tracing::debug!("zygote: closing a handed-in file: {e}");
+        }
+    }
+
+    fn receive(&self, file: &Arc<HostFile>) -> Result<u64, Errno> {
+        let fds = [file.as_fd().as_raw_fd()];
+        let rights = [ControlMessage::ScmRights(&fds)];
+        sendmsg::<()>(
+            self.socket.as_raw_fd(),
+            &[IoSlice::new(b"f")],
+            &rights,
+            MsgFlags::MSG_DONTWAIT,
+            None,
+        )?;
+        let field = |offset: usize| SCRATCH + offset as u64;
+        let ask = Message {
+            iov: field(std::mem::offset_of!(Message, iov_base)),
+            iov_len: 1,
+            control: field(std::mem::offset_of!(Message, cmsg_len)),
+            // CMSG_SPACE of one descriptor.
+            control_len: 24,
+            iov_base: field(std::mem::offset_of!(Message, payload)),
+            iov_size: 1,
+            ..Message::default()
+        };
+        if remote::write(self.tracee.0, SCRATCH, ask.as_bytes()) != size_of::<Message>() {
+            return Err(Errno::ESRCH);
+        }
+        let flags = (libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC) as u64;
+        self.call(libc::SYS_recvmsg, [SOCKET_FD, SCRATCH, flags, 0, 0, 0])?;
+        let mut answer = Message::default();
+        if remote::read(self.tracee.0, SCRATCH, answer.as_mut_bytes()) != size_of::<Message>() {
+            return Err(Errno::ESRCH);
+        }
+        // A message without its descriptor was truncated because the table is full.
+        let complete = answer.cmsg_level == libc::SOL_SOCKET && answer.cmsg_type == libc::SCM_RIGHTS;
+        match u64::try_from(answer.fd) {
+            Ok(fd) if complete && answer.cmsg_len == 20 => Ok(fd),
+            _ => Err(Errno::EMFILE),
+        }
+    }
+
+    /// End and reap it.
+    pub(super) fn kill(&self) {
+        self.tracee.kill_process();
+        while wait_one(self.tracee) != Status::Gone {}
+    }
+}
