@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 pub mod abi;
+pub mod dev;
 pub mod fs;
 pub mod mm;
 pub mod signal;
