@@ -49,7 +49,10 @@ pub fn open(reactor: &Arc<Reactor>, fd: BorrowedFd<'_>) -> Result<Arc<File>, Err
     let stat = fstat(fd)?;
     let kind = FileType::from_mode(stat.st_mode).unwrap_or(FileType::Fifo);
     let host_flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
-    let dup = || fd.try_clone_to_owned().map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)));
+    let dup = || {
+        fd.try_clone_to_owned()
+            .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))
+    };
     let queue = WaitQueue::new();
     let stream = HostStream {
         watch: reactor.watch(dup()?, &queue)?,
@@ -65,8 +68,16 @@ pub fn open(reactor: &Arc<Reactor>, fd: BorrowedFd<'_>) -> Result<Arc<File>, Err
         FileType::Socket => format!("socket:[{}]", stat.st_ino),
         _ => format!("host:[{}]", stat.st_ino),
     };
-    let start = if stream.regular { lseek(fd, 0, Whence::SeekCur).unwrap_or(0) } else { 0 };
-    let inode = Arc::new(StreamInode { stat, kind, fd: dup()? });
+    let start = if stream.regular {
+        lseek(fd, 0, Whence::SeekCur).unwrap_or(0)
+    } else {
+        0
+    };
+    let inode = Arc::new(StreamInode {
+        stat,
+        kind,
+        fd: dup()?,
+    });
     let file = File::anonymous(Arc::new(stream), name, inode, flags);
     *file.pos.lock() = start.cast_unsigned();
     Ok(file)
@@ -88,7 +99,11 @@ impl HostStream {
 impl FileOps for HostStream {
     fn read(&self, file: &File, pos: &mut u64, to: &mut dyn Sink) -> SysResult<usize> {
         if self.must_wait(Events::IN) {
-            return if file.nonblocking() { Err(Errno::EAGAIN.into()) } else { Err(self.wait(Events::IN).into()) };
+            return if file.nonblocking() {
+                Err(Errno::EAGAIN.into())
+            } else {
+                Err(self.wait(Events::IN).into())
+            };
         }
         let mut buf = vec![0; to.remaining().min(CHUNK)];
         let got = if self.regular {
@@ -107,7 +122,11 @@ impl FileOps for HostStream {
             return Ok(0);
         }
         if self.must_wait(Events::OUT) {
-            return if file.nonblocking() { Err(Errno::EAGAIN.into()) } else { Err(self.wait(Events::OUT).into()) };
+            return if file.nonblocking() {
+                Err(Errno::EAGAIN.into())
+            } else {
+                Err(self.wait(Events::OUT).into())
+            };
         }
         let mut buf = vec![0; from.remaining().min(if self.regular { CHUNK } else { ATOMIC })];
         let taken = from.take(&mut buf)?;
@@ -165,12 +184,20 @@ impl FileOps for HostStream {
         if !self.regular || request.shared && request.write && !file.flags().writable() {
             return Err(Errno::ENODEV.into());
         }
-        let fd = self.watch.as_fd().try_clone_to_owned().map_err(|_| Errno::ENFILE)?;
+        let fd = self
+            .watch
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|_| Errno::ENFILE)?;
         Ok(HostFile::new(fd)?)
     }
 
     fn sync(&self, _: &File, _: bool) -> SysResult<()> {
-        if self.regular { Ok(nix::unistd::fsync(self.watch.as_fd())?) } else { Err(Errno::EINVAL.into()) }
+        if self.regular {
+            Ok(nix::unistd::fsync(self.watch.as_fd())?)
+        } else {
+            Err(Errno::EINVAL.into())
+        }
     }
 }
 
@@ -192,7 +219,10 @@ impl HostStream {
 impl Inode for StreamInode {
     fn metadata(&self) -> Result<Metadata, Errno> {
         let stat = fstat(&self.fd).unwrap_or(self.stat);
-        let time = |sec, nsec| Timestamp { sec, nsec: u32::try_from(nsec).unwrap_or(0) };
+        let time = |sec, nsec| Timestamp {
+            sec,
+            nsec: u32::try_from(nsec).unwrap_or(0),
+        };
         Ok(Metadata {
             dev: StreamFs.dev(),
             ino: stat.st_ino,
@@ -249,7 +279,12 @@ impl FileSystem for StreamFs {
     }
 
     fn statfs(&self) -> Result<StatFs, Errno> {
-        Ok(StatFs { magic: 0x5049_5045, bsize: 4096, namelen: 255, ..StatFs::default() })
+        Ok(StatFs {
+            magic: 0x5049_5045,
+            bsize: 4096,
+            namelen: 255,
+            ..StatFs::default()
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 //! and calls whoever asked. Nothing polls: with no timer armed and nothing ready it sleeps for good.
 
 use std::collections::{BTreeMap, HashMap};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -38,7 +38,7 @@ pub struct Reactor {
 struct State {
     next_id: u64,
     timers: BTreeMap<(Instant, u64), Weak<dyn Wakeup>>,
-    watches: HashMap<u64, WaitQueue>,
+    watches: HashMap<u64, Arc<Watched>>,
     /// What the alarm is set to. It may be earlier than any timer, when that one was dropped: setting it costs a host call
     /// and most timers are dropped early, so it goes off for nothing once instead.
     alarm_at: Option<Instant>,
@@ -53,10 +53,17 @@ pub struct Timer {
 /// A host descriptor whose readiness is passed on to a wait queue while this lives.
 pub struct HostWatch {
     reactor: Arc<Reactor>,
+    watched: Arc<Watched>,
+}
+
+struct Watched {
     fd: OwnedFd,
     id: u64,
+    queue: WaitQueue,
     /// False for what epoll cannot watch (regular files): always ready.
     pollable: bool,
+    /// What was asked for and has not come yet, possibly by several waiters.
+    armed: Lock<Events>,
 }
 
 impl Reactor {
@@ -95,9 +102,11 @@ impl Reactor {
                     DOORBELL => {}
                     ALARM => self.fire_due()?,
                     id => {
-                        let queue = self.state.lock().watches.get(&id).cloned();
-                        if let Some(queue) = queue {
-                            queue.notify(Events::from_bits_truncate(event.events().bits().cast_unsigned()));
+                        let watched = self.state.lock().watches.get(&id).cloned();
+                        if let Some(watched) = watched {
+                            let events = Events::from_bits_truncate(event.events().bits().cast_unsigned());
+                            self.rearm(&watched, |armed| armed - events);
+                            watched.queue.notify(events);
                         }
                     }
                 }
@@ -131,30 +140,43 @@ impl Reactor {
 
     /// Pass the readiness of a host descriptor on to `queue`, whenever it was asked for by [`HostWatch::arm`].
     pub fn watch(self: &Arc<Self>, fd: OwnedFd, queue: &WaitQueue) -> Result<HostWatch, Errno> {
-        let id = {
-            let mut state = self.state.lock();
-            state.next_id += 1;
-            let id = state.next_id;
-            state.watches.insert(id, queue.clone());
-            id
-        };
+        let mut state = self.state.lock();
+        state.next_id += 1;
+        let id = state.next_id;
         let pollable = match self
             .epoll
             .add(fd.as_fd(), EpollEvent::new(EpollFlags::EPOLLONESHOT, id))
         {
             Ok(()) => true,
             Err(Errno::EPERM) => false,
-            Err(errno) => {
-                self.state.lock().watches.remove(&id);
-                return Err(errno);
-            }
+            Err(errno) => return Err(errno),
         };
-        Ok(HostWatch {
-            reactor: self.clone(),
+        let armed = Lock::new(Rank::Leaf, Events::empty());
+        let watched = Arc::new(Watched {
             fd,
             id,
+            queue: queue.clone(),
             pollable,
+            armed,
+        });
+        state.watches.insert(id, watched.clone());
+        Ok(HostWatch {
+            reactor: self.clone(),
+            watched,
         })
+    }
+
+    /// Change what a watched descriptor is asked for.
+    fn rearm(&self, watched: &Watched, change: impl FnOnce(Events) -> Events) {
+        let mut armed = watched.armed.lock();
+        *armed = change(*armed);
+        if !armed.is_empty() {
+            let flags = EpollFlags::from_bits_truncate(armed.bits().cast_signed()) | EpollFlags::EPOLLONESHOT;
+            // It can only fail for a descriptor that is not registered, and this one is.
+            let _ = self
+                .epoll
+                .modify(watched.fd.as_fd(), &mut EpollEvent::new(flags, watched.id));
+        }
     }
 
     /// Have the alarm go off at `deadline`. A host that refuses leaves the timer to the next one set.
@@ -210,23 +232,18 @@ impl Drop for Timer {
 }
 
 impl HostWatch {
-    /// Ask for one notification when any of `events` becomes true (or already is).
+    /// Ask for one notification when any of `events` becomes true (or already is), beside what others asked for.
     pub fn arm(&self, events: Events) {
-        if !self.pollable {
-            return;
+        if self.watched.pollable {
+            self.reactor.rearm(&self.watched, |armed| armed | events);
         }
-        let flags = EpollFlags::from_bits_truncate(events.bits().cast_signed()) | EpollFlags::EPOLLONESHOT;
-        let _ = self
-            .reactor
-            .epoll
-            .modify(self.fd.as_fd(), &mut EpollEvent::new(flags, self.id));
     }
 
     /// What is true right now, without waiting.
     pub fn poll(&self, events: Events) -> Events {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         let wanted = PollFlags::from_bits_truncate(i16::try_from(events.bits() & 0x7fff).unwrap_or(i16::MAX));
-        let mut fds = [PollFd::new(self.fd.as_fd(), wanted)];
+        let mut fds = [PollFd::new(self.watched.fd.as_fd(), wanted)];
         match poll(&mut fds, PollTimeout::ZERO) {
             Ok(_) => {
                 let got = fds[0].revents().unwrap_or(PollFlags::empty()).bits();
@@ -239,17 +256,16 @@ impl HostWatch {
 
 impl AsFd for HostWatch {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.watched.fd.as_fd()
     }
 }
 
 impl Drop for HostWatch {
     fn drop(&mut self) {
-        self.reactor.state.lock().watches.remove(&self.id);
-        if self.pollable {
-            let _ = self.reactor.epoll.delete(self.fd.as_fd());
+        self.reactor.state.lock().watches.remove(&self.watched.id);
+        if self.watched.pollable {
+            let _ = self.reactor.epoll.delete(self.watched.fd.as_fd());
         }
-        tracing::trace!(fd = self.fd.as_raw_fd(), "host watch ended");
     }
 }
 
