@@ -11,6 +11,7 @@ mod context;
 mod dentry;
 mod fdtable;
 mod file;
+pub mod hostfs;
 mod inode;
 mod mounts;
 mod names;

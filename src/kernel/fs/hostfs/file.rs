@@ -1,0 +1,222 @@
+//! Open host files and directories.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{FallocateFlags, RawDir, SeekFrom, fallocate, fdatasync, fstat, fsync, seek};
+use rustix::io::{ReadWriteFlags, pwritev2};
+
+use super::host::errno;
+use super::inode::HostInode;
+use super::io::{read_host, seek_host};
+use crate::kernel::fs::{DirEntry, File, FileOps, FileType, MapRequest, OpenFlags};
+use crate::kernel::stop::{Errno, SysResult};
+use crate::kernel::sync::{Lock, Rank};
+use crate::kernel::user_memory::{CHUNK, Sink, Source};
+use crate::platform::HostFile;
+
+/// A regular file.
+pub(super) struct HostRegular {
+    /// Keeps the inode, and with it what others must find in it, as long as the file is open.
+    _inode: Arc<HostInode>,
+    file: Arc<HostFile>,
+}
+
+impl HostRegular {
+    pub(super) fn new(inode: Arc<HostInode>, file: Arc<HostFile>) -> HostRegular {
+        HostRegular { _inode: inode, file }
+    }
+
+    /// Write one piece at `pos`, or at the end; the number of bytes and where they end.
+    fn write_piece(&self, flags: OpenFlags, pos: u64, bytes: &[u8]) -> Result<(usize, u64), Errno> {
+        let mut how = ReadWriteFlags::empty();
+        if flags.contains(OpenFlags::SYNC) {
+            how |= ReadWriteFlags::SYNC;
+        } else if flags.contains(OpenFlags::DSYNC) {
+            how |= ReadWriteFlags::DSYNC;
+        }
+        if flags.contains(OpenFlags::APPEND) {
+            how |= ReadWriteFlags::APPEND;
+        }
+        let done = pwritev2(&*self.file, &[std::io::IoSlice::new(bytes)], pos, how).map_err(errno)?;
+        let end = if flags.contains(OpenFlags::APPEND) {
+            fstat(&*self.file).map_err(errno)?.st_size.cast_unsigned()
+        } else {
+            pos.saturating_add(done as u64)
+        };
+        Ok((done, end))
+    }
+}
+
+impl FileOps for HostRegular {
+    fn read(&self, _file: &File, pos: &mut u64, to: &mut dyn Sink) -> SysResult<usize> {
+        read_host(&*self.file, pos, to)
+    }
+
+    fn write(&self, file: &File, pos: &mut u64, from: &mut dyn Source) -> SysResult<usize> {
+        let mut done = 0;
+        let mut buf = vec![0; from.remaining().min(CHUNK)];
+        while from.remaining() > 0 {
+            let want = from.remaining().min(buf.len());
+            let taken = match from.take(&mut buf[..want]) {
+                Ok(taken) => taken,
+                Err(_) if done > 0 => break,
+                Err(e) => return Err(e.into()),
+            };
+            let (written, end) = match self.write_piece(file.flags(), *pos, &buf[..taken]) {
+                Ok(written) => written,
+                Err(e) => {
+                    from.untake(taken);
+                    if done > 0 {
+                        break;
+                    }
+                    return Err(e.into());
+                }
+            };
+            from.untake(taken - written);
+            *pos = end;
+            done += written;
+            if written < want {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    fn seekable(&self) -> bool {
+        true
+    }
+
+    fn seek(&self, _file: &File, offset: i64, whence: i32) -> SysResult<u64> {
+        Ok(seek_host(&*self.file, offset, whence)?)
+    }
+
+    fn pollable(&self) -> bool {
+        false
+    }
+
+    fn map(&self, _file: &File, _request: &MapRequest) -> SysResult<Arc<HostFile>> {
+        Ok(self.file.clone())
+    }
+
+    fn sync(&self, _file: &File, data_only: bool) -> SysResult<()> {
+        let synced = if data_only {
+            fdatasync(&*self.file)
+        } else {
+            fsync(&*self.file)
+        };
+        Ok(synced.map_err(errno)?)
+    }
+
+    fn allocate(&self, _file: &File, mode: i32, offset: u64, len: u64) -> SysResult<()> {
+        let mode = FallocateFlags::from_bits_retain(mode.cast_unsigned());
+        Ok(fallocate(&*self.file, mode, offset, len).map_err(errno)?)
+    }
+}
+
+/// An open directory with its own host descriptor: the host's positions are ours.
+pub(super) struct HostDirectory {
+    inode: Arc<HostInode>,
+    state: Lock<Reading>,
+}
+
+struct Reading {
+    fd: OwnedFd,
+    /// Where the host's descriptor stands.
+    at: u64,
+}
+
+/// What one getdents(2) of the host is asked for, in bytes.
+const LISTING: usize = 32 << 10;
+
+impl HostDirectory {
+    pub(super) fn new(inode: Arc<HostInode>, fd: OwnedFd) -> HostDirectory {
+        let state = Lock::new(Rank::Leaf, Reading { fd, at: 0 });
+        HostDirectory { inode, state }
+    }
+
+    /// The next entries from position `pos` on; none at the end.
+    fn read_some(&self, pos: u64) -> Result<Vec<DirEntry>, Errno> {
+        let mut buf = Vec::with_capacity(LISTING);
+        let mut entries = Vec::new();
+        let mut state = self.state.lock();
+        if state.at != pos {
+            if pos > i64::MAX as u64 {
+                return Ok(entries);
+            }
+            seek(&state.fd, SeekFrom::Start(pos)).map_err(errno)?;
+            state.at = pos;
+        }
+        let mut next = pos;
+        {
+            let mut listing = RawDir::new(state.fd.as_fd(), buf.spare_capacity_mut());
+            // Stop with what one call brought: the descriptor then stands behind the last entry given out.
+            while let Some(entry) = listing.next() {
+                let entry = entry.map_err(errno)?;
+                next = entry.next_entry_cookie();
+                entries.push(self.shown(&entry));
+                if listing.is_buffer_empty() {
+                    break;
+                }
+            }
+        }
+        state.at = next;
+        Ok(entries)
+    }
+
+    fn shown(&self, entry: &rustix::fs::RawDirEntry<'_>) -> DirEntry {
+        let name = entry.file_name().to_bytes().to_vec();
+        let dev = self.inode.host_dev();
+        DirEntry {
+            ino: self.inode.tree.show_ino(dev, entry.ino()),
+            kind: kind(entry.file_type()),
+            name,
+            next: entry.next_entry_cookie(),
+        }
+    }
+}
+
+fn kind(host: rustix::fs::FileType) -> Option<FileType> {
+    FileType::from_mode(host.as_raw_mode())
+}
+
+impl FileOps for HostDirectory {
+    fn read(&self, _file: &File, _pos: &mut u64, _to: &mut dyn Sink) -> SysResult<usize> {
+        Err(Errno::EISDIR.into())
+    }
+
+    fn seekable(&self) -> bool {
+        true
+    }
+
+    fn pollable(&self) -> bool {
+        false
+    }
+
+    fn read_dir(&self, _file: &File, pos: u64, emit: &mut dyn FnMut(DirEntry) -> bool) -> SysResult<()> {
+        let mut pos = pos;
+        loop {
+            let entries = self.read_some(pos)?;
+            let Some(last) = entries.last() else { return Ok(()) };
+            pos = last.next;
+            for entry in entries {
+                if !emit(entry) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn sync(&self, _file: &File, data_only: bool) -> SysResult<()> {
+        if self.inode.tree.check_writable().is_err() {
+            return Ok(());
+        }
+        let state = self.state.lock();
+        let synced = if data_only {
+            fdatasync(&state.fd)
+        } else {
+            fsync(&state.fd)
+        };
+        Ok(synced.map_err(errno)?)
+    }
+}
