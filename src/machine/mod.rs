@@ -1,6 +1,7 @@
 //! One running guest: built from options, run to its end.
 
 mod options;
+mod user;
 
 pub use options::{Options, PlatformKind, TmpfsMount, TraceTo, Volume};
 
