@@ -25,7 +25,8 @@ struct Account<'a> {
 
 /// Work out who `spec` (none: root) is. Names must be in the files, numbers need not.
 pub(super) fn resolve(spec: Option<&str>, passwd: &str, group: &str) -> Result<Identity> {
-    let (user, wanted_group) = match spec.map(|s| s.split_once(':').map_or((s, None), |(u, g)| (u, Some(g)))) {
+    let (user, wanted_group) = match spec.map(|s| s.split_once(':').map_or((s, None), |(u, g)| (u, Some(g))))
+    {
         Some((user, group)) => (user, group),
         None => ("0", None),
     };
@@ -67,7 +68,13 @@ fn accounts(passwd: &str) -> impl Iterator<Item = Account<'_>> {
         let uid = fields.nth(1)?.parse().ok()?;
         let gid = fields.next()?.parse().ok()?;
         let home = fields.nth(1)?;
-        Some(Account { name, uid, gid, home, shell: fields.next().unwrap_or_default() })
+        Some(Account {
+            name,
+            uid,
+            gid,
+            home,
+            shell: fields.next().unwrap_or_default(),
+        })
     })
 }
 
@@ -89,14 +96,18 @@ fn group_id(name: &str, group: &str) -> Result<u32> {
 }
 
 fn member_of(user: &str, group: &str) -> Vec<u32> {
-    groups(group).filter(|(.., members)| members.split(',').any(|m| m == user)).map(|(_, gid, _)| gid).collect()
+    groups(group)
+        .filter(|(.., members)| members.split(',').any(|m| m == user))
+        .map(|(_, gid, _)| gid)
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\nann:x:1000:100::/home/ann:/bin/sh\nbroken\nnohome:x:7:7:::\n";
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/bash\nann:x:1000:100::/home/ann:/bin/sh\nbroken\nnohome:x:7:7:::\n";
     const GROUP: &str = "root:x:0:\nusers:x:100:\nadm:x:4:root,ann\nvideo:x:44:ann\n";
 
     #[test]
@@ -104,18 +115,33 @@ mod tests {
         let who = |spec| resolve(spec, PASSWD, GROUP).unwrap();
         assert_eq!((who(None).uid, who(None).groups), (0, vec![4]));
         let ann = who(Some("ann"));
-        assert_eq!((ann.uid, ann.gid, ann.groups, ann.home.as_str()), (1000, 100, vec![4, 44], "/home/ann"));
+        assert_eq!(
+            (ann.uid, ann.gid, ann.groups, ann.home.as_str()),
+            (1000, 100, vec![4, 44], "/home/ann")
+        );
         assert_eq!(who(Some("1000")).shell.as_deref(), Some("/bin/sh"));
         let mixed = who(Some("ann:adm"));
         assert_eq!((mixed.gid, mixed.groups), (4, vec![]));
         let unknown = who(Some("4242:17"));
         assert_eq!((unknown.uid, unknown.gid, unknown.home.as_str()), (4242, 17, "/"));
-        assert_eq!((who(Some("nohome")).home.as_str(), who(Some("nohome")).shell), ("/", None));
+        assert_eq!(
+            (who(Some("nohome")).home.as_str(), who(Some("nohome")).shell),
+            ("/", None)
+        );
     }
 
     #[test]
     fn mistakes() {
-        for wrong in ["nobodyhere", "", ":", "root:", ":root", "root:nogroup", "-1", "99999999999"] {
+        for wrong in [
+            "nobodyhere",
+            "",
+            ":",
+            "root:",
+            ":root",
+            "root:nogroup",
+            "-1",
+            "99999999999",
+        ] {
             assert!(resolve(Some(wrong), PASSWD, GROUP).is_err(), "{wrong}");
         }
     }

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 pub use creds::{Capability, Creds};
 pub use group::{ExitStatus, GroupState, Rlimit, Rlimits, StateChange, ThreadGroup};
 pub use pids::{PidTable, Pids, Process, Zombie};
+pub use run::current;
 pub(in crate::kernel) use run::error_value;
 
 use super::Kernel;

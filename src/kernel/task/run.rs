@@ -1,5 +1,6 @@
 //! A task's life between traps: run the call, park it or end it, look at signals, return to guest code.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -21,8 +22,27 @@ enum Ran {
     Left,
 }
 
+thread_local! {
+    static CURRENT: RefCell<Option<Arc<Task>>> = const { RefCell::new(None) };
+}
+
+/// The task whose handler runs on this host thread: what Linux calls `current`. For objects that are reached through a
+/// contract without a task (a terminal's read checks job control) and for nothing that has a [`SyscallCx`].
+pub fn current() -> Option<Arc<Task>> {
+    CURRENT.with_borrow(Clone::clone)
+}
+
 impl TrapHandler for Task {
     fn trap(self: Arc<Self>, thread: &mut dyn Thread, trap: Trap) -> Next {
+        CURRENT.set(Some(self.clone()));
+        let next = self.handle(thread, trap);
+        CURRENT.set(None);
+        next
+    }
+}
+
+impl Task {
+    fn handle(self: Arc<Self>, thread: &mut dyn Thread, trap: Trap) -> Next {
         let mut call = self.run.lock().call.take();
         match trap {
             Trap::Syscall => call = Some(self.begin_call(thread)),
@@ -44,9 +64,7 @@ impl TrapHandler for Task {
         }
         next
     }
-}
 
-impl Task {
     fn begin_call(&self, thread: &mut dyn Thread) -> Call {
         let regs = thread.regs_mut();
         // What a handler of a caught signal sees of an interrupted call, and Linux's value until there is a result.
