@@ -13,6 +13,7 @@ use std::sync::Arc;
 pub mod abi;
 pub mod dev;
 pub mod fs;
+pub mod ipc;
 pub mod mm;
 pub mod signal;
 pub mod stop;
@@ -40,6 +41,8 @@ pub struct Kernel {
     pub vfs: fs::Vfs,
     /// The process tree.
     pub pids: PidTable,
+    /// Who waits on which word of memory.
+    pub futexes: ipc::futex::Futexes,
     /// The guest's name and the like.
     pub uts: sync::Lock<Uts>,
     /// Where syscalls are reported to, when somebody wants to see them.

@@ -147,6 +147,7 @@ pub trait Tracer: Send + Sync {
 pub fn dispatch(cx: &mut SyscallCx<'_>) -> SysResult<u64> {
     let row = syscall_table::lookup(cx.nr).ok_or(Errno::ENOSYS)?;
     match row.subsystem {
+        Subsystem::Ipc => super::ipc::dispatch(cx),
         Subsystem::Signal => super::signal::dispatch(cx),
         _ => Err(Errno::ENOSYS.into()),
     }

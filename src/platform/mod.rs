@@ -220,7 +220,8 @@ pub struct Mapping {
     pub shared: bool,
     /// Offset into the file, in bytes.
     pub offset: u64,
-    /// The handed-in file behind it, by host device and inode, which the kernel knows the guest's name of.
+    /// The handed-in file behind it, by host device and inode, which the kernel knows the guest's name of; shared
+    /// anonymous memory has such an identity too, and no name.
     pub file: Option<(u64, u64)>,
 }
 
@@ -334,6 +335,9 @@ pub enum MemOp<'a> {
     /// mlock2(2) (`flags` of MLOCK_*) or munlock(2) when none.
     #[allow(missing_docs)]
     Lock { addr: u64, len: u64, flags: Option<u32> },
+    /// Set one bit (0 to 31) of the aligned 32-bit word at `addr`, atomically against everything that runs.
+    #[allow(missing_docs)]
+    SetBit { addr: u64, bit: u32 },
 }
 
 /// Makes address spaces and runs guest threads.

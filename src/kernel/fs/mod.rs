@@ -15,6 +15,7 @@ pub mod hostfs;
 mod inode;
 mod mounts;
 mod names;
+pub mod pipe;
 mod special;
 mod types;
 mod vfs;

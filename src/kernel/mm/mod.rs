@@ -37,6 +37,8 @@ pub struct MmState {
     pub files: HashMap<(u64, u64), Path>,
     /// PR_SET_DUMPABLE.
     pub dumpable: i32,
+    /// Whether there has ever been a shared mapping: without one, no futex can be another address space's too.
+    pub shares_memory: bool,
 }
 
 impl Mm {
@@ -52,6 +54,11 @@ impl Mm {
                 },
             ),
         })
+    }
+
+    /// Whether some of its memory may be another address space's too.
+    pub fn shares_memory(&self) -> bool {
+        self.state.lock().shares_memory
     }
 
     /// The kernel's side of a forked copy.

@@ -85,6 +85,13 @@ impl Clock {
         Timestamp::from_nanos(self.realtime_nanos())
     }
 
+    /// When CLOCK_REALTIME will read `nanos`, unless it is set meanwhile.
+    pub fn instant_of_realtime(&self, nanos: u64) -> Instant {
+        let ahead = i128::from(nanos) - i128::from(self.realtime_nanos());
+        let instant = i128::from(self.now().0) + ahead;
+        Instant(u64::try_from(instant.max(0)).unwrap_or(u64::MAX))
+    }
+
     /// Set CLOCK_REALTIME for this guest alone. The caller wakes timers that follow it.
     pub fn set_realtime_nanos(&self, nanos: i64) {
         let offset = nanos.saturating_sub(host(ClockId::CLOCK_REALTIME).cast_signed());

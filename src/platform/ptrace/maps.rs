@@ -4,9 +4,6 @@ use nix::sys::stat::makedev;
 
 use crate::platform::{Mapping, MappingUsage, PAGE_SIZE, Prot, SpaceSize, USER_END};
 
-/// How the host names shared anonymous memory, which has no file of ours behind it.
-const SHARED_ANONYMOUS: &str = "/dev/zero (deleted)";
-
 /// The guest's mappings in the text of /proc/PID/maps.
 pub(super) fn mappings(text: &str) -> Vec<Mapping> {
     text.lines().filter_map(mapping).filter(is_guest).collect()
@@ -23,12 +20,11 @@ fn mapping(line: &str) -> Option<Mapping> {
     let offset = hex(fields.next()?)?;
     let (major, minor) = fields.next()?.split_once(':')?;
     let inode: u64 = fields.next()?.parse().ok()?;
-    let name = fields.next().unwrap_or("").trim_start();
     let mut prot = Prot::empty();
     prot.set(Prot::READ, perms.first() == Some(&b'r'));
     prot.set(Prot::WRITE, perms.get(1) == Some(&b'w'));
     prot.set(Prot::EXEC, perms.get(2) == Some(&b'x'));
-    let file = (inode != 0 && name != SHARED_ANONYMOUS).then_some((makedev(hex(major)?, hex(minor)?), inode));
+    let file = (inode != 0).then_some((makedev(hex(major)?, hex(minor)?), inode));
     Some(Mapping {
         start: hex(start)?,
         end: hex(end)?,
@@ -117,7 +113,7 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0          [vsyscall]\n";
         assert_eq!(maps.len(), 2);
         assert_eq!(maps[0].file, Some((makedev(0xfe, 1), 1234)));
         assert_eq!((maps[0].offset, maps[0].prot), (0x2000, Prot::READ | Prot::EXEC));
-        assert_eq!((maps[1].file, maps[1].shared), (None, true));
+        assert_eq!((maps[1].file, maps[1].shared), (Some((makedev(0, 1), 77)), true));
     }
 
     #[test]

@@ -75,7 +75,17 @@ pub(super) fn host_call(op: &MemOp<'_>, fd: Option<u64>) -> Result<Call, Errno> 
                 None => (libc::SYS_munlock, [addr, len, 0, 0, 0, 0]),
             })
         }
+        MemOp::SetBit { addr, bit } => set_bit(addr, bit),
     }
+}
+
+/// The one host call that changes a word of its caller's memory atomically: FUTEX_WAKE_OP. What it wakes beside that is
+/// nobody, since no guest waits on a futex of the host's.
+fn set_bit(addr: u64, bit: u32) -> Result<Call, Errno> {
+    check(addr, 4, Errno::EFAULT)?;
+    let op = ((libc::FUTEX_OP_OR | libc::FUTEX_OP_OPARG_SHIFT) as u64) << 28 | u64::from(bit & 31) << 12;
+    let wake_op = (libc::FUTEX_WAKE_OP | libc::FUTEX_PRIVATE_FLAG) as u64;
+    Ok((libc::SYS_futex, [addr, wake_op, 0, 0, addr, op]))
 }
 
 fn map(

@@ -16,7 +16,7 @@ macro_rules! ipc_rows {
              69 msgsnd (msqid: Int, msgp: InMessage(msgsz), msgsz: Size, msgflg: Flags(IPC_MSG)) -> Int, refused(ENOSYS) "not implemented yet", blocks, kernel;
              70 msgrcv (msqid: Int, msgp: OutMessage(msgsz), msgsz: Size, msgtyp: Off, msgflg: Flags(IPC_MSG)) -> Size, refused(ENOSYS) "not implemented yet", blocks, kernel;
              71 msgctl (msqid: Int, cmd: Enum(MSG_CTL), buf: By(cmd)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
-            202 futex (uaddr: Addr, futex_op: Flags(FUTEX), val: Uint, timeout: By(futex_op), uaddr2: By(futex_op), val3: By(futex_op)) -> Int, refused(ENOSYS) "not implemented yet", blocks, native;
+            202 futex (uaddr: Addr, futex_op: Flags(FUTEX), val: Uint, timeout: By(futex_op), uaddr2: By(futex_op), val3: By(futex_op)) -> Int, partial "no priority inheritance; FUTEX_WAKE_OP is not atomic against running threads", blocks, native;
             220 semtimedop (semid: Int, sops: InArray(Sembuf, nsops), nsops: Size, timeout: In(Timespec)) -> Int, refused(ENOSYS) "not implemented yet", blocks, kernel;
             240 mq_open (name: Str, oflag: Flags(OPEN), mode: Mode, attr: In(MqAttr)) -> Fd, refused(ENOSYS) "not implemented yet", kernel;
             241 mq_unlink (name: Str) -> Int, refused(ENOSYS) "not implemented yet", kernel;
@@ -24,10 +24,10 @@ macro_rules! ipc_rows {
             243 mq_timedreceive (mqdes: Fd, msg_ptr: OutBuf(msg_len), msg_len: Size, msg_prio: Out(Uint), abs_timeout: In(Timespec)) -> Size, refused(ENOSYS) "not implemented yet", blocks, kernel;
             244 mq_notify (mqdes: Fd, sevp: In(Sigevent)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
             245 mq_getsetattr (mqdes: Fd, newattr: In(MqAttr), oldattr: Out(MqAttr)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
-            449 futex_waitv (waiters: InArray(FutexWaitv, nr_futexes), nr_futexes: Uint, flags: Hex, timeout: In(Timespec), clockid: Clock) -> Int, refused(ENOSYS) "not implemented yet", blocks, kernel;
-            454 futex_wake (uaddr: Addr, mask: Hex, nr: Int, flags: Flags(FUTEX2)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
-            455 futex_wait (uaddr: Addr, val: Size, mask: Hex, flags: Flags(FUTEX2), timeout: In(Timespec), clockid: Clock) -> Int, refused(ENOSYS) "not implemented yet", blocks, kernel;
-            456 futex_requeue (waiters: In(FutexWaitvPair), flags: Hex, nr_wake: Int, nr_requeue: Int) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            449 futex_waitv (waiters: InArray(FutexWaitv, nr_futexes), nr_futexes: Uint, flags: Hex, timeout: In(Timespec), clockid: Clock) -> Int, full, blocks, kernel;
+            454 futex_wake (uaddr: Addr, mask: Hex, nr: Int, flags: Flags(FUTEX2)) -> Int, full, kernel;
+            455 futex_wait (uaddr: Addr, val: Size, mask: Hex, flags: Flags(FUTEX2), timeout: In(Timespec), clockid: Clock) -> Int, full, blocks, kernel;
+            456 futex_requeue (waiters: In(FutexWaitvPair), flags: Hex, nr_wake: Int, nr_requeue: Int) -> Int, full, kernel;
         }
     };
 }

@@ -1,0 +1,616 @@
+//! Pipes and FIFOs: pipe(7), fifo(7).
+//!
+//! A [`Pipe`] is a bounded byte queue with counted ends. An anonymous pipe has two [`PipeEnd`]s from the start; the ends of a
+//! FIFO are opened one by one on the pipe that the FIFO's inode stands for.
+
+use std::any::Any;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Weak};
+
+use super::{AnonInode, AnonKind, Driver, File, FileOps, OpenFlags, Path};
+use crate::kernel::stop::{Errno, SysResult, fail};
+use crate::kernel::sync::{Lock, Rank, lock_two};
+use crate::kernel::syscall::SyscallCx;
+use crate::kernel::task::{Capability, Creds};
+use crate::kernel::user_memory::{Sink, Source, UserAddr, UserRef};
+use crate::kernel::wait::{Events, WaitFor, WaitQueue};
+
+/// Writes up to this many bytes are never split (PIPE_BUF).
+pub const PIPE_BUF: usize = 4096;
+
+/// Bytes a new pipe holds.
+const DEFAULT_CAPACITY: usize = 64 << 10;
+
+/// Most bytes F_SETPIPE_SZ allows (/proc/sys/fs/pipe-max-size).
+pub const MAX_CAPACITY: usize = 1 << 20;
+
+/// A pipe: what its ends share.
+pub struct Pipe {
+    state: Lock<State>,
+    queue: WaitQueue,
+}
+
+struct State {
+    data: VecDeque<u8>,
+    capacity: usize,
+    readers: usize,
+    writers: usize,
+    /// How often an end was opened, ever: what opening the other end of a FIFO waits for.
+    reader_opens: u64,
+    writer_opens: u64,
+}
+
+impl State {
+    fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.data.len())
+    }
+}
+
+impl Pipe {
+    fn new() -> Arc<Pipe> {
+        Arc::new(Pipe {
+            state: Lock::new(
+                Rank::Object,
+                State {
+                    data: VecDeque::new(),
+                    capacity: DEFAULT_CAPACITY,
+                    readers: 0,
+                    writers: 0,
+                    reader_opens: 0,
+                    writer_opens: 0,
+                },
+            ),
+            queue: WaitQueue::new(),
+        })
+    }
+
+    /// The pipe behind an open file, if it is one.
+    pub fn of(file: &File) -> Option<&Arc<Pipe>> {
+        file.ops_as::<PipeEnd>().map(|end| &end.pipe)
+    }
+
+    /// Open an end, or both for O_RDWR.
+    fn open(self: &Arc<Self>, flags: OpenFlags) -> PipeEnd {
+        let (reads, writes) = (flags.readable(), flags.writable());
+        let mut state = self.state.lock();
+        state.readers += usize::from(reads);
+        state.reader_opens += u64::from(reads);
+        state.writers += usize::from(writes);
+        state.writer_opens += u64::from(writes);
+        drop(state);
+        self.queue.notify(Events::empty());
+        PipeEnd {
+            pipe: self.clone(),
+            reads,
+            writes,
+            quiet_until_writer: None,
+        }
+    }
+
+    /// Bytes waiting to be read.
+    pub fn len(&self) -> usize {
+        self.state.lock().data.len()
+    }
+
+    /// Whether nothing waits to be read.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes that can be written without waiting.
+    pub fn room(&self) -> usize {
+        self.state.lock().room()
+    }
+
+    /// F_GETPIPE_SZ.
+    pub fn capacity(&self) -> usize {
+        self.state.lock().capacity
+    }
+
+    /// F_SETPIPE_SZ: the capacity it got, in whole pages by powers of two. EPERM above the limit, EBUSY when what is in
+    /// it would not fit.
+    pub fn set_capacity(&self, wanted: u64, creds: &Creds) -> Result<usize, Errno> {
+        let wanted = usize::try_from(wanted).map_err(|_| Errno::EINVAL)?;
+        if wanted > 1 << 31 {
+            return Err(Errno::EINVAL);
+        }
+        let capacity = wanted.max(PIPE_BUF).next_power_of_two();
+        if capacity > MAX_CAPACITY {
+            // Even CAP_SYS_RESOURCE does not get more here: the memory is the supervisor's.
+            let refused = if creds.capable(Capability::SysResource) {
+                Errno::ENOMEM
+            } else {
+                Errno::EPERM
+            };
+            return Err(refused);
+        }
+        let mut state = self.state.lock();
+        if state.data.len() > capacity {
+            return Err(Errno::EBUSY);
+        }
+        state.capacity = capacity;
+        drop(state);
+        self.queue.notify(Events::WRITE);
+        Ok(capacity)
+    }
+
+    /// Copy up to `max` bytes without taking them (splice, tee).
+    pub fn peek(&self, max: usize) -> Vec<u8> {
+        let state = self.state.lock();
+        state.data.iter().take(max).copied().collect()
+    }
+
+    /// Drop the first `count` bytes, which a [`Pipe::peek`] has moved elsewhere.
+    pub fn consume(&self, count: usize) {
+        let mut state = self.state.lock();
+        let before = state.room();
+        let count = count.min(state.data.len());
+        state.data.drain(..count);
+        drop(state);
+        self.made_room(before);
+    }
+
+    /// Move (`take`) or copy up to `max` bytes to another pipe without waiting: splice(2) and tee(2) between pipes.
+    /// EINVAL for the same pipe; EPIPE when nobody can read `to`. 0 means that `self` is empty and has no writers left.
+    pub fn transfer(&self, to: &Pipe, max: usize, take: bool) -> SysResult<usize> {
+        if std::ptr::eq(self, to) {
+            return fail!(EINVAL);
+        }
+        let (mut source, mut target) = lock_two(&self.state, &to.state);
+        if target.readers == 0 {
+            return fail!(EPIPE);
+        }
+        if max == 0 {
+            return Ok(0);
+        }
+        if source.data.is_empty() {
+            if source.writers == 0 {
+                return Ok(0);
+            }
+            return Err(WaitFor::queue(&self.queue, Events::READ).into());
+        }
+        if target.room() == 0 {
+            return Err(WaitFor::queue(&to.queue, Events::WRITE).into());
+        }
+        let room_before = source.room();
+        let count = max.min(source.data.len()).min(target.room());
+        if take {
+            target.data.extend(source.data.drain(..count));
+        } else {
+            target.data.extend(source.data.iter().take(count));
+        }
+        drop((source, target));
+        to.queue.notify(Events::READ);
+        if take {
+            self.made_room(room_before);
+        }
+        Ok(count)
+    }
+
+    /// Tell writers about new room. Nobody waits for it while there is room for an atomic write.
+    fn made_room(&self, room_before: usize) {
+        if room_before < PIPE_BUF {
+            self.queue.notify(Events::WRITE);
+        }
+    }
+
+    fn read(&self, nonblocking: bool, to: &mut dyn Sink) -> SysResult<usize> {
+        if to.remaining() == 0 {
+            return Ok(0);
+        }
+        let mut state = self.state.lock();
+        if state.data.is_empty() {
+            if state.writers == 0 {
+                return Ok(0);
+            }
+            if nonblocking {
+                return fail!(EAGAIN);
+            }
+            return Err(WaitFor::queue(&self.queue, Events::READ).into());
+        }
+        let room_before = state.room();
+        let mut moved = 0;
+        let (first, second) = state.data.as_slices();
+        for part in [first, second] {
+            let want = part.len().min(to.remaining());
+            if want == 0 {
+                continue;
+            }
+            match to.put(&part[..want]) {
+                Ok(put) => moved += put,
+                Err(_) if moved > 0 => break,
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        state.data.drain(..moved);
+        drop(state);
+        self.made_room(room_before);
+        Ok(moved)
+    }
+
+    fn write(&self, nonblocking: bool, from: &mut dyn Source) -> SysResult<usize> {
+        let wanted = from.remaining();
+        let mut state = self.state.lock();
+        if state.readers == 0 {
+            return fail!(EPIPE);
+        }
+        if wanted == 0 {
+            return Ok(0);
+        }
+        let room = state.room();
+        let needed = if wanted <= PIPE_BUF { wanted } else { 1 };
+        let (mut moved, mut memory_ended) = (0, false);
+        if room >= needed {
+            let count = wanted.min(room);
+            moved = fill(&mut state.data, count, from)?;
+            memory_ended = moved < count;
+        } else if nonblocking {
+            return fail!(EAGAIN);
+        }
+        // Made under the lock: a reader that comes now is seen.
+        let wait = (moved < wanted && !memory_ended && !nonblocking)
+            .then(|| WaitFor::queue(&self.queue, Events::WRITE));
+        drop(state);
+        if moved > 0 {
+            self.queue.notify(Events::READ);
+        }
+        match wait {
+            Some(wait) => Err(wait.into()),
+            None => Ok(moved),
+        }
+    }
+}
+
+/// Append `count` bytes of `from`, or as many as can be had; EFAULT for none.
+fn fill(data: &mut VecDeque<u8>, count: usize, from: &mut dyn Source) -> Result<usize, Errno> {
+    let old = data.len();
+    data.resize(old + count, 0);
+    let mut moved = 0;
+    let (first, second) = data.as_mut_slices();
+    let in_first = old.min(first.len());
+    let in_second = old - in_first;
+    let mut failed = None;
+    for part in [&mut first[in_first..], &mut second[in_second..]] {
+        if part.is_empty() {
+            continue;
+        }
+        let want = part.len();
+        match from.take(part) {
+            Ok(taken) => {
+                moved += taken;
+                if taken < want {
+                    break;
+                }
+            }
+            Err(errno) => {
+                failed = Some(errno);
+                break;
+            }
+        }
+    }
+    data.truncate(old + moved);
+    match failed {
+        Some(errno) if moved == 0 => Err(errno),
+        _ => Ok(moved),
+    }
+}
+
+/// One end of a pipe (or both, for a FIFO opened O_RDWR): the operations of an open file.
+pub struct PipeEnd {
+    pipe: Arc<Pipe>,
+    reads: bool,
+    writes: bool,
+    /// A FIFO's reading end opened without waiting shows no hang-up before a first writer has come: the number of writers
+    /// there had been.
+    quiet_until_writer: Option<u64>,
+}
+
+impl Drop for PipeEnd {
+    fn drop(&mut self) {
+        let mut state = self.pipe.state.lock();
+        state.readers -= usize::from(self.reads);
+        state.writers -= usize::from(self.writes);
+        let (no_readers, no_writers) = (state.readers == 0, state.writers == 0);
+        drop(state);
+        if self.reads && no_readers {
+            self.pipe.queue.notify(Events::ERR | Events::WRITE);
+        }
+        if self.writes && no_writers {
+            self.pipe.queue.notify(Events::HUP | Events::READ);
+        }
+    }
+}
+
+impl FileOps for PipeEnd {
+    fn read(&self, file: &File, _: &mut u64, to: &mut dyn Sink) -> SysResult<usize> {
+        self.pipe.read(file.nonblocking(), to)
+    }
+
+    /// A write that moved only a part of what is offered and has to wait blocks with `from` stepped over that part.
+    fn write(&self, file: &File, _: &mut u64, from: &mut dyn Source) -> SysResult<usize> {
+        self.pipe.write(file.nonblocking(), from)
+    }
+
+    fn poll(&self, _: &File) -> Events {
+        let state = self.pipe.state.lock();
+        let mut events = Events::empty();
+        if self.reads {
+            if !state.data.is_empty() {
+                events |= Events::READ;
+            }
+            if state.writers == 0 && self.quiet_until_writer != Some(state.writer_opens) {
+                events |= Events::HUP;
+            }
+        }
+        if self.writes {
+            if state.room() >= PIPE_BUF {
+                events |= Events::WRITE;
+            }
+            if state.readers == 0 {
+                events |= Events::ERR;
+            }
+        }
+        events
+    }
+
+    fn queues(&self, _: &File, interest: Events) -> Vec<(WaitQueue, Events)> {
+        vec![(self.pipe.queue.clone(), interest)]
+    }
+
+    fn ioctl(&self, cx: &mut SyscallCx<'_>, _: &Arc<File>, request: u32, arg: u64) -> SysResult<u64> {
+        if u64::from(request) != libc::FIONREAD {
+            return fail!(ENOTTY);
+        }
+        let waiting = i32::try_from(self.pipe.len()).unwrap_or(i32::MAX);
+        cx.memory.write(UserAddr(arg).cast(), &waiting)?;
+        Ok(0)
+    }
+}
+
+/// The pipes behind the FIFOs that are open, by device and inode number.
+pub struct Fifos(Lock<HashMap<(u64, u64), Weak<Pipe>>>);
+
+impl Default for Fifos {
+    fn default() -> Self {
+        Fifos(Lock::new(Rank::Table, HashMap::new()))
+    }
+}
+
+impl Fifos {
+    fn pipe(&self, key: (u64, u64)) -> Arc<Pipe> {
+        let mut fifos = self.0.lock();
+        if let Some(pipe) = fifos.get(&key).and_then(Weak::upgrade) {
+            return pipe;
+        }
+        fifos.retain(|_, pipe| pipe.strong_count() > 0);
+        let pipe = Pipe::new();
+        fifos.insert(key, Arc::downgrade(&pipe));
+        pipe
+    }
+}
+
+/// An open of a FIFO that waits for the other end.
+struct Opening {
+    end: PipeEnd,
+    /// Opens of the other end so far.
+    partners: u64,
+}
+
+impl Driver for Fifos {
+    /// Waits for the other end; ENXIO for a non-blocking writer without a reader.
+    fn open(&self, cx: &mut SyscallCx<'_>, path: &Path, flags: OpenFlags) -> SysResult<Arc<dyn FileOps>> {
+        let earlier = cx.state.data.take_if(|d| d.is::<Opening>());
+        if let Some(opening) = earlier.and_then(|d| d.downcast::<Opening>().ok()) {
+            return finish_opening(cx, *opening);
+        }
+        let inode = path.inode();
+        let any: &dyn Any = &**inode;
+        // A pipe without a name is reopened through /proc/PID/fd.
+        let known = any.downcast_ref::<AnonInode>().and_then(AnonInode::object_as);
+        let pipe = match known {
+            Some(pipe) => pipe,
+            None => {
+                let metadata = inode.metadata()?;
+                self.pipe((metadata.dev, metadata.ino))
+            }
+        };
+        open_end(cx, &pipe, flags)
+    }
+}
+
+fn open_end(cx: &mut SyscallCx<'_>, pipe: &Arc<Pipe>, flags: OpenFlags) -> SysResult<Arc<dyn FileOps>> {
+    let nonblocking = flags.contains(OpenFlags::NONBLOCK);
+    let (reads, writes) = (flags.readable(), flags.writable());
+    if writes && !reads && nonblocking && pipe.state.lock().readers == 0 {
+        return fail!(ENXIO);
+    }
+    let mut end = pipe.open(flags);
+    if reads && writes {
+        return Ok(Arc::new(end));
+    }
+    let state = pipe.state.lock();
+    let (present, partners) = if reads {
+        (state.writers, state.writer_opens)
+    } else {
+        (state.readers, state.reader_opens)
+    };
+    drop(state);
+    if present > 0 {
+        return Ok(Arc::new(end));
+    }
+    if nonblocking {
+        end.quiet_until_writer = Some(partners);
+        return Ok(Arc::new(end));
+    }
+    finish_opening(cx, Opening { end, partners })
+}
+
+fn finish_opening(cx: &mut SyscallCx<'_>, opening: Opening) -> SysResult<Arc<dyn FileOps>> {
+    let wait = {
+        let state = opening.end.pipe.state.lock();
+        let partners = if opening.end.reads {
+            state.writer_opens
+        } else {
+            state.reader_opens
+        };
+        (partners == opening.partners).then(|| WaitFor::queue(&opening.end.pipe.queue, Events::empty()))
+    };
+    match wait {
+        None => Ok(Arc::new(opening.end)),
+        Some(wait) => {
+            cx.state.data = Some(Box::new(opening));
+            Err(wait.into())
+        }
+    }
+}
+
+/// A new pipe's reading and writing end.
+fn pair() -> (PipeEnd, PipeEnd) {
+    let pipe = Pipe::new();
+    (pipe.open(OpenFlags::empty()), pipe.open(OpenFlags::WRONLY))
+}
+
+/// pipe(2).
+pub(crate) fn pipe(cx: &mut SyscallCx<'_>, fds: UserRef<[i32; 2]>) -> SysResult<()> {
+    pipe2(cx, fds, 0)
+}
+
+/// pipe2(2). Packet mode (O_DIRECT) is refused with EINVAL.
+pub(crate) fn pipe2(cx: &mut SyscallCx<'_>, fds: UserRef<[i32; 2]>, flags: u32) -> SysResult<()> {
+    let flags = OpenFlags::from_bits_retain(flags);
+    if !(OpenFlags::CLOEXEC | OpenFlags::NONBLOCK).contains(flags) {
+        return fail!(EINVAL);
+    }
+    let (reading, writing) = pair();
+    let anon = &cx.kernel.vfs.anon;
+    let object = reading.pipe.clone();
+    let inode = anon.inode(&cx.kernel.clock, &cx.task.creds(), AnonKind::Pipe, Some(object));
+    let keep = flags & OpenFlags::NONBLOCK;
+    let reading = anon.file_of(&inode, Arc::new(reading), keep);
+    let writing = anon.file_of(&inode, Arc::new(writing), keep | OpenFlags::WRONLY);
+    install_pair(cx, [reading, writing], flags.contains(OpenFlags::CLOEXEC), fds)
+}
+
+/// Give both files numbers and tell the guest; on failure neither stays.
+pub(crate) fn install_pair(
+    cx: &mut SyscallCx<'_>,
+    files: [Arc<File>; 2],
+    close_on_exec: bool,
+    to: UserRef<[i32; 2]>,
+) -> SysResult<()> {
+    let table = cx.task.files();
+    let limit = cx.task.group.soft_limit(libc::RLIMIT_NOFILE);
+    let [one, two] = files;
+    let first = table.insert(one, close_on_exec, 0, limit)?;
+    let second = match table.insert(two, close_on_exec, 0, limit) {
+        Ok(second) => second,
+        Err(errno) => {
+            let _ = table.remove(first);
+            return Err(errno.into());
+        }
+    };
+    if let Err(errno) = cx.memory.write(to, &[first.0, second.0]) {
+        let _ = (table.remove(first), table.remove(second));
+        return Err(errno.into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::stop::Stop;
+    use crate::kernel::user_memory::{KernelSink, KernelSource};
+
+    fn blocked<T>(result: &SysResult<T>) -> bool {
+        matches!(result, Err(Stop::Block(_)))
+    }
+
+    fn errno<T>(result: SysResult<T>) -> Option<Errno> {
+        match result {
+            Err(Stop::Errno(errno, _)) => Some(errno),
+            _ => None,
+        }
+    }
+
+    fn write(pipe: &Pipe, bytes: &[u8]) -> (SysResult<usize>, usize) {
+        let mut source = KernelSource::new(bytes);
+        let result = pipe.write(false, &mut source);
+        (result, bytes.len() - source.remaining())
+    }
+
+    fn read(pipe: &Pipe, max: usize) -> Vec<u8> {
+        let mut sink = KernelSink::new(max);
+        assert!(pipe.read(true, &mut sink).is_ok());
+        sink.bytes
+    }
+
+    #[test]
+    fn bytes_come_out_as_they_went_in() {
+        let (r, _w) = pair();
+        let pipe = &r.pipe;
+        let text: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+        let mut out = Vec::new();
+        let mut at = 0;
+        while out.len() < text.len() {
+            let (_, moved) = write(pipe, &text[at..(at + 7001).min(text.len())]);
+            at += moved;
+            out.extend(read(pipe, 5003));
+        }
+        assert!(out == text);
+    }
+
+    #[test]
+    fn a_full_pipe_takes_part_of_a_large_write_and_none_of_an_atomic_one() {
+        let (r, _w) = pair();
+        let (result, moved) = write(&r.pipe, &[1; DEFAULT_CAPACITY - 10]);
+        assert!(matches!(result, Ok(n) if n == moved));
+        let (result, moved) = write(&r.pipe, &[2; 11]);
+        assert!(blocked(&result) && moved == 0);
+        let (result, moved) = write(&r.pipe, &[3; PIPE_BUF + 1]);
+        assert!(blocked(&result) && moved == 10);
+        assert_eq!(
+            errno(r.pipe.write(true, &mut KernelSource::new(&[0]))),
+            Some(Errno::EAGAIN)
+        );
+        assert_eq!(read(&r.pipe, DEFAULT_CAPACITY).len(), DEFAULT_CAPACITY);
+    }
+
+    #[test]
+    fn ends_see_each_other_go() {
+        let (r, w) = pair();
+        assert!(blocked(&r.pipe.read(false, &mut KernelSink::new(1))));
+        assert!(matches!(write(&r.pipe, b"ab").0, Ok(2)));
+        let pipe = r.pipe.clone();
+        drop(w);
+        assert_eq!(read(&pipe, 10), b"ab");
+        assert_eq!(read(&pipe, 10), b"");
+        drop(r);
+        let (_r, w) = pair();
+        drop(_r);
+        assert_eq!(errno(write(&w.pipe, b"x").0), Some(Errno::EPIPE));
+    }
+
+    #[test]
+    fn transfer_copies_or_moves() {
+        let (a, _a) = pair();
+        let (b, _b) = pair();
+        assert!(matches!(write(&a.pipe, b"hello").0, Ok(5)));
+        assert!(matches!(a.pipe.transfer(&b.pipe, 4, false), Ok(4)));
+        assert!(matches!(a.pipe.transfer(&b.pipe, 100, true), Ok(5)));
+        assert!(blocked(&a.pipe.transfer(&b.pipe, 1, true)));
+        assert_eq!(read(&b.pipe, 100), b"hellhello");
+        assert_eq!(errno(a.pipe.transfer(&a.pipe, 1, true)), Some(Errno::EINVAL));
+    }
+
+    #[test]
+    fn capacity_is_in_pages_and_bounded() {
+        let (r, _w) = pair();
+        let user = Creds::of_user(1000, 1000, &[]);
+        assert_eq!(r.pipe.set_capacity(5000, &user), Ok(8192));
+        assert_eq!(r.pipe.set_capacity(1 << 21, &user), Err(Errno::EPERM));
+        assert_eq!(r.pipe.set_capacity(1 << 32, &user), Err(Errno::EINVAL));
+        assert!(matches!(write(&r.pipe, &[0; 8192]).0, Ok(8192)));
+        assert_eq!(r.pipe.set_capacity(1, &user), Err(Errno::EBUSY));
+    }
+}
