@@ -56,6 +56,13 @@ pub(super) struct State {
     pub(super) bell: Option<Tracee>,
 }
 
+impl State {
+    fn take_report(&mut self, tracee: Tracee) -> Option<Status> {
+        let at = self.backlog.iter().position(|(t, _)| *t == tracee)?;
+        self.backlog.remove(at).map(|(_, status)| status)
+    }
+}
+
 pub(super) struct Core {
     image: OwnedFd,
     mail: Arc<Mail>,
@@ -122,8 +129,24 @@ impl Core {
         }
     }
 
+    /// Wait for the next report of one tracee. `held_back`: it may be one of those that the host reports only after others.
+    pub(super) fn wait_for(&self, wanted: Tracee, held_back: bool) -> Status {
+        // A new thread's first stop can come while its maker is still waited for.
+        if let Some(status) = self.with(|s| s.take_report(wanted)) {
+            return status;
+        }
+        if held_back {
+            return self.wait_among_all(wanted);
+        }
+        let status = wait_one(wanted);
+        if status == Status::Gone {
+            self.reaped(wanted);
+        }
+        status
+    }
+
     /// Wait for one tracee, keeping what comes from others for later.
-    pub(super) fn wait_for(&self, wanted: Tracee) -> Status {
+    fn wait_among_all(&self, wanted: Tracee) -> Status {
         loop {
             match wait_any(true) {
                 Ok(Some((tracee, status))) => {

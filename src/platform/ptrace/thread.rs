@@ -12,7 +12,7 @@ use super::inject::{self, USER_CS};
 use super::memory;
 use super::regs;
 use super::space::PtraceSpace;
-use super::tracee::{Go, Status, Tracee, wait_one};
+use super::tracee::{Go, Status, Tracee};
 use crate::platform::{ForkKind, MemOp, Regs, Space, Thread, ThreadHandle, Trap};
 
 /// The trap flag of eflags.
@@ -77,15 +77,7 @@ impl PtraceThread {
     }
 
     fn wait(&self) -> Status {
-        let tracee = self.host.tracee;
-        if self.host.may_be_held_back() {
-            return self.core.wait_for(tracee);
-        }
-        let status = wait_one(tracee);
-        if status == Status::Gone {
-            self.core.reaped(tracee);
-        }
-        status
+        self.core.wait_for(self.host.tracee, self.host.may_be_held_back())
     }
 
     /// Make one host call in this thread.

@@ -3,11 +3,14 @@
 use std::sync::{Arc, Mutex};
 
 use nix::errno::Errno;
+use nix::sys::wait::{WaitPidFlag, waitpid};
 
 use super::PtracePlatform;
 use crate::platform::{MapFlags, MemOp, Next, Platform, Prot, Thread, Trap, TrapHandler};
 
 mod basic;
+mod memory;
+mod threads;
 
 /// Where the code of test guests lies: one page, readable, writable and executable.
 const CODE: u64 = 0x10_0000;
@@ -68,14 +71,13 @@ fn run(code: &[u8], f: impl FnMut(&mut dyn Thread, Trap) -> Next + Send + 'stati
     let (platform, thread) = guest(code);
     platform.start(thread, owner(f));
     platform.run().unwrap();
-    assert_eq!(
-        nix::sys::wait::waitpid(
-            None,
-            Some(nix::sys::wait::WaitPidFlag::__WNOTHREAD | nix::sys::wait::WaitPidFlag::__WALL)
-        ),
-        Err(Errno::ECHILD),
-        "a host process is left"
-    );
+    no_children();
+}
+
+/// Check that this host thread has no host process left.
+fn no_children() {
+    let flags = WaitPidFlag::__WNOTHREAD | WaitPidFlag::__WALL;
+    assert_eq!(waitpid(None, Some(flags)), Err(Errno::ECHILD));
 }
 
 /// `pieces` in a row.
