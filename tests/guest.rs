@@ -21,7 +21,7 @@ const CFLAGS: &[&str] = &["-O1", "-Wall", "-Wextra", "-Werror", "-pthread"];
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The issue asks for 200 checks; the count may only grow.
-const LEAST_CHECKS: usize = 400;
+const LEAST_CHECKS: usize = 600;
 
 macro_rules! families {
     ($($name:ident),* $(,)?) => {
@@ -31,16 +31,22 @@ macro_rules! families {
 }
 
 families! {
+    clocks,
     eintr,
     exec,
     faults,
     files,
+    futexes,
+    locks,
     memory,
     paths,
+    perms,
     pipes,
+    polling,
     process,
     signals,
     threads,
+    unix_sockets,
 }
 
 #[test]

@@ -111,7 +111,8 @@ CHECK(nanosleep_interrupted_tells_the_rest)
 {
 	struct timespec long_time = { 1000, 0 }, rest = { 0, 0 };
 	EQ(INTERRUPT(count, SA_RESTART, nanosleep(&long_time, &rest)), EINTR);
-	EXPECT(rest.tv_sec >= 900 && rest.tv_sec < 1000);
+	/* The timer slack may make it a little more than was asked for. */
+	EXPECT(rest.tv_sec >= 900 && rest.tv_sec <= 1000);
 }
 
 CHECK(clock_nanosleep_absolute_interrupted)

@@ -603,7 +603,7 @@ CHECK(sigchld_ignored_reaps)
 
 CHECK(nproc_limit)
 {
-	if (geteuid() == 0)
+	if (is_root())
 		OK(setresuid(54321, 54321, 54321));
 	struct rlimit lim = { 1, 1 };
 	OK(setrlimit(RLIMIT_NPROC, &lim));
@@ -630,7 +630,7 @@ CHECK(rlimit_rules)
 		EQ(got.rlim_max, 20);
 	}
 	REAP(pid);
-	if (geteuid() != 0) {
+	if (!is_root()) {
 		small.rlim_max = 21;
 		ERR(setrlimit(RLIMIT_STACK, &small), EPERM);
 	}
