@@ -6,6 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Place of a lock in the order written at the top of [`crate::kernel`]. A thread takes locks only in rising order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
+    /// A process's timer, which reads the CPU clocks of processes.
+    Timer,
     /// The process tree and id tables.
     Pids,
     /// A thread group's own state.

@@ -22,7 +22,12 @@ pub struct CallState {
     pub saved_mask: Option<u64>,
     /// Anything else the handler must remember.
     pub data: Option<Box<dyn Any + Send>>,
+    /// What to tell the guest when a signal ends the call with EINTR: the time that was left, mostly.
+    pub on_eintr: Option<OnEintr>,
 }
+
+/// See [`CallState::on_eintr`]. A failure is ignored: the call has failed already.
+pub type OnEintr = Box<dyn FnOnce(&UserMemory) -> Result<(), Errno> + Send>;
 
 /// What a handler works with: the calling task, stopped in a syscall.
 pub struct SyscallCx<'a> {
@@ -149,6 +154,7 @@ pub fn dispatch(cx: &mut SyscallCx<'_>) -> SysResult<u64> {
     match row.subsystem {
         Subsystem::Ipc => super::ipc::dispatch(cx),
         Subsystem::Signal => super::signal::dispatch(cx),
+        Subsystem::Time => super::time::dispatch(cx),
         _ => Err(Errno::ENOSYS.into()),
     }
 }

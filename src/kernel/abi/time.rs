@@ -34,3 +34,50 @@ impl Timespec {
         }
     }
 }
+
+/// `struct itimerspec`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+pub struct Itimerspec {
+    /// From one expiry to the next.
+    pub interval: Timespec,
+    /// To the next expiry.
+    pub value: Timespec,
+}
+
+/// `struct timeval`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+pub struct Timeval {
+    /// Seconds.
+    pub sec: i64,
+    /// Microseconds.
+    pub usec: i64,
+}
+
+impl Timeval {
+    /// As nanoseconds; none when negative or not normalised.
+    pub fn nanos(self) -> Option<u64> {
+        let nsec = self.usec.checked_mul(1000)?;
+        Timespec { sec: self.sec, nsec }.nanos()
+    }
+
+    /// From nanoseconds, cut to microseconds.
+    pub fn from_nanos(nanos: u64) -> Timeval {
+        let spec = Timespec::from_nanos(nanos);
+        Timeval {
+            sec: spec.sec,
+            usec: spec.nsec / 1000,
+        }
+    }
+}
+
+/// `struct itimerval`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+pub struct Itimerval {
+    /// From one expiry to the next.
+    pub interval: Timeval,
+    /// To the next expiry.
+    pub value: Timeval,
+}

@@ -81,13 +81,8 @@ pub fn is_pending(task: &Task) -> bool {
 }
 
 fn next_signal(task: &Task) -> Option<SigInfo> {
-    let mut signals = task.signals.lock();
-    let mask = signals.mask;
-    if let Some(info) = signals.pending.take(mask) {
-        return Some(info);
-    }
-    drop(signals);
-    task.group.pending.lock().take(mask)
+    let mask = task.signals.lock().mask;
+    super::take_from(task, !mask)
 }
 
 /// Job control stop. False when the process group is orphaned and the signal one of the terminal's.
@@ -113,18 +108,20 @@ fn stop(task: &Arc<Task>, info: &SigInfo) -> bool {
 /// Some calls give EINTR for any signal, even one that runs no handler.
 fn interrupt_always(task: &Task, thread: &mut dyn Thread, call: &mut Option<Call>) {
     if let Some(mut ended) = call.take_if(|c| c.on_signal == OnSignal::AlwaysEintr) {
-        let value = interrupted_value(&ended);
+        let value = interrupted_value(task, &mut ended);
         task.end_call(thread, &mut ended, value, &task.memory());
     }
 }
 
 /// What a call that a signal ended returns: how far it came, or EINTR.
-fn interrupted_value(call: &Call) -> u64 {
+fn interrupted_value(task: &Task, call: &mut Call) -> u64 {
     if call.state.progress > 0 {
-        call.state.progress as u64
-    } else {
-        error_value(Errno::EINTR)
+        return call.state.progress as u64;
     }
+    if let Some(tell) = call.state.on_eintr.take() {
+        let _ = tell(&task.memory());
+    }
+    error_value(Errno::EINTR)
 }
 
 /// Interrupt the call if there is one and set the thread up to run the handler.
@@ -149,7 +146,7 @@ fn run_handler(
             regs.rax = ended.nr;
             regs.rip = regs.rip.wrapping_sub(2);
         } else {
-            let value = interrupted_value(&ended);
+            let value = interrupted_value(task, &mut ended);
             task.end_call(thread, &mut ended, value, &task.memory());
         }
     }

@@ -166,10 +166,12 @@ impl AltStack {
     }
 }
 
-/// Take a pending signal of `set` from the thread or its process, as sigtimedwait(2) and signalfd(2) do.
+/// Take a pending signal of `set` from the thread or its process, as delivery, sigtimedwait(2) and signalfd(2) do.
 pub fn take_from(task: &super::task::Task, set: SigSet) -> Option<SigInfo> {
-    let taken = task.signals.lock().pending.take(!set);
-    taken.or_else(|| task.group.pending.lock().take(!set))
+    let own = task.signals.lock().pending.take(!set);
+    let mut taken = own.or_else(|| task.group.pending.lock().take(!set))?;
+    super::time::signal_taken(task, &mut taken);
+    Some(taken)
 }
 
 /// Set the alternate stack of a task whose stack pointer is `sp`. EPERM while it runs on the old one, EINVAL, ENOMEM.

@@ -3,6 +3,7 @@
 use super::{Pid, Task};
 use crate::kernel::signal::{PendingSignals, SigInfo};
 use crate::kernel::sync::{Lock, Rank};
+use crate::kernel::time::ProcessTimers;
 use crate::kernel::wait::WaitQueue;
 use std::sync::Arc;
 
@@ -98,6 +99,8 @@ pub struct ThreadGroup {
     pub changed: WaitQueue,
     /// Notified when a signal is queued to it or one of its threads: what sigtimedwait(2) and signalfd(2) wait for.
     pub signaled: WaitQueue,
+    /// Its timers.
+    pub timers: ProcessTimers,
 }
 
 /// The changing part of a [`ThreadGroup`].
@@ -152,6 +155,7 @@ impl ThreadGroup {
             pending: Lock::new(Rank::Signal, PendingSignals::default()),
             changed: WaitQueue::new(),
             signaled: WaitQueue::new(),
+            timers: ProcessTimers::default(),
         })
     }
 

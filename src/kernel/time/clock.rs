@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use nix::time::{ClockId, clock_gettime};
 
+use crate::kernel::wait::{Events, WaitQueue};
+
 /// Nanoseconds in a second.
 pub const NANOS_PER_SEC: u64 = 1_000_000_000;
 
@@ -47,10 +49,10 @@ impl Timestamp {
 }
 
 /// The clock of one guest: monotonic time starts near 0 at its boot, real time is the host's plus what the guest set.
-#[derive(Debug)]
 pub struct Clock {
     boot: u64,
     realtime_offset: AtomicI64,
+    was_set: WaitQueue,
 }
 
 impl Default for Clock {
@@ -65,6 +67,7 @@ impl Clock {
         Clock {
             boot: host(ClockId::CLOCK_MONOTONIC),
             realtime_offset: AtomicI64::new(0),
+            was_set: WaitQueue::new(),
         }
     }
 
@@ -92,10 +95,16 @@ impl Clock {
         Instant(u64::try_from(instant.max(0)).unwrap_or(u64::MAX))
     }
 
-    /// Set CLOCK_REALTIME for this guest alone. The caller wakes timers that follow it.
+    /// Set CLOCK_REALTIME for this guest alone. Call it without any lock held: timers that follow it act at once.
     pub fn set_realtime_nanos(&self, nanos: i64) {
         let offset = nanos.saturating_sub(host(ClockId::CLOCK_REALTIME).cast_signed());
         self.realtime_offset.store(offset, Ordering::Relaxed);
+        self.was_set.notify(Events::empty());
+    }
+
+    /// Notified when CLOCK_REALTIME was set.
+    pub fn was_set(&self) -> &WaitQueue {
+        &self.was_set
     }
 }
 

@@ -1,5 +1,17 @@
 //! Time: one clock for everything a guest can see, timers, and the calls of clock_gettime(2) and timer_create(2).
 
 mod clock;
+mod clocks;
+mod countdown;
+mod cpu;
+mod interval;
+mod posix;
+mod process;
+mod sleep;
+mod syscalls;
 
 pub use clock::{Clock, Instant, NANOS_PER_SEC, Timestamp};
+pub use countdown::{Base, Countdown};
+pub use process::ProcessTimers;
+pub(in crate::kernel) use process::signal_taken;
+pub(in crate::kernel) use syscalls::dispatch;

@@ -122,7 +122,7 @@ impl Reactor {
         let _ = self.doorbell.write(1);
     }
 
-    /// Call `waiter` once when the clock reaches `deadline`.
+    /// Call `waiter` once when the clock reaches `deadline`, on the reactor's thread and with no lock held.
     pub fn timer(self: &Arc<Self>, deadline: Instant, waiter: &Arc<dyn Wakeup>) -> Timer {
         let mut state = self.state.lock();
         state.next_id += 1;

@@ -1,0 +1,108 @@
+//! CPU-time clocks of processes and threads: clock_getcpuclockid(3).
+
+use std::sync::{Arc, Weak};
+
+use crate::kernel::stop::Errno;
+use crate::kernel::task::{Pid, Task, ThreadGroup};
+
+/// Clock ids of CPU clocks: the inverted pid above three bits that say which clock.
+const THREAD_BIT: i32 = 4;
+const KIND_MASK: i32 = 3;
+/// User and system time, user time alone, and the scheduler's count (which is the first here too).
+const KIND_VIRTUAL: i32 = 1;
+const KIND_SCHED: i32 = 2;
+
+/// Whose CPU time.
+#[derive(Clone)]
+enum Whose {
+    Process(Weak<ThreadGroup>),
+    Thread(Weak<Task>),
+}
+
+/// A CPU-time clock.
+#[derive(Clone)]
+pub struct CpuClock {
+    whose: Whose,
+    user_only: bool,
+}
+
+/// CPU time of a process, its ended threads included: user and system, in nanoseconds.
+pub(super) fn process_cpu(group: &ThreadGroup) -> (u64, u64) {
+    let ended = group.state.lock().ended_cpu;
+    group.threads().iter().fold(ended, |(user, system), thread| {
+        let (u, s) = thread.cpu_time();
+        (user.saturating_add(u), system.saturating_add(s))
+    })
+}
+
+impl CpuClock {
+    /// The clock of a process.
+    pub fn of_process(group: &Arc<ThreadGroup>, user_only: bool) -> CpuClock {
+        CpuClock {
+            whose: Whose::Process(Arc::downgrade(group)),
+            user_only,
+        }
+    }
+
+    /// The clock of a thread.
+    pub fn of_thread(task: &Arc<Task>) -> CpuClock {
+        CpuClock {
+            whose: Whose::Thread(Arc::downgrade(task)),
+            user_only: false,
+        }
+    }
+
+    /// The clock with a negative id, as `task` sees it. EINVAL when there is no such process or, for a thread's, when it
+    /// is another process's.
+    pub fn from_id(task: &Arc<Task>, id: i32) -> Result<CpuClock, Errno> {
+        let pid: Pid = !(id >> 3);
+        let kind = id & KIND_MASK;
+        if kind > KIND_SCHED {
+            return Err(Errno::EINVAL);
+        }
+        let user_only = kind == KIND_VIRTUAL;
+        if id & THREAD_BIT != 0 {
+            let thread = if pid == 0 {
+                task.clone()
+            } else {
+                task.kernel.pids.task(pid).ok_or(Errno::EINVAL)?
+            };
+            if !Arc::ptr_eq(&thread.group, &task.group) {
+                return Err(Errno::EINVAL);
+            }
+            return Ok(CpuClock {
+                user_only,
+                ..CpuClock::of_thread(&thread)
+            });
+        }
+        let group = if pid == 0 {
+            task.group.clone()
+        } else {
+            task.kernel.pids.group(pid).ok_or(Errno::EINVAL)?
+        };
+        Ok(CpuClock::of_process(&group, user_only))
+    }
+
+    /// The present reading in nanoseconds; stands still once what it measures has ended.
+    pub fn now(&self) -> u64 {
+        let (user, system) = match &self.whose {
+            Whose::Process(group) => group.upgrade().map_or((0, 0), |g| process_cpu(&g)),
+            Whose::Thread(task) => task.upgrade().map_or((0, 0), |t| t.cpu_time()),
+        };
+        if self.user_only {
+            user
+        } else {
+            user.saturating_add(system)
+        }
+    }
+
+    /// How many nanoseconds it can gain in one.
+    pub fn speed(&self) -> u64 {
+        let threads = match &self.whose {
+            Whose::Process(group) => group.upgrade().map_or(1, |g| g.state.lock().threads.len()),
+            Whose::Thread(_) => 1,
+        };
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        threads.clamp(1, cpus) as u64
+    }
+}
