@@ -18,6 +18,7 @@ pub mod mm;
 pub mod signal;
 pub mod stop;
 pub mod sync;
+pub mod sys;
 pub mod syscall;
 pub mod task;
 pub mod time;
@@ -39,6 +40,8 @@ pub struct Kernel {
     pub reactor: Arc<Reactor>,
     /// The guest's files.
     pub vfs: fs::Vfs,
+    /// Terminals.
+    pub terminals: dev::tty::Terminals,
     /// The process tree.
     pub pids: PidTable,
     /// Who waits on which word of memory.

@@ -1,3 +1,31 @@
 //! Devices and other ends that lead out of the guest.
 
+mod mem;
 pub mod stream;
+pub mod tty;
+
+use std::sync::Arc;
+
+use super::fs::{Special, SpecialFiles};
+use tty::{ConsoleDriver, ControllingDriver, PTS_MAJOR, PtmxDriver, PtsDriver};
+
+/// Nodes that /dev has: name, major, minor, permission bits.
+pub const NODES: [(&str, u32, u32, u32); 8] = [
+    ("null", mem::MEM_MAJOR, 3, 0o666),
+    ("zero", mem::MEM_MAJOR, 5, 0o666),
+    ("full", mem::MEM_MAJOR, 7, 0o666),
+    ("random", mem::MEM_MAJOR, 8, 0o666),
+    ("urandom", mem::MEM_MAJOR, 9, 0o666),
+    ("tty", 5, 0, 0o666),
+    ("console", 5, 1, 0o600),
+    ("ptmx", 5, 2, 0o666),
+];
+
+/// Make the drivers of all devices known.
+pub fn register(special: &SpecialFiles) {
+    special.register(Special::CharMajor(mem::MEM_MAJOR), Arc::new(mem::MemDriver));
+    special.register(Special::Char(5, 0), Arc::new(ControllingDriver));
+    special.register(Special::Char(5, 1), Arc::new(ConsoleDriver));
+    special.register(Special::Char(5, 2), Arc::new(PtmxDriver));
+    special.register(Special::CharMajor(PTS_MAJOR), Arc::new(PtsDriver));
+}
