@@ -153,6 +153,7 @@ pub fn dispatch(cx: &mut SyscallCx<'_>) -> SysResult<u64> {
     let row = syscall_table::lookup(cx.nr).ok_or(Errno::ENOSYS)?;
     match row.subsystem {
         Subsystem::Ipc => super::ipc::dispatch(cx),
+        Subsystem::Fs => super::fs::dispatch(cx),
         Subsystem::Signal => super::signal::dispatch(cx),
         Subsystem::Time => super::time::dispatch(cx),
         _ => Err(Errno::ENOSYS.into()),

@@ -301,6 +301,11 @@ impl UserBuf {
         self.position = self.position.saturating_add(bytes).min(self.total);
     }
 
+    /// Move at most `bytes` more.
+    pub fn limit(&mut self, bytes: usize) {
+        self.total = self.total.min(self.position.saturating_add(bytes));
+    }
+
     /// Run `copy` over the contiguous pieces from the present position, up to `want` bytes.
     fn each_piece(
         &mut self,

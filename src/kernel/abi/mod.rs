@@ -1,3 +1,4 @@
 //! Structures that guests and the kernel exchange through memory, as the x86-64 ABI lays them out.
 
+pub mod fs;
 pub mod time;

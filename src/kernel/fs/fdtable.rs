@@ -71,13 +71,21 @@ impl FdTable {
     pub fn insert(&self, file: Arc<File>, close_on_exec: bool, from: i32, limit: u64) -> Result<Fd, Errno> {
         let mut slots = self.0.lock();
         let from = usize::try_from(from).map_err(|_| Errno::EINVAL)?;
-        let free = (from..slots.entries.len()).find(|&i| slots.entries[i].is_none());
-        let index = free.unwrap_or_else(|| slots.entries.len().max(from));
+        let index = slots.free_from(from);
         if index as u64 >= limit {
             return Err(Errno::EMFILE);
         }
         slots.put(index, Entry { file, close_on_exec });
         Ok(Fd(i32::try_from(index).map_err(|_| Errno::EMFILE)?))
+    }
+
+    /// EMFILE when there is no free number below `limit`.
+    pub fn check_room(&self, limit: u64) -> Result<(), Errno> {
+        if (self.0.lock().free_from(0) as u64) < limit {
+            Ok(())
+        } else {
+            Err(Errno::EMFILE)
+        }
     }
 
     /// Give a file exactly this number, returning what had it; EBADF beyond `limit`.
@@ -177,6 +185,13 @@ impl FdTable {
 }
 
 impl Slots {
+    /// The lowest free number from `from` on.
+    fn free_from(&self, from: usize) -> usize {
+        (from..self.entries.len())
+            .find(|&i| self.entries[i].is_none())
+            .unwrap_or_else(|| self.entries.len().max(from))
+    }
+
     fn put(&mut self, index: usize, entry: Entry) -> Option<Entry> {
         if index >= self.entries.len() {
             self.entries.resize_with(index + 1, || None);

@@ -51,7 +51,7 @@ impl OpenFlags {
 
     /// Whether the access mode allows reading.
     pub fn readable(self) -> bool {
-        !self.contains(OpenFlags::PATH) && self.bits() & 3 != 1
+        !self.contains(OpenFlags::PATH) && matches!(self.bits() & 3, 0 | 2)
     }
 
     /// Whether the access mode allows writing.
@@ -89,7 +89,8 @@ pub struct MapRequest {
 /// What an open file does. Objects that carry no position (pipes, sockets, terminals) leave `pos` alone.
 ///
 /// `read` and `write` are only called when the access mode allows them. They block by `Err(Stop::Block)` unless the file is
-/// O_NONBLOCK (EAGAIN then).
+/// O_NONBLOCK (EAGAIN then). What they moved before they block need not be told: the caller sees how far the sink or
+/// source has come, and goes on from there when the call runs again.
 pub trait FileOps: Send + Sync + Any {
     /// Read at `pos` and move it on.
     fn read(&self, file: &File, pos: &mut u64, to: &mut dyn Sink) -> SysResult<usize> {
@@ -136,6 +137,21 @@ pub trait FileOps: Send + Sync + Any {
     fn ioctl(&self, cx: &mut SyscallCx<'_>, file: &Arc<File>, request: u32, arg: u64) -> SysResult<u64> {
         let _ = (cx, file, request, arg);
         Err(Errno::ENOTTY.into())
+    }
+
+    /// What fcntl(2) commands of its own it has: F_SETPIPE_SZ, F_ADD_SEALS ...
+    fn fcntl(&self, file: &File, command: i32, arg: u64) -> SysResult<u64> {
+        let _ = (file, arg);
+        match command {
+            libc::F_SETPIPE_SZ | libc::F_GETPIPE_SZ => Err(Errno::EBADF.into()),
+            _ => Err(Errno::EINVAL.into()),
+        }
+    }
+
+    /// As [`FileOps::read`], but leave the data where it is: what tee(2) and splice(2) from a pipe do.
+    fn peek(&self, file: &File, to: &mut dyn Sink) -> SysResult<usize> {
+        let _ = (file, to);
+        Err(Errno::EINVAL.into())
     }
 
     /// Entries from position `pos` on, `.` and `..` included, until `emit` says false.

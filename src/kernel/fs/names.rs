@@ -9,7 +9,7 @@ use super::{Dentry, FileSystem};
 use crate::kernel::sync::{Lock, Rank};
 
 /// How many names are kept.
-pub const CAPACITY: usize = 4096;
+const CAPACITY: usize = 4096;
 
 /// A name that a directory is known not to have.
 pub(super) struct AbsentName {

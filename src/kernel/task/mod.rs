@@ -185,6 +185,13 @@ impl Task {
         self.shared.lock().files.clone()
     }
 
+    /// Have a descriptor table of its own (CLOSE_RANGE_UNSHARE, unshare(2) with CLONE_FILES).
+    pub fn unshare_files(&self) {
+        let copy = self.files().copy();
+        let old = std::mem::replace(&mut self.shared.lock().files, copy);
+        drop(old);
+    }
+
     /// Its working directory, root and umask.
     pub fn fs(&self) -> Arc<Lock<FsContext>> {
         self.shared.lock().fs.clone()
