@@ -2,8 +2,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
+use std::ptr;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::{self, ThreadId};
 
 use nix::errno::Errno;
 
@@ -11,6 +13,7 @@ use super::host::{HostProcess, HostThread};
 use super::image;
 use super::inject;
 use super::mail::{Mail, lock};
+use super::space::PtraceSpace;
 use super::thread::PtraceThread;
 use super::tracee::{Status, Tracee, wait_any, wait_one};
 use super::zygote::Zygote;
@@ -40,6 +43,12 @@ pub(super) struct Entry {
     pub(super) slot: Slot,
 }
 
+impl Entry {
+    fn is_stopped(&self) -> bool {
+        matches!(self.slot, Slot::Taken | Slot::Parked(_))
+    }
+}
+
 /// Only the tracing thread uses it. Never locked while a trap handler or a host call that waits is under way.
 #[derive(Default)]
 pub(super) struct State {
@@ -66,6 +75,8 @@ impl State {
 pub(super) struct Core {
     image: OwnedFd,
     mail: Arc<Mail>,
+    /// The thread that ptrace answers to: the first that made a stub.
+    tracer: OnceLock<ThreadId>,
     /// Locked before `state`.
     zygote: Mutex<Option<Zygote>>,
     state: Mutex<State>,
@@ -76,6 +87,7 @@ impl Core {
         Ok(Core {
             image: image::create()?,
             mail: Arc::default(),
+            tracer: OnceLock::new(),
             zygote: Mutex::default(),
             state: Mutex::default(),
         })
@@ -99,6 +111,9 @@ impl Core {
 
     /// Do something with the zygote, made again if it is dead.
     fn with_zygote<R>(&self, f: impl FnOnce(&mut Zygote) -> Result<R, Errno>) -> Result<R, Errno> {
+        if *self.tracer.get_or_init(|| thread::current().id()) != thread::current().id() {
+            return Err(Errno::ESRCH);
+        }
         let mut zygote = lock(&self.zygote);
         let alive = self.with(|s| s.zygote.is_some());
         if !alive {
@@ -211,6 +226,30 @@ impl Core {
         } else if inject::call_last(host.tracee, libc::SYS_exit, [0; 6]).is_err() {
             tracing::debug!("host thread {} died before its end", host.tracee.0);
         }
+    }
+
+    /// Have a stopped thread in `space` read a few bytes at `addr` as a syscall of its own would, so that the host grows
+    /// the stack above if there is one. Whether the bytes are readable now.
+    pub(super) fn touch(&self, space: &PtraceSpace, addr: u64) -> bool {
+        if self.tracer.get() != Some(&thread::current().id()) {
+            return false;
+        }
+        let stopped = self.with(|s| {
+            let mut entries = s.entries.values();
+            let entry = entries.find(|e| e.is_stopped() && ptr::eq(&*e.host.space, space))?;
+            Some(Arc::clone(&entry.host))
+        });
+        stopped.is_some_and(|host| self.touch_by(&host, addr).unwrap_or(false))
+    }
+
+    fn touch_by(&self, host: &HostThread, addr: u64) -> Result<bool, Errno> {
+        // The host copies the new limit in before it finds that there is no such resource.
+        let args = [u64::from(u32::MAX), addr & !15, 0, 0, 0, 0];
+        let saved = host.tracee.regs()?;
+        let wait = || self.wait_for(host.tracee, host.may_be_held_back());
+        let (result, _) = inject::call(host.tracee, &wait, image::SYSCALL, libc::SYS_setrlimit, args)?;
+        host.tracee.set_general(&saved)?;
+        Ok(result == Err(Errno::EINVAL))
     }
 
     /// Kill and reap everything.

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use self::core::{Core, Task};
+use self::space::PtraceSpace;
 use self::thread::PtraceThread;
 use super::{Platform, Thread, TrapHandler};
 
@@ -61,7 +62,7 @@ impl Platform for PtracePlatform {
 
     fn spawn(&self) -> Result<Box<dyn Thread>, Errno> {
         let tracee = self.core.clone_zygote()?;
-        let mut thread = PtraceThread::adopt(&self.core, tracee, None, Arc::default())?;
+        let mut thread = PtraceThread::adopt(&self.core, tracee, None, PtraceSpace::new(&self.core))?;
         thread.clear_regs();
         Ok(thread)
     }

@@ -2,18 +2,19 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use nix::errno::Errno;
 
+use super::core::Core;
 use super::mail::lock;
 use super::maps;
 use super::remote;
 use super::tracee::Tracee;
 use crate::platform::{Mapping, MappingUsage, PAGE_SIZE, Space, SpaceSize, USER_END};
 
-#[derive(Default)]
 pub(super) struct PtraceSpace {
+    core: Weak<Core>,
     /// The living host threads in it; any one gives access.
     members: Mutex<Vec<Tracee>>,
     /// /proc/TID/mem, opened when first needed. It keeps meaning this memory whatever becomes of the thread.
@@ -21,6 +22,14 @@ pub(super) struct PtraceSpace {
 }
 
 impl PtraceSpace {
+    pub(super) fn new(core: &Arc<Core>) -> Arc<PtraceSpace> {
+        Arc::new(PtraceSpace {
+            core: Arc::downgrade(core),
+            members: Mutex::default(),
+            mem: OnceLock::new(),
+        })
+    }
+
     pub(super) fn add(&self, tracee: Tracee) {
         lock(&self.members).push(tracee);
     }
@@ -42,6 +51,24 @@ impl PtraceSpace {
         }
         let others: Vec<Tracee> = lock(&self.members).iter().skip(1).copied().collect();
         others.into_iter().map(copy).find(|&done| done > 0).unwrap_or(0)
+    }
+
+    /// Run `copy(bytes done so far)`, which moves some of `len` bytes at `addr`, until it gets no further. Linux grows a
+    /// stack that a syscall is given an untouched part of; the host does so only for accesses of the thread itself.
+    fn growing(&self, addr: u64, len: usize, mut copy: impl FnMut(usize) -> usize) -> usize {
+        let len = below_end(addr, len);
+        let mut done = copy(0);
+        while done < len {
+            let Some(core) = self.core.upgrade() else { break };
+            if !core.touch(self, addr + done as u64) {
+                break;
+            }
+            match copy(done) {
+                0 => break,
+                more => done += more,
+            }
+        }
+        done
     }
 
     fn read_proc(&self, name: &str) -> Result<String, Errno> {
@@ -91,11 +118,15 @@ fn by_pages(addr: u64, len: usize, mut transfer: impl FnMut(usize, usize) -> Opt
 
 impl Space for PtraceSpace {
     fn read(&self, addr: u64, buf: &mut [u8]) -> usize {
-        self.with_member(|t| remote::read(t.0, addr, buf))
+        self.growing(addr, buf.len(), |done| {
+            self.with_member(|t| remote::read(t.0, addr.wrapping_add(done as u64), &mut buf[done..]))
+        })
     }
 
     fn write(&self, addr: u64, buf: &[u8]) -> usize {
-        self.with_member(|t| remote::write(t.0, addr, buf))
+        self.growing(addr, buf.len(), |done| {
+            self.with_member(|t| remote::write(t.0, addr.wrapping_add(done as u64), &buf[done..]))
+        })
     }
 
     fn peek(&self, addr: u64, buf: &mut [u8]) -> usize {

@@ -221,7 +221,7 @@ impl Thread for PtraceThread {
         let tracee = Tracee(i32::try_from(tid).map_err(|_| Errno::ESRCH)?);
         let process = (kind == ForkKind::Thread).then(|| Arc::clone(&self.host.process));
         let space = match kind {
-            ForkKind::Copy => Arc::default(),
+            ForkKind::Copy => PtraceSpace::new(&self.core),
             ForkKind::Share | ForkKind::Thread => Arc::clone(&self.host.space),
         };
         let mut child = PtraceThread::adopt(&self.core, tracee, process, space)?;

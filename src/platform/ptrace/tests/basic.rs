@@ -147,3 +147,193 @@ fn stepping_runs_one_instruction() {
     platform.start(thread, owner);
     platform.run().unwrap();
 }
+
+/// Offset of xmm0 in an XSAVE image.
+const XMM0: usize = 160;
+
+#[test]
+fn vector_registers_survive_traps_and_injected_calls() {
+    // movabs $0x1122334455667788, %rcx; movq %rcx, %xmm0
+    let load = [
+        0x48, 0xb9, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 0x66, 0x48, 0x0f, 0x6e, 0xc1,
+    ];
+    // movq %xmm0, %rdi
+    let store = [0x66, 0x48, 0x0f, 0x7e, 0xc7];
+    let mut calls = 0;
+    run(
+        &code(&[&load, &mov_eax(39), SYSCALL, &store, SYSCALL]),
+        move |thread, _| {
+            calls += 1;
+            if calls == 1 {
+                map(thread, 0x4000_0000, 4096, Prot::READ).unwrap();
+                let mut image = thread.xstate().unwrap();
+                assert_eq!(image[XMM0..XMM0 + 8], 0x1122_3344_5566_7788u64.to_le_bytes());
+                image[XMM0] = 0x99;
+                thread.set_xstate(&image).unwrap();
+                map(thread, 0x4000_0000, 4096, Prot::READ).unwrap();
+                let child = thread.fork(crate::platform::ForkKind::Copy);
+                assert_eq!(child.unwrap().xstate().unwrap()[XMM0], 0x99);
+                return Next::Resume;
+            }
+            assert_eq!(thread.regs().rdi, 0x1122_3344_5566_7799);
+            Next::Exit
+        },
+    );
+}
+
+#[test]
+fn bad_extended_state_is_refused() {
+    run(SYSCALL, |thread, _| {
+        let good = thread.xstate().unwrap();
+        assert_eq!(thread.set_xstate(&[]), Err(Errno::EINVAL));
+        assert_eq!(thread.set_xstate(&vec![0; good.len() + 64]), Err(Errno::EINVAL));
+        // Reserved mxcsr bits, an unknown feature, a reserved header byte.
+        for (at, value) in [(27, 0xff), (519, 0x40), (530, 1)] {
+            let mut image = good.clone();
+            image[512] |= 3;
+            image[at] = value;
+            assert_eq!(thread.set_xstate(&image), Err(Errno::EINVAL), "byte {at}");
+        }
+        thread
+            .set_xstate(&good[..576])
+            .unwrap_or_else(|e| assert_eq!(e, Errno::EINVAL));
+        thread.set_xstate(&good).unwrap();
+        assert_eq!(thread.xstate().unwrap(), good);
+        Next::Exit
+    });
+}
+
+#[test]
+fn hostile_registers_fault_the_guest_only() {
+    let mut calls = 0;
+    run(SYSCALL, move |thread, trap| {
+        calls += 1;
+        let regs = thread.regs_mut();
+        match calls {
+            1 => {
+                *regs = crate::platform::Regs {
+                    rip: 0xdead_0000_0000_0000,
+                    rsp: u64::MAX / 3,
+                    cs: 0,
+                    ss: 0xffff,
+                    ds: 0x10,
+                    fs: u64::MAX,
+                    gs: 7,
+                    fs_base: u64::MAX,
+                    gs_base: 1 << 63,
+                    // All but the trap flag.
+                    eflags: !0x100,
+                    ..crate::platform::Regs::default()
+                };
+                Next::Resume
+            }
+            2 => {
+                assert!(
+                    matches!(trap, Trap::Fault(f) if f.signal == libc::SIGSEGV),
+                    "{trap:?}"
+                );
+                assert_eq!(regs.cs, 0x33);
+                regs.rip = u64::MAX - 10;
+                Next::Resume
+            }
+            3 => {
+                assert!(
+                    matches!(trap, Trap::Fault(f) if f.signal == libc::SIGSEGV),
+                    "{trap:?}"
+                );
+                regs.rip = CODE;
+                Next::Resume
+            }
+            _ => {
+                assert_eq!(trap, Trap::Syscall);
+                Next::Exit
+            }
+        }
+    });
+}
+
+#[test]
+fn a_segment_base_loaded_by_the_guest_does_no_harm() {
+    // movabs $0xffff800000000000, %rcx; wrfsbase %rcx; twice syscall
+    let load = [
+        0x48, 0xb9, 0, 0, 0, 0, 0, 0x80, 0xff, 0xff, 0xf3, 0x48, 0x0f, 0xae, 0xd1,
+    ];
+    let mut calls = 0;
+    run(&code(&[&load, SYSCALL, SYSCALL]), move |thread, trap| {
+        if trap != Trap::Syscall {
+            println!("no wrfsbase here: {trap:?}");
+            return Next::Exit;
+        }
+        calls += 1;
+        map(thread, 0x4000_0000, 4096, Prot::READ).unwrap();
+        match calls {
+            1 => {
+                thread.regs_mut().gs_base = 0x5000;
+                Next::Resume
+            }
+            _ => {
+                assert_eq!(thread.regs().fs_base, 0xffff_8000_0000_0000);
+                assert_eq!(thread.regs().gs_base, 0x5000);
+                Next::Exit
+            }
+        }
+    });
+}
+
+#[test]
+fn the_trap_flag_of_the_guest_itself() {
+    // pushf; orl $0x100, (%rsp); popf; nop
+    let mut calls = 0;
+    run(
+        &code(&[
+            &[0x9c, 0x81, 0x0c, 0x24, 0, 1, 0, 0, 0x9d, 0x90, 0x90],
+            &mov_eax(39),
+            SYSCALL,
+        ]),
+        move |thread, trap| {
+            calls += 1;
+            assert!(
+                matches!(trap, Trap::Fault(f) if f.signal == libc::SIGTRAP && f.code == 2),
+                "{trap:?}"
+            );
+            assert_eq!(
+                (thread.regs().rip, thread.regs().eflags & 0x100),
+                (CODE + 9 + calls, 0x100)
+            );
+            if calls == 1 { Next::Resume } else { Next::Exit }
+        },
+    );
+}
+
+#[test]
+fn time_stamp_reads_can_be_trapped() {
+    // rdtsc; syscall
+    let mut calls = 0;
+    run(&code(&[SYSCALL, &[0x0f, 0x31], SYSCALL]), move |thread, trap| {
+        calls += 1;
+        match calls {
+            1 => {
+                thread.trap_tsc(true).unwrap();
+                Next::Resume
+            }
+            2 => {
+                assert!(matches!(trap, Trap::Fault(f) if f.signal == libc::SIGSEGV && f.code == 0x80));
+                thread.trap_tsc(false).unwrap();
+                Next::Resume
+            }
+            _ => {
+                assert_eq!(trap, Trap::Syscall);
+                Next::Exit
+            }
+        }
+    });
+}
+
+#[test]
+fn affinity_is_the_hosts() {
+    run(SYSCALL, |thread, _| {
+        assert_eq!(thread.set_affinity(&[0]), Err(Errno::EINVAL));
+        thread.set_affinity(&[u64::MAX, u64::MAX]).unwrap();
+        Next::Exit
+    });
+}

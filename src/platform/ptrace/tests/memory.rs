@@ -215,7 +215,7 @@ fn more_files_than_are_kept_open() {
 }
 
 #[test]
-fn shared_anonymous_memory_has_no_file() {
+fn shared_anonymous_memory_has_an_identity() {
     with_thread(|t| {
         let flags = MapFlags::SHARED | MapFlags::ANONYMOUS | MapFlags::FIXED;
         t.memory(&[MemOp::Map {
@@ -233,7 +233,7 @@ fn shared_anonymous_memory_has_no_file() {
             .into_iter()
             .find(|m| m.start == AREA)
             .unwrap();
-        assert_eq!((map.file, map.shared), (None, true));
+        assert!(map.file.is_some() && map.shared);
     });
 }
 
@@ -266,6 +266,46 @@ fn the_rest_of_the_operations() {
         assert_eq!(
             t.memory(&[MemOp::Protect { addr, len, prot }]),
             Err(Errno::ENOMEM)
+        );
+    });
+}
+
+#[test]
+fn a_stack_grows_under_a_copy() {
+    with_thread(|t| {
+        let flags = MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::FIXED | MapFlags::GROWSDOWN;
+        t.memory(&[MemOp::Map {
+            addr: AREA,
+            len: 4096,
+            prot: RW,
+            flags,
+            file: None,
+        }])
+        .unwrap();
+        let before = *t.regs();
+        let data = vec![7; 300_000];
+        let low = AREA - 200_000;
+        assert_eq!(t.space().write(low, &data), 204_096);
+        let mut back = vec![0; 300_000];
+        assert_eq!(t.space().read(low - 100_000, &mut back), 300_000);
+        assert!(back[..100_000].iter().all(|&b| b == 0) && back[100_000..].iter().all(|&b| b == 7));
+        assert_eq!(*t.regs(), before);
+        map(t, AREA - 0x10_0000, 4096, RW).unwrap();
+        assert_eq!(t.space().read(AREA - 0x10_0000 + 4096, &mut back[..1]), 0);
+    });
+}
+
+#[test]
+fn a_bit_is_set() {
+    with_thread(|t| {
+        t.space().write(DATA, &[1, 0, 0, 0x80]);
+        t.memory(&[MemOp::SetBit { addr: DATA, bit: 30 }]).unwrap();
+        let mut word = [0; 4];
+        t.space().read(DATA, &mut word);
+        assert_eq!(word, [1, 0, 0, 0xc0]);
+        assert_eq!(
+            t.memory(&[MemOp::SetBit { addr: AREA, bit: 0 }]),
+            Err(Errno::EFAULT)
         );
     });
 }

@@ -9,6 +9,7 @@ use super::PtracePlatform;
 use crate::platform::{MapFlags, MemOp, Next, Platform, Prot, Thread, Trap, TrapHandler};
 
 mod basic;
+mod cost;
 mod memory;
 mod threads;
 
