@@ -4,3 +4,4 @@ pub mod cli;
 pub mod kernel;
 pub mod machine;
 pub mod platform;
+pub mod trace;

@@ -1,12 +1,15 @@
 //! The command line: verbs, options, messages and exit statuses.
 
 use std::ffi::OsString;
+use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 mod run;
+mod syscalls;
 mod values;
 
 /// Status for a failure of uvm itself, as docker has it.
@@ -73,6 +76,15 @@ fn usage_error(error: &clap::Error) -> ExitCode {
 }
 
 fn syscalls(json: bool) -> anyhow::Result<u8> {
-    let _ = json;
-    anyhow::bail!("syscalls: the table cannot be printed by this build")
+    let mut out = BufWriter::new(io::stdout().lock());
+    let printed = if json {
+        syscalls::print_json(&mut out)
+    } else {
+        syscalls::print(&mut out)
+    };
+    match printed.and_then(|()| out.flush()) {
+        // A reader that has seen enough, such as head(1), is no failure.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("writing to stdout"),
+        _ => Ok(0),
+    }
 }

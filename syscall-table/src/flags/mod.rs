@@ -18,8 +18,8 @@ pub struct Field {
 pub struct FlagSet {
     /// What stands in a comment behind a number without a name, such as `O_???`.
     pub unknown: &'static str,
-    /// The part of the value that is an enumeration.
-    pub field: Option<Field>,
+    /// The parts of the value that are enumerations.
+    pub fields: &'static [Field],
     /// Independent bits; names of several bits come before the names of their parts.
     pub bits: &'static [(u64, &'static str)],
     /// Bits to be written in octal, such as the permissions in the flags of shmget(2).
@@ -34,7 +34,7 @@ impl FlagSet {
     /// The set without any name in it, to be filled by the macro below.
     const EMPTY: Self = Self {
         unknown: "",
-        field: None,
+        fields: &[],
         bits: &[],
         octal: 0,
         signal: 0,
@@ -43,22 +43,20 @@ impl FlagSet {
 
     /// The name of exactly this value.
     pub fn name_of(&self, value: u64) -> Option<&'static str> {
-        let values = self.field.map_or(&[][..], |field| field.values);
-        values
-            .iter()
-            .chain(self.bits)
+        self.names()
             .find(|(known, _)| *known == value)
             .map(|(_, name)| *name)
     }
 
     /// The value that has this name.
     pub fn value_of(&self, name: &str) -> Option<u64> {
-        let values = self.field.map_or(&[][..], |field| field.values);
-        values
-            .iter()
-            .chain(self.bits)
+        self.names()
             .find(|(_, known)| *known == name)
             .map(|(value, _)| *value)
+    }
+
+    fn names(&self) -> impl Iterator<Item = &'static (u64, &'static str)> {
+        self.fields.iter().flat_map(|field| field.values).chain(self.bits)
     }
 
     /// Whether a name of the set needs more than 32 bits; the kernel sees only 32 bits of the others.
@@ -94,10 +92,10 @@ impl fmt::Display for DisplayFlags<'_> {
         }
         let mut rest = value;
         let mut separator = "";
-        if let Some(field) = set.field {
+        for field in set.fields {
             let part = value & field.mask;
             if let Some((_, name)) = field.values.iter().find(|(known, _)| *known == part) {
-                out.write_str(name)?;
+                write!(out, "{separator}{name}")?;
                 separator = "|";
                 rest &= !field.mask;
             }
@@ -151,19 +149,17 @@ impl fmt::Display for Octal {
 /// Defines one public [`FlagSet`] per line: name, comment for unknown values, then its parts.
 macro_rules! flag_sets {
     ($($set:ident $unknown:literal
-        $(mask $mask:literal { $($in_mask:ident = $in_mask_value:literal),* $(,)? })?
+        $(mask $mask:literal { $($in_mask:ident = $in_mask_value:literal),* $(,)? })*
         $(values { $($value_name:ident = $value:literal),* $(,)? })?
         $(bits { $($bit:ident = $bit_value:literal),* $(,)? })?
         $(octal $octal:literal)? $(signal $signal:literal)? $(zero $zero:literal)?;)*) => {$(
         #[doc = concat!("Names of the form `", $unknown, "`.")]
         pub static $set: $crate::flags::FlagSet = $crate::flags::FlagSet {
             unknown: $unknown,
-            $(field: Some($crate::flags::Field {
-                mask: $mask, values: &[$(($in_mask_value, stringify!($in_mask))),*],
-            }),)?
-            $(field: Some($crate::flags::Field {
-                mask: u64::MAX, values: &[$(($value, stringify!($value_name))),*],
-            }),)?
+            fields: &[
+                $($crate::flags::Field { mask: $mask, values: &[$(($in_mask_value, stringify!($in_mask))),*] },)*
+                $($crate::flags::Field { mask: u64::MAX, values: &[$(($value, stringify!($value_name))),*] },)?
+            ],
             $(bits: &[$(($bit_value, stringify!($bit))),*],)?
             $(octal: $octal,)? $(signal: $signal,)? $(zero: Some($zero),)?
             ..$crate::flags::FlagSet::EMPTY
@@ -179,9 +175,10 @@ mod net;
 mod poll;
 mod sys;
 mod task;
+mod terminal;
 mod time;
 
-pub use self::{fs::*, ioctl::*, ipc::*, mm::*, net::*, poll::*, sys::*, task::*, time::*};
+pub use self::{fs::*, ioctl::*, ipc::*, mm::*, net::*, poll::*, sys::*, task::*, terminal::*, time::*};
 
 #[cfg(test)]
 mod tests {
