@@ -24,6 +24,7 @@ use super::{Platform, Thread, TrapHandler};
 mod core;
 mod exec;
 mod fault;
+mod filter;
 mod host;
 mod image;
 mod inject;

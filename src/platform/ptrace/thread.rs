@@ -119,7 +119,7 @@ impl PtraceThread {
         self.load().ok()?;
         match status {
             Status::Syscall => Some(self.syscall_trap(stepping)),
-            Status::Signal(_) => fault::read(self.host.tracee, &self.regs).ok()?.map(Trap::Fault),
+            Status::Signal(_) => fault::read(self.host.tracee, &mut self.regs).ok()?,
             Status::Paused => self.host.take_kick().then_some(Trap::Interrupted),
             Status::Exec | Status::Gone => None,
         }

@@ -1,11 +1,11 @@
 //! The host's ptrace(2) and wait4(2) calls, typed.
 
-use std::mem::{MaybeUninit, offset_of, size_of};
+use std::mem::{offset_of, size_of};
 use std::ptr;
 
 use libc::{c_int, c_void, iovec, pid_t};
 use nix::errno::Errno;
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use zerocopy::{FromBytes, FromZeros, IntoBytes, KnownLayout};
 
 use crate::platform::Regs;
 
@@ -18,6 +18,22 @@ const XSTATE_MAX: usize = 16 * 1024;
 /// A host thread traced by the calling thread. Every call on one that died gives ESRCH.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Tracee(pub(super) pid_t);
+
+/// `siginfo_t` of signals that the host itself makes.
+#[repr(C)]
+#[derive(FromBytes, IntoBytes, KnownLayout)]
+pub(super) struct SigInfo {
+    pub(super) signal: c_int,
+    errno: c_int,
+    pub(super) code: c_int,
+    pad: c_int,
+    /// Of the fault, or of a filtered syscall.
+    pub(super) addr: u64,
+    /// Number of a filtered syscall.
+    pub(super) syscall: c_int,
+    arch: u32,
+    rest: [u64; 12],
+}
 
 /// How to let a tracee run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,15 +141,15 @@ impl Tracee {
         self.request(libc::PTRACE_SETREGSET as c_int, set, &raw const iov as usize)
     }
 
-    /// Number, code and address of the signal that the tracee is about to receive.
-    pub(super) fn siginfo(self) -> Result<(c_int, c_int, u64), Errno> {
-        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-        self.request(libc::PTRACE_GETSIGINFO as c_int, 0, info.as_mut_ptr() as usize)?;
-        // SAFETY: all-zero bytes are a valid siginfo_t, and the host filled it in.
-        let info = unsafe { info.assume_init() };
-        // SAFETY: the address is the first member of the union for fault signals, and plain bytes for all others.
-        let addr = unsafe { info.si_addr() } as u64;
-        Ok((info.si_signo, info.si_code, addr))
+    /// The signal that the tracee is about to receive.
+    pub(super) fn siginfo(self) -> Result<SigInfo, Errno> {
+        let mut info = SigInfo::new_zeroed();
+        self.request(
+            libc::PTRACE_GETSIGINFO as c_int,
+            0,
+            info.as_mut_bytes().as_mut_ptr() as usize,
+        )?;
+        Ok(info)
     }
 
     /// Whether the syscall that the tracee is stopped at was made the 64-bit way.

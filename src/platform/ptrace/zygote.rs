@@ -16,6 +16,7 @@ use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockTy
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::exec;
+use super::filter;
 use super::image;
 use super::inject;
 use super::remote;
@@ -91,6 +92,35 @@ impl Zygote {
         self.call(libc::SYS_mmap, [SCRATCH, PAGE_SIZE, prot, flags, u64::MAX, 0])?;
         let advice = libc::MADV_DONTFORK as u64;
         self.call(libc::SYS_madvise, [SCRATCH, PAGE_SIZE, advice, 0, 0, 0])?;
+        if let Err(e) = self.install_filter() {
+            tracing::warn!("the host has no seccomp filters ({e}): guests can call its vsyscall page");
+        }
+        Ok(())
+    }
+
+    fn install_filter(&self) -> Result<(), Errno> {
+        /// `struct sock_fprog`.
+        #[repr(C)]
+        #[derive(IntoBytes, Immutable)]
+        struct Program {
+            len: u64,
+            filter: u64,
+        }
+        let filter = filter::program();
+        let header = Program {
+            len: filter.len() as u64,
+            filter: SCRATCH + size_of::<Program>() as u64,
+        };
+        let bytes = [header.as_bytes(), filter.as_bytes()].concat();
+        if remote::write(self.tracee.0, SCRATCH, &bytes) != bytes.len() {
+            return Err(Errno::ESRCH);
+        }
+        // Without the flag some hosts turn speculation off for the stub.
+        let (mode, flags) = (
+            libc::SECCOMP_SET_MODE_FILTER.into(),
+            libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+        );
+        self.call(libc::SYS_seccomp, [mode, flags, SCRATCH, 0, 0, 0])?;
         Ok(())
     }
 

@@ -66,6 +66,14 @@ fn exceptions_are_reported_as_linux_does() {
         (fault.signal, fault.code, fault.addr),
         (libc::SIGSEGV, 2, crate::platform::USER_END)
     );
+    // The error codes: user, present, write.
+    assert_eq!(fault.error, 7);
+    // mov (%rax), %eax with rax = 0; add %eax, 0x2000; movsb from null to DATA; jmp to null
+    assert_eq!(first_fault(&[0x8b, 0x00]).error, 4);
+    assert_eq!(first_fault(&[0x01, 0x04, 0x25, 0, 0x20, 0, 0]).error, 6);
+    assert_eq!(first_fault(&[0xbf, 0, 0, 0x20, 0, 0xa4]).error, 4);
+    assert_eq!(first_fault(&[0xbe, 0, 0, 0x20, 0, 0xa4]).error, 6);
+    assert_eq!(first_fault(&[0xff, 0xe0]).error, 0x14);
     // hlt
     let fault = first_fault(&[0xf4]);
     assert_eq!(
@@ -336,4 +344,19 @@ fn affinity_is_the_hosts() {
         thread.set_affinity(&[u64::MAX, u64::MAX]).unwrap();
         Next::Exit
     });
+}
+
+#[test]
+fn the_hosts_vsyscall_page_is_caught() {
+    // mov $0xffffffffff600400, %rbx (time); call *%rbx; nop
+    let call = [0x48, 0xc7, 0xc3, 0, 4, 0x60, 0xff, 0xff, 0xd3];
+    let (trap, regs) = first_trap(&code(&[&call, &[0x90]]));
+    match trap {
+        Trap::Syscall => assert_eq!((regs.orig_rax, regs.rip, regs.rsp), (201, CODE + 9, STACK)),
+        // A host without that page.
+        other => assert!(
+            matches!(other, Trap::Fault(f) if f.signal == libc::SIGSEGV),
+            "{other:?}"
+        ),
+    }
 }
