@@ -34,7 +34,7 @@ pub struct AnonFs {
 }
 
 impl AnonFs {
-    pub(super) fn new() -> Arc<AnonFs> {
+    pub(in crate::kernel) fn new() -> Arc<AnonFs> {
         Arc::new(AnonFs {
             next_ino: AtomicU64::new(1000),
             mount: Lock::new(Rank::Leaf, None),

@@ -1,11 +1,12 @@
 //! Open file descriptions and what they do.
 
 use std::any::Any;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bitflags::bitflags;
 
+use super::locks::{InodeId, LockOwner, LockTable};
 use super::{FileType, Inode, Path};
 use crate::kernel::stop::{Errno, SysResult};
 use crate::kernel::sync::{Lock, Rank};
@@ -206,6 +207,8 @@ pub struct File {
     pub pos: Lock<u64>,
     /// Receiver of SIGIO (F_SETOWN): positive a pid, negative a process group.
     pub owner: Lock<FileOwner>,
+    /// Set once it holds locks of its own (flock, OFD), on this inode.
+    locks: OnceLock<(Arc<LockTable>, InodeId)>,
 }
 
 /// F_SETOWN, F_SETSIG.
@@ -251,6 +254,7 @@ impl File {
             flags: AtomicU32::new((keep - OpenFlags::CLOEXEC).bits()),
             pos: Lock::new(Rank::File, 0),
             owner: Lock::new(Rank::Leaf, FileOwner::default()),
+            locks: OnceLock::new(),
         })
     }
 
@@ -280,5 +284,22 @@ impl File {
     /// What is ready now.
     pub fn poll(&self) -> Events {
         self.ops.poll(self)
+    }
+}
+
+impl File {
+    /// Remember that this description holds locks.
+    pub(super) fn note_locks(&self, locks: &Arc<LockTable>, inode: InodeId) {
+        self.locks.get_or_init(|| (locks.clone(), inode));
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        if let Some((locks, inode)) = self.locks.get() {
+            let address = std::ptr::from_ref(self).addr();
+            locks.release_whole(*inode, address);
+            locks.release_owner(*inode, LockOwner::File(address));
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::anon::AnonFs;
 use super::dentry::Remembered;
+use super::locks::LockTable;
 use super::names::NameCache;
 use super::special::SpecialFiles;
 use super::types::FsTypes;
@@ -29,6 +30,8 @@ pub struct Vfs {
     pub types: FsTypes,
     /// Inodes of objects without a name.
     pub anon: Arc<AnonFs>,
+    /// Locks on files.
+    pub locks: Arc<LockTable>,
 }
 
 impl Vfs {
@@ -40,6 +43,7 @@ impl Vfs {
             special: SpecialFiles::default(),
             types: FsTypes::default(),
             anon: AnonFs::new(),
+            locks: Arc::default(),
         }
     }
 

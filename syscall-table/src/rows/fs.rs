@@ -24,7 +24,7 @@ macro_rules! fs_rows {
              33 dup2 (oldfd: Fd, newfd: Fd) -> Fd, full, kernel;
              40 sendfile (out_fd: Fd, in_fd: Fd, offset: InOut(Off), count: Size) -> Size, refused(ENOSYS) "not implemented yet", blocks, kernel;
              72 fcntl (fd: Fd, cmd: Enum(FCNTL), arg: By(cmd)) -> Int, partial "no leases and no directory notification", blocks, kernel;
-             73 flock (fd: Fd, operation: Flags(FLOCK)) -> Int, refused(ENOSYS) "not implemented yet", blocks, kernel;
+             73 flock (fd: Fd, operation: Flags(FLOCK)) -> Int, full, blocks, kernel;
              74 fsync (fd: Fd) -> Int, full, kernel;
              75 fdatasync (fd: Fd) -> Int, full, kernel;
              76 truncate (path: Path, length: Off) -> Int, full, kernel;

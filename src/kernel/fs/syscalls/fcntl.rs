@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::locks::{F_OFD_GETLK, F_OFD_SETLKW, record_lock};
 use crate::kernel::abi::fs::OwnerEx;
 use crate::kernel::fs::{Fd, File, FileOwner, FileType, OpenFlags};
 use crate::kernel::stop::{Errno, SysResult, fail};
@@ -97,6 +98,7 @@ pub(super) fn fcntl(cx: &mut SyscallCx<'_>, fd: Fd, cmd: i32, arg: u64) -> SysRe
         }
         libc::F_NOTIFY | libc::F_SETLEASE => fail!(EINVAL),
         libc::F_GETLEASE => Ok(u64::from(libc::F_UNLCK.unsigned_abs())),
+        libc::F_GETLK..=libc::F_SETLKW | F_OFD_GETLK..=F_OFD_SETLKW => record_lock(cx, &file, cmd, arg),
         _ => file.ops.fcntl(&file, cmd, arg),
     }
 }

@@ -4,12 +4,15 @@ mod attr;
 mod dir;
 mod fcntl;
 mod io;
+mod locks;
 mod namei;
 mod open;
 mod stat;
 
+use std::sync::Arc;
+
 use super::walk::{Parent, WalkCx, WalkFlags};
-use super::{Fd, File, Path};
+use super::{Fd, File, Inode, Path};
 use crate::kernel::stop::{Errno, SysResult};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::user_memory::UserCString;
@@ -18,6 +21,7 @@ use attr::*;
 use dir::*;
 use fcntl::*;
 use io::*;
+use locks::*;
 use namei::*;
 use open::*;
 use stat::*;
@@ -73,4 +77,10 @@ fn at_flags(flags: i32, known: i32) -> Result<WalkFlags, Errno> {
     walk.set(WalkFlags::FOLLOW, flags & libc::AT_SYMLINK_NOFOLLOW == 0);
     walk.set(WalkFlags::EMPTY_PATH, flags & libc::AT_EMPTY_PATH != 0);
     Ok(walk)
+}
+
+/// What tells one inode from another: device and number.
+fn inode_id(inode: &Arc<dyn Inode>) -> Result<(u64, u64), Errno> {
+    let meta = inode.metadata()?;
+    Ok((meta.dev, meta.ino))
 }
