@@ -34,6 +34,8 @@ use wait::reactor::Reactor;
 pub struct Kernel {
     /// What runs guest code.
     pub platform: Arc<dyn Platform>,
+    /// What the guest is told about the machine.
+    pub hardware: sys::Hardware,
     /// The source of all time.
     pub clock: Arc<Clock>,
     /// Timers and host readiness.

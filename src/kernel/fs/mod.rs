@@ -18,6 +18,8 @@ mod locks;
 mod mounts;
 mod names;
 pub mod pipe;
+pub mod procfs;
+pub mod pseudo;
 mod special;
 mod syscalls;
 mod types;

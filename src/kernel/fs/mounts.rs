@@ -77,6 +77,24 @@ impl Mount {
         self.flags.store(flags.bits(), Ordering::Relaxed);
     }
 
+    /// The way from the file system's own root to what is visible of it, for mountinfo.
+    pub fn root_in_fs(&self) -> Vec<u8> {
+        let mut parts = Vec::new();
+        let mut at = self.root.clone();
+        while let Some(parent) = at.parent() {
+            parts.push(at.name());
+            at = parent;
+        }
+        if parts.is_empty() {
+            return b"/".to_vec();
+        }
+        parts
+            .iter()
+            .rev()
+            .flat_map(|part| [b"/", part.as_slice()].concat())
+            .collect()
+    }
+
     /// Whether nothing may be changed through it.
     pub fn read_only(&self) -> bool {
         self.flags().contains(MountFlags::READ_ONLY)

@@ -2,7 +2,50 @@
 
 use super::stop::Errno;
 
+/// Kernel release, as uname(2) tells it.
+pub const RELEASE: &str = "6.18.0-uvm";
+/// Kernel version, as uname(2) tells it.
+pub const VERSION: &str = "#1 SMP PREEMPT_DYNAMIC uvm";
+
+/// What a guest is told about the machine it runs on.
+#[derive(Clone, Debug)]
+pub struct Hardware {
+    /// CPUs.
+    pub cpus: u32,
+    /// Memory in bytes.
+    pub memory: u64,
+    /// Text of /proc/cpuinfo.
+    pub cpuinfo: String,
+    /// Identity of this boot, a UUID.
+    pub boot_id: String,
+}
+
+impl Hardware {
+    /// Memory not in use, in bytes.
+    pub fn free_memory(&self) -> u64 {
+        let free = nix::sys::sysinfo::sysinfo().map_or(0, |info| info.ram_unused());
+        free.min(self.memory)
+    }
+}
+
 /// Fill with random bytes, the one source of all randomness a guest sees.
 pub fn fill_random(bytes: &mut [u8]) -> Result<(), Errno> {
     getrandom::fill(bytes).map_err(|_| Errno::EIO)
+}
+
+/// A random UUID (version 4) as text.
+pub fn random_uuid() -> String {
+    let mut bytes = [0; 16];
+    // Without randomness there is still a valid, if not a unique, id.
+    let _ = fill_random(&mut bytes);
+    let id = u128::from_be_bytes(bytes) & !(0xf << 76) & !(3 << 62) | 4 << 76 | 2 << 62;
+    let hex = format!("{id:032x}");
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
 }

@@ -126,6 +126,8 @@ pub struct GroupState {
     pub ended_cpu: (u64, u64),
     /// CPU time of waited-for children, user and system, in nanoseconds.
     pub children_cpu: (u64, u64),
+    /// Name of the thread that ended last: what a zombie is called.
+    pub last_comm: Vec<u8>,
     /// What the signal that ended or stopped it carried, for core-dump and ptrace users.
     pub last_signal: Option<SigInfo>,
 }
@@ -167,6 +169,11 @@ impl ThreadGroup {
             .0
             .get(resource as usize)
             .map_or(u64::MAX, |l| l.soft)
+    }
+
+    /// Name of the thread that ended last.
+    pub fn last_comm(&self) -> Vec<u8> {
+        self.state.lock().last_comm.clone()
     }
 
     /// All threads at this moment.

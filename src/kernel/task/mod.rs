@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 pub use creds::{Capability, Creds};
 pub use group::{ExitStatus, GroupState, Rlimit, Rlimits, StateChange, ThreadGroup};
-pub use pids::{PidTable, Pids, Process, Zombie};
+pub use pids::{PID_MAX, PidTable, Pids, Process, Zombie};
 pub use run::current;
 pub(in crate::kernel) use run::error_value;
 
@@ -220,6 +220,15 @@ impl Task {
     /// Its memory.
     pub fn memory(&self) -> UserMemory {
         UserMemory::new(self.mm().space.clone())
+    }
+
+    /// Whether it waits in a call.
+    pub fn is_parked(&self) -> bool {
+        self.run
+            .lock()
+            .call
+            .as_ref()
+            .is_some_and(|call| call.parked.is_some())
     }
 
     /// User and system CPU time so far, in nanoseconds.

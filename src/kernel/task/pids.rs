@@ -100,6 +100,11 @@ impl Pids {
         Err(Errno::EAGAIN)
     }
 
+    /// The id given out last.
+    pub fn last(&self) -> Pid {
+        self.last
+    }
+
     /// Whether an id names a thread, a process, a process group or a session.
     fn in_use(&self, id: Pid) -> bool {
         self.tasks.contains_key(&id)
