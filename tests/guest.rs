@@ -21,7 +21,7 @@ const CFLAGS: &[&str] = &["-O1", "-Wall", "-Wextra", "-Werror", "-pthread"];
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The issue asks for 200 checks; the count may only grow.
-const LEAST_CHECKS: usize = 600;
+const LEAST_CHECKS: usize = 700;
 
 macro_rules! families {
     ($($name:ident),* $(,)?) => {
@@ -32,6 +32,8 @@ macro_rules! families {
 
 families! {
     clocks,
+    directories,
+    efault,
     eintr,
     exec,
     faults,
@@ -39,13 +41,17 @@ families! {
     futexes,
     locks,
     memory,
+    misc,
     paths,
     perms,
     pipes,
     polling,
     process,
+    procfs,
     signals,
+    sysv_ipc,
     threads,
+    ttys,
     unix_sockets,
 }
 

@@ -1,0 +1,251 @@
+/* The rest: uname(2), sysinfo(2), getrandom(2), getcpu(2), inotify(7), personality(2), posix message queues. */
+#include "check.h"
+#include <mqueue.h>
+#include <sys/inotify.h>
+#include <sys/personality.h>
+#include <sys/random.h>
+#include <sys/sysinfo.h>
+#include <sys/utsname.h>
+
+CHECK(uname_fields)
+{
+	struct utsname u;
+	char host[65];
+	OK(uname(&u));
+	STREQ(u.sysname, "Linux");
+	STREQ(u.machine, "x86_64");
+	EXPECT(atoi(u.release) >= 5);
+	EXPECT(u.version[0]);
+	OK(gethostname(host, sizeof host));
+	STREQ(host, u.nodename);
+}
+
+CHECK(sethostname_as_root)
+{
+	struct utsname u;
+	if (!has_capability(CAP_SYS_ADMIN) || syscall(SYS_unshare, 0x04000000) == -1)
+		SKIP("needs a host name of its own");
+	OK(sethostname("new-name", 8));
+	OK(uname(&u));
+	STREQ(u.nodename, "new-name");
+	ERR(sethostname("x", 65), EINVAL);
+	ERR(sethostname("x", -1), EINVAL);
+}
+
+CHECK(sysinfo_fields)
+{
+	struct sysinfo si;
+	OK(sysinfo(&si));
+	EXPECT(si.uptime >= 0);
+	EXPECT(si.mem_unit >= 1);
+	EXPECT(si.totalram > 0 && si.freeram <= si.totalram);
+	EXPECT(si.procs >= 1);
+}
+
+CHECK(getrandom_flags)
+{
+	unsigned char a[64] = { 0 }, b[64] = { 0 };
+	EQ(getrandom(a, 64, 0), 64);
+	EQ(getrandom(b, 64, GRND_NONBLOCK), 64);
+	EXPECT(memcmp(a, b, 64));
+	EQ(getrandom(a, 16, GRND_RANDOM), 16);
+	EQ(getrandom(a, 0, 0), 0);
+	ERR(getrandom(a, 8, 0x100), EINVAL);
+	ERR(getrandom(a, 8, GRND_RANDOM | 4), EINVAL);
+	static char big[100000];
+	EQ(getrandom(big, sizeof big, 0), sizeof big);
+}
+
+CHECK(getcpu_matches_affinity)
+{
+	unsigned cpu = 9999, node = 9999;
+	cpu_set_t set;
+	OK(syscall(SYS_getcpu, &cpu, &node, NULL));
+	OK(sched_getaffinity(0, sizeof set, &set));
+	EXPECT(CPU_ISSET(cpu, &set));
+	EXPECT(sched_getcpu() >= 0);
+	OK(syscall(SYS_getcpu, NULL, NULL, NULL));
+}
+
+CHECK(personality_reads_and_sets)
+{
+	int before = personality(0xffffffff);
+	EQ(personality(ADDR_NO_RANDOMIZE), before);
+	EQ(personality(0xffffffff), ADDR_NO_RANDOMIZE);
+	CHILD(pid) EQ(personality(0xffffffff), ADDR_NO_RANDOMIZE);
+	REAP(pid);
+}
+
+static struct inotify_event *next_event(int fd)
+{
+	static char buf[4096] __attribute__((aligned(8)));
+	static ssize_t have, at;
+	if (at >= have) {
+		have = OK(read(fd, buf, sizeof buf));
+		at = 0;
+	}
+	struct inotify_event *e = (struct inotify_event *)(buf + at);
+	at += sizeof *e + e->len;
+	return e;
+}
+
+static void expect_event(int fd, int wd, uint32_t mask, const char *name)
+{
+	struct inotify_event *e = next_event(fd);
+	EQ(e->wd, wd);
+	EQ(e->mask, mask);
+	STREQ(e->len ? e->name : "", name);
+}
+
+CHECK(inotify_file_events)
+{
+	int fd = OK(inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
+	OK(mkdir("d", 0755));
+	int wd = OK(inotify_add_watch(fd, "d", IN_CREATE | IN_MODIFY | IN_CLOSE_WRITE | IN_DELETE | IN_ATTRIB));
+	int f = OK(open("d/f", O_WRONLY | O_CREAT, 0600));
+	EQ(write(f, "x", 1), 1);
+	OK(close(f));
+	OK(chmod("d/f", 0644));
+	OK(unlink("d/f"));
+	OK(mkdir("d/sub", 0755));
+	expect_event(fd, wd, IN_CREATE, "f");
+	expect_event(fd, wd, IN_MODIFY, "f");
+	expect_event(fd, wd, IN_CLOSE_WRITE, "f");
+	expect_event(fd, wd, IN_ATTRIB, "f");
+	expect_event(fd, wd, IN_DELETE, "f");
+	expect_event(fd, wd, IN_CREATE | IN_ISDIR, "sub");
+	char c[64];
+	ERR(read(fd, c, sizeof c), EAGAIN);
+}
+
+CHECK(inotify_rename_cookies)
+{
+	int fd = OK(inotify_init1(0));
+	write_file("a", "");
+	int wd = OK(inotify_add_watch(fd, ".", IN_MOVE));
+	OK(rename("a", "b"));
+	struct inotify_event *e = next_event(fd);
+	uint32_t cookie = e->cookie;
+	EQ(e->mask, IN_MOVED_FROM);
+	EQ(e->wd, wd);
+	STREQ(e->name, "a");
+	e = next_event(fd);
+	EQ(e->mask, IN_MOVED_TO);
+	EQ(e->cookie, cookie);
+	STREQ(e->name, "b");
+}
+
+CHECK(inotify_self_events_and_removal)
+{
+	int fd = OK(inotify_init1(0));
+	write_file("f", "");
+	int wd = OK(inotify_add_watch(fd, "f", IN_DELETE_SELF | IN_OPEN));
+	EQ(inotify_add_watch(fd, "f", IN_DELETE_SELF), wd);
+	OK(unlink("f"));
+	expect_event(fd, wd, IN_DELETE_SELF, "");
+	expect_event(fd, wd, IN_IGNORED, "");
+	ERR(inotify_rm_watch(fd, wd), EINVAL);
+	wd = OK(inotify_add_watch(fd, ".", IN_CREATE));
+	OK(inotify_rm_watch(fd, wd));
+	expect_event(fd, wd, IN_IGNORED, "");
+}
+
+CHECK(inotify_errors)
+{
+	int fd = OK(inotify_init1(0));
+	write_file("f", "");
+	ERR(inotify_init1(1), EINVAL);
+	ERR(inotify_add_watch(fd, "none", IN_CREATE), ENOENT);
+	ERR(inotify_add_watch(fd, "f", 0), EINVAL);
+	ERR(inotify_add_watch(fd, "f", IN_CREATE | IN_ONLYDIR), ENOTDIR);
+	ERR(inotify_add_watch(0, "f", IN_CREATE), EINVAL);
+	ERR(inotify_rm_watch(fd, 99), EINVAL);
+	ERR(inotify_add_watch(fd, BAD_PTR, IN_CREATE), EFAULT);
+}
+
+CHECK(inotify_wakes_poll)
+{
+	int fd = OK(inotify_init1(0));
+	OK(inotify_add_watch(fd, ".", IN_CREATE));
+	CHILD(pid) {
+		struct pollfd p = { .fd = fd, .events = POLLIN };
+		EQ(poll(&p, 1, -1), 1);
+		EQ(p.revents, POLLIN);
+	}
+	await_state(pid, 'S');
+	write_file("new", "");
+	REAP(pid);
+}
+
+CHECK(membarrier_and_rseq_do_not_crash)
+{
+	long r = syscall(SYS_membarrier, 0, 0, 0);
+	EXPECT(r >= 0 || errno == ENOSYS);
+	ERR(syscall(SYS_membarrier, 1 << 30, 0, 0), errno == ENOSYS ? ENOSYS : EINVAL);
+}
+
+CHECK(posix_message_queue)
+{
+	char name[64], buf[64];
+	unsigned priority;
+	struct mq_attr attr = { .mq_maxmsg = 4, .mq_msgsize = 64 };
+	snprintf(name, sizeof name, "/uvm-%d", getpid());
+	mqd_t q = mq_open(name, O_RDWR | O_CREAT | O_EXCL | O_NONBLOCK, 0600, &attr);
+	if (q == -1 && errno == ENOSYS)
+		SKIP("cpu: no message queues in this kernel");
+	OK(q);
+	OK(mq_send(q, "low", 4, 1));
+	OK(mq_send(q, "high", 5, 9));
+	EQ(mq_receive(q, buf, sizeof buf, &priority), 5);
+	EQ(priority, 9);
+	STREQ(buf, "high");
+	ERR(mq_receive(q, buf, 3, NULL), EMSGSIZE);
+	EQ(mq_receive(q, buf, sizeof buf, NULL), 4);
+	ERR(mq_receive(q, buf, sizeof buf, NULL), EAGAIN);
+	for (int i = 0; i < 4; i++)
+		OK(mq_send(q, "x", 1, 0));
+	ERR(mq_send(q, "x", 1, 0), EAGAIN);
+	OK(mq_unlink(name));
+	ERR(mq_unlink(name), ENOENT);
+}
+
+CHECK(cpuid_and_rdtsc_run)
+{
+	unsigned a = 0, b, c = 0, d;
+	__asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+	EXPECT(a >= 1);
+	uint64_t t0 = __builtin_ia32_rdtsc(), t1 = __builtin_ia32_rdtsc();
+	EXPECT(t1 >= t0);
+	unsigned aux;
+	EXPECT(__builtin_ia32_rdtscp(&aux) >= t1);
+}
+
+CHECK(capabilities_of_sysconf)
+{
+	EQ(sysconf(_SC_PAGESIZE), 4096);
+	EXPECT(sysconf(_SC_NPROCESSORS_ONLN) >= 1);
+	EXPECT(sysconf(_SC_NPROCESSORS_CONF) >= sysconf(_SC_NPROCESSORS_ONLN));
+	EXPECT(sysconf(_SC_PHYS_PAGES) > 100);
+	EXPECT(sysconf(_SC_OPEN_MAX) >= 20);
+	EXPECT(sysconf(_SC_ARG_MAX) >= 131072);
+	EQ(sysconf(_SC_IOV_MAX), 1024);
+}
+
+CHECK(sync_and_vhangup)
+{
+	sync();
+	if (!has_capability(CAP_SYS_TTY_CONFIG))
+		ERR(vhangup(), EPERM);
+}
+
+CHECK(shell_pipeline)
+{
+	char buf[64];
+	CHILD(pid) {
+		execl("/bin/sh", "sh", "-c", "for i in 1 2 3; do echo $i; done | while read x; do echo $((x * x)); done > out", NULL);
+		_exit(99);
+	}
+	REAP(pid);
+	read_file("out", buf, sizeof buf);
+	STREQ(buf, "1\n4\n9\n");
+}
