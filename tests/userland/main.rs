@@ -3,4 +3,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod databases;
+mod development;
+mod files;
+mod languages;
+mod packages;
+mod processes;
+mod python;
 mod shell;
+mod users;
