@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use super::process::{shell_status, signal};
 
 /// How long anything on the terminal may take.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(30);
 
 pub(crate) struct Terminal {
     keyboard: File,
@@ -25,6 +25,8 @@ pub(crate) struct Terminal {
     /// Kept open, so that the settings can be looked at after the command.
     line: OwnedFd,
     path: PathBuf,
+    /// The settings (termios(3)) before the command was started.
+    pub(crate) first_settings: Termios,
     /// What has appeared and was not yet expected.
     unread: String,
     /// Everything that has appeared, for messages.
@@ -45,6 +47,7 @@ impl Terminal {
             ws_ypixel: 0,
         };
         let pty = openpty(&size, None).expect("open a terminal");
+        let first_settings = tcgetattr(&pty.slave).expect("read the settings of the terminal");
         let path = nix::unistd::ttyname(&pty.slave).expect("the terminal has a name");
         let slave = || Stdio::from(pty.slave.try_clone().expect("duplicate the terminal"));
         let mut session = Command::new("setsid");
@@ -81,6 +84,7 @@ impl Terminal {
             screen,
             line: pty.slave,
             path,
+            first_settings,
             unread: String::new(),
             seen: String::new(),
             pid,

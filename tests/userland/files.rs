@@ -113,7 +113,7 @@ fn rsync_makes_trees_equal() {
     tree(
         "rsync",
         r#"
-        rm disk null; rsync -aH /tmp/tree/ /tmp/copy/ && (cd /tmp/copy && list) && [ /tmp/copy/file -ef /tmp/copy/hard ] && echo linked
+        rm disk null; touch -d 2003-01-01T00:00:00Z .; rsync -aH /tmp/tree/ /tmp/copy/ && (cd /tmp/copy && list) && [ /tmp/copy/file -ef /tmp/copy/hard ] && echo linked
         rsync -aHi /tmp/tree/ /tmp/copy/; echo "nothing to do $?"
         echo changed >file; touch -d '2020-01-01T00:00:00Z' file; rm -r sub/deep; chmod 700 sub; echo new >new; touch -d '2020-01-01T00:00:00Z' new sub .
         rsync -aHin --delete /tmp/tree/ /tmp/copy/; rsync -aH --delete /tmp/tree/ /tmp/copy/ && diff -r --no-dereference -x fifo /tmp/tree /tmp/copy && echo equal
