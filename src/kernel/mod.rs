@@ -15,6 +15,7 @@ pub mod dev;
 pub mod fs;
 pub mod ipc;
 pub mod mm;
+pub mod poll;
 pub mod signal;
 pub mod stop;
 pub mod sync;
@@ -48,6 +49,8 @@ pub struct Kernel {
     pub pids: PidTable,
     /// Who waits on which word of memory.
     pub futexes: ipc::futex::Futexes,
+    /// Held while one epoll instance begins to watch another.
+    pub epoll_nesting: sync::Lock<()>,
     /// The guest's name and the like.
     pub uts: sync::Lock<Uts>,
     /// Where syscalls are reported to, when somebody wants to see them.

@@ -8,10 +8,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 
 use super::{AnonInode, AnonKind, Driver, File, FileOps, OpenFlags, Path};
+use crate::kernel::signal::{self, SigInfo};
 use crate::kernel::stop::{Errno, SysResult, fail};
 use crate::kernel::sync::{Lock, Rank, lock_two};
 use crate::kernel::syscall::SyscallCx;
-use crate::kernel::task::{Capability, Creds};
+use crate::kernel::task::{Capability, Creds, current};
 use crate::kernel::user_memory::{Sink, Source, UserAddr, UserRef};
 use crate::kernel::wait::{Events, WaitFor, WaitQueue};
 
@@ -158,7 +159,8 @@ impl Pipe {
         }
         let (mut source, mut target) = lock_two(&self.state, &to.state);
         if target.readers == 0 {
-            return fail!(EPIPE);
+            drop((source, target));
+            return Err(broken_pipe().into());
         }
         if max == 0 {
             return Ok(0);
@@ -232,7 +234,8 @@ impl Pipe {
         let wanted = from.remaining();
         let mut state = self.state.lock();
         if state.readers == 0 {
-            return fail!(EPIPE);
+            drop(state);
+            return Err(broken_pipe().into());
         }
         if wanted == 0 {
             return Ok(0);
@@ -259,6 +262,16 @@ impl Pipe {
             None => Ok(moved),
         }
     }
+}
+
+/// EPIPE, with the SIGPIPE that goes with it. Call it with no lock held.
+pub(crate) fn broken_pipe() -> Errno {
+    if let Some(task) = current() {
+        let info = SigInfo::user(libc::SIGPIPE, task.pid(), task.creds().uid);
+        // A signal queue that is full changes nothing about the error.
+        let _ = signal::send_to_task(&task, info);
+    }
+    Errno::EPIPE
 }
 
 /// Append `count` bytes of `from`, or as many as can be had; EFAULT for none.

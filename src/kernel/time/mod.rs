@@ -11,6 +11,7 @@ mod sleep;
 mod syscalls;
 
 pub use clock::{Clock, Instant, NANOS_PER_SEC, Timestamp};
+pub(in crate::kernel) use clocks::timer_base;
 pub use countdown::{Base, Countdown};
 pub use process::ProcessTimers;
 pub(in crate::kernel) use process::signal_taken;

@@ -1,0 +1,366 @@
+//! epoll(7).
+//!
+//! Every watched file is an [`Item`] that registers with the file's wait queues. When one is notified the item joins the
+//! instance's ready list; epoll_wait(2) walks that list, asks each file what is really ready, and keeps level-triggered
+//! items on it. An item holds its file weakly: closing the last descriptor ends it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use super::ALWAYS;
+use crate::kernel::fs::{File, FileOps};
+use crate::kernel::stop::Errno;
+use crate::kernel::sync::{Lock, Rank};
+use crate::kernel::wait::{Events, Registration, WaitQueue, Wakeup};
+
+mod calls;
+
+pub(super) use calls::*;
+
+/// Report an item once, until EPOLL_CTL_MOD.
+const ONESHOT: u32 = 1 << 30;
+/// Report an item once per notification.
+const EDGE: u32 = 1 << 31;
+/// Of several instances that watch a file, wake one.
+const EXCLUSIVE: u32 = 1 << 28;
+/// EPOLLWAKEUP, which means nothing here.
+const WAKEUP: u32 = 1 << 29;
+
+/// Interest lists shorter than this are never searched for items whose files are closed.
+const PRUNE_AT_LEAST: usize = 64;
+
+/// Levels of epoll instances that may watch each other.
+const MAX_DEPTH: usize = 5;
+
+/// An epoll instance.
+struct Epoll {
+    items: Lock<Items>,
+    /// Keys of items that may be ready, in the order in which they are to be looked at.
+    ready: Lock<VecDeque<Key>>,
+    /// Notified when something joins the ready list.
+    queue: WaitQueue,
+    /// Instances that watch this one.
+    parents: Lock<Vec<Weak<Epoll>>>,
+    me: Weak<Epoll>,
+}
+
+/// A descriptor number and the open file it stood for.
+type Key = (i32, usize);
+
+/// The interest list.
+struct Items {
+    by_key: BTreeMap<Key, Arc<Item>>,
+    /// At this many, those whose files are closed are looked for.
+    prune_at: usize,
+}
+
+/// A watched file.
+struct Item {
+    fd: i32,
+    file: Weak<File>,
+    epoll: Weak<Epoll>,
+    interest: Lock<Interest>,
+    /// On the ready list.
+    queued: AtomicBool,
+    registrations: Lock<Vec<Registration>>,
+}
+
+/// What EPOLL_CTL_ADD and EPOLL_CTL_MOD say.
+#[derive(Clone, Copy, Debug)]
+struct Interest {
+    events: Events,
+    /// Of ONESHOT, EDGE and EXCLUSIVE.
+    flags: u32,
+    data: u64,
+    /// Reported once already (ONESHOT).
+    disabled: bool,
+}
+
+impl Interest {
+    fn new(events: u32, data: u64) -> Interest {
+        Interest {
+            events: Events::from_bits_truncate(events) | ALWAYS,
+            flags: events & (ONESHOT | EDGE | EXCLUSIVE),
+            data,
+            disabled: false,
+        }
+    }
+
+    fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+impl Wakeup for Item {
+    fn wake(&self, _: Events) {
+        if let Some(epoll) = self.epoll.upgrade() {
+            epoll.make_ready(self);
+        }
+    }
+}
+
+impl Item {
+    fn key(&self) -> Key {
+        (self.fd, self.file.as_ptr() as usize)
+    }
+
+    /// Begin (or begin anew) to watch the file's queues.
+    fn register(self: &Arc<Self>, file: &File) {
+        let interest = *self.interest.lock();
+        let waiter: Arc<dyn Wakeup> = self.clone();
+        let registrations: Vec<_> = file
+            .ops
+            .queues(file, interest.events)
+            .into_iter()
+            .map(|(queue, events)| {
+                if interest.has(EXCLUSIVE) {
+                    queue.register_exclusive(events, &waiter)
+                } else {
+                    queue.register(events, &waiter)
+                }
+            })
+            .collect();
+        let old = std::mem::replace(&mut *self.registrations.lock(), registrations);
+        drop(old);
+    }
+
+    /// What is ready and of interest. An item that is not ready has its file watched when this returns.
+    fn ready(&self, file: &File, interest: &Interest) -> Events {
+        if interest.has(EDGE) {
+            file.ops.queues(file, interest.events);
+        }
+        let events = file.poll() & interest.events;
+        if !events.is_empty() || interest.has(EDGE) {
+            return events;
+        }
+        file.ops.queues(file, interest.events);
+        file.poll() & interest.events
+    }
+}
+
+impl Epoll {
+    fn new() -> Arc<Epoll> {
+        let items = Items {
+            by_key: BTreeMap::new(),
+            prune_at: PRUNE_AT_LEAST,
+        };
+        Arc::new_cyclic(|me| Epoll {
+            items: Lock::new(Rank::Epoll, items),
+            ready: Lock::new(Rank::Ready, VecDeque::new()),
+            queue: WaitQueue::new(),
+            parents: Lock::new(Rank::Leaf, Vec::new()),
+            me: me.clone(),
+        })
+    }
+
+    /// Put an item on the ready list and tell who waits. Takes only the ready list's lock.
+    fn make_ready(&self, item: &Item) {
+        if !item.queued.swap(true, Ordering::SeqCst) {
+            self.ready.lock().push_back(item.key());
+        }
+        self.queue.notify(Events::READ);
+    }
+
+    /// Emit up to `max` ready items. An error of `emit` counts only for the first.
+    fn collect(
+        &self,
+        max: usize,
+        emit: &mut dyn FnMut(usize, Events, u64) -> Result<(), Errno>,
+    ) -> Result<usize, Errno> {
+        let mut items = self.items.lock();
+        let candidates = self.ready.lock().len();
+        let mut done = 0;
+        for _ in 0..candidates {
+            if done == max {
+                break;
+            }
+            let Some(key) = self.ready.lock().pop_front() else {
+                break;
+            };
+            let Some(item) = items.by_key.get(&key).cloned() else {
+                continue;
+            };
+            item.queued.store(false, Ordering::SeqCst);
+            let Some(file) = item.file.upgrade() else {
+                items.by_key.remove(&key);
+                continue;
+            };
+            let interest = *item.interest.lock();
+            let events = item.ready(&file, &interest);
+            if interest.disabled || events.is_empty() {
+                continue;
+            }
+            if let Err(errno) = emit(done, events, interest.data) {
+                if !item.queued.swap(true, Ordering::SeqCst) {
+                    self.ready.lock().push_front(key);
+                }
+                return if done == 0 { Err(errno) } else { Ok(done) };
+            }
+            done += 1;
+            if interest.has(ONESHOT) {
+                item.interest.lock().disabled = true;
+            } else if !interest.has(EDGE) && !item.queued.swap(true, Ordering::SeqCst) {
+                self.ready.lock().push_back(key);
+            }
+        }
+        Ok(done)
+    }
+
+    /// EPOLL_CTL_ADD: EEXIST.
+    fn add(&self, fd: i32, file: &Arc<File>, interest: Interest) -> Result<(), Errno> {
+        let item = Arc::new(Item {
+            fd,
+            file: Arc::downgrade(file),
+            epoll: self.me.clone(),
+            interest: Lock::new(Rank::Leaf, interest),
+            queued: AtomicBool::new(false),
+            registrations: Lock::new(Rank::Leaf, Vec::new()),
+        });
+        {
+            let mut items = self.items.lock_nested();
+            if items.by_key.contains_key(&item.key()) {
+                return Err(Errno::EEXIST);
+            }
+            if items.by_key.len() >= items.prune_at {
+                items.by_key.retain(|_, i| i.file.strong_count() > 0);
+                items.prune_at = PRUNE_AT_LEAST.max(2 * items.by_key.len());
+            }
+            items.by_key.insert(item.key(), item.clone());
+        }
+        self.watch(&item, file);
+        Ok(())
+    }
+
+    /// EPOLL_CTL_MOD: ENOENT; EINVAL for an exclusive item.
+    fn modify(&self, fd: i32, file: &Arc<File>, interest: Interest) -> Result<(), Errno> {
+        let item = self.find(fd, file)?;
+        {
+            let mut old = item.interest.lock();
+            if old.has(EXCLUSIVE) {
+                return Err(Errno::EINVAL);
+            }
+            *old = interest;
+        }
+        self.watch(&item, file);
+        Ok(())
+    }
+
+    /// EPOLL_CTL_DEL: ENOENT.
+    fn remove(&self, fd: i32, file: &Arc<File>) -> Result<(), Errno> {
+        let item = self.find(fd, file)?;
+        let key = item.key();
+        let removed = self.items.lock().by_key.remove(&key);
+        if item.queued.load(Ordering::SeqCst) {
+            self.ready.lock().retain(|k| *k != key);
+        }
+        drop(removed);
+        Ok(())
+    }
+
+    fn find(&self, fd: i32, file: &Arc<File>) -> Result<Arc<Item>, Errno> {
+        let key = (fd, Arc::as_ptr(file) as usize);
+        let found = self.items.lock().by_key.get(&key).cloned();
+        found.ok_or(Errno::ENOENT)
+    }
+
+    fn watch(&self, item: &Arc<Item>, file: &File) {
+        item.register(file);
+        let interest = *item.interest.lock();
+        if file.poll().intersects(interest.events) {
+            self.make_ready(item);
+        }
+    }
+
+    /// Instances watched by this one.
+    fn children(&self) -> Vec<Arc<Epoll>> {
+        let items = self.items.lock_nested();
+        let files = items.by_key.values().filter_map(|item| item.file.upgrade());
+        files
+            .filter_map(|file| file.ops_as::<Epoll>().and_then(|e| e.me.upgrade()))
+            .collect()
+    }
+
+    /// Levels of instances from this one down; none when `looked_for` is among them.
+    fn depth(&self, looked_for: &Epoll) -> Option<usize> {
+        if std::ptr::eq(self, looked_for) {
+            return None;
+        }
+        let children = self.children();
+        let mut below = children.iter().map(|child| child.depth(looked_for));
+        below
+            .try_fold(0, |deepest, depth| Some(deepest.max(depth?)))
+            .map(|deepest| deepest + 1)
+    }
+
+    /// Levels of instances from this one up.
+    fn height(&self) -> usize {
+        let parents: Vec<_> = self.parents.lock().iter().filter_map(Weak::upgrade).collect();
+        1 + parents.iter().map(|p| p.height()).max().unwrap_or(0)
+    }
+
+    /// Whether `child` may be watched: ELOOP for a circle or too many levels.
+    fn check_nesting(&self, child: &Epoll) -> Result<(), Errno> {
+        match child.depth(self) {
+            Some(depth) if depth + self.height() <= MAX_DEPTH => Ok(()),
+            _ => Err(Errno::ELOOP),
+        }
+    }
+}
+
+impl FileOps for Epoll {
+    fn poll(&self, _: &File) -> Events {
+        let items = self.items.lock_nested();
+        let keys = self.ready.lock().clone();
+        let is_ready = |item: &Arc<Item>| {
+            let interest = *item.interest.lock();
+            let file = item.file.upgrade();
+            !interest.disabled && file.is_some_and(|f| !item.ready(&f, &interest).is_empty())
+        };
+        if keys.iter().filter_map(|key| items.by_key.get(key)).any(is_ready) {
+            Events::READ
+        } else {
+            Events::empty()
+        }
+    }
+
+    fn queues(&self, _: &File, interest: Events) -> Vec<(WaitQueue, Events)> {
+        vec![(self.queue.clone(), interest)]
+    }
+
+    fn fdinfo(&self, _: &File) -> String {
+        let items = self.items.lock_nested();
+        let mut text = String::new();
+        for item in items.by_key.values().filter(|i| i.file.strong_count() > 0) {
+            let interest = *item.interest.lock();
+            let events = interest.events.bits() | interest.flags;
+            text.push_str(&format!(
+                "tfd: {:8} events: {events:8x} data: {:16x}\n",
+                item.fd, interest.data
+            ));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interest_keeps_flags_apart_from_events() {
+        let interest = Interest::new(EDGE | ONESHOT | WAKEUP | Events::IN.bits(), 7);
+        assert_eq!(interest.events, Events::IN | ALWAYS);
+        assert!(interest.has(EDGE) && interest.has(ONESHOT) && !interest.has(EXCLUSIVE));
+    }
+
+    #[test]
+    fn an_instance_alone_is_one_level() {
+        let (a, b) = (Epoll::new(), Epoll::new());
+        assert_eq!((a.depth(&b), a.height()), (Some(1), 1));
+        assert_eq!(a.check_nesting(&a), Err(Errno::ELOOP));
+        assert_eq!(a.check_nesting(&b), Ok(()));
+        b.parents.lock().push(Arc::downgrade(&a));
+        assert_eq!(b.height(), 2);
+    }
+}
