@@ -140,18 +140,9 @@ pub trait FileOps: Send + Sync + Any {
         Err(Errno::ENOTTY.into())
     }
 
-    /// What fcntl(2) commands of its own it has: F_SETPIPE_SZ, F_ADD_SEALS ...
+    /// fcntl(2) commands of its own: F_ADD_SEALS, F_GET_SEALS ...
     fn fcntl(&self, file: &File, command: i32, arg: u64) -> SysResult<u64> {
-        let _ = (file, arg);
-        match command {
-            libc::F_SETPIPE_SZ | libc::F_GETPIPE_SZ => Err(Errno::EBADF.into()),
-            _ => Err(Errno::EINVAL.into()),
-        }
-    }
-
-    /// As [`FileOps::read`], but leave the data where it is: what tee(2) and splice(2) from a pipe do.
-    fn peek(&self, file: &File, to: &mut dyn Sink) -> SysResult<usize> {
-        let _ = (file, to);
+        let _ = (file, command, arg);
         Err(Errno::EINVAL.into())
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::locks::{F_OFD_GETLK, F_OFD_SETLKW, record_lock};
 use crate::kernel::abi::fs::OwnerEx;
+use crate::kernel::fs::pipe::Pipe;
 use crate::kernel::fs::{Fd, File, FileOwner, FileType, OpenFlags};
 use crate::kernel::stop::{Errno, SysResult, fail};
 use crate::kernel::syscall::SyscallCx;
@@ -98,6 +99,14 @@ pub(super) fn fcntl(cx: &mut SyscallCx<'_>, fd: Fd, cmd: i32, arg: u64) -> SysRe
         }
         libc::F_NOTIFY | libc::F_SETLEASE => fail!(EINVAL),
         libc::F_GETLEASE => Ok(u64::from(libc::F_UNLCK.unsigned_abs())),
+        libc::F_SETPIPE_SZ | libc::F_GETPIPE_SZ => {
+            let pipe = Pipe::of(&file).ok_or(Errno::EBADF)?;
+            let size = match cmd {
+                libc::F_GETPIPE_SZ => pipe.capacity(),
+                _ => pipe.set_capacity(arg & u64::from(u32::MAX), &cx.task.creds())?,
+            };
+            Ok(size as u64)
+        }
         libc::F_GETLK..=libc::F_SETLKW | F_OFD_GETLK..=F_OFD_SETLKW => record_lock(cx, &file, cmd, arg),
         _ => file.ops.fcntl(&file, cmd, arg),
     }

@@ -12,7 +12,7 @@ use crate::kernel::user_memory::{IoVec, MAX_TRANSFER, Sink, Source, UserAddr, Us
 
 /// Where a transfer happens.
 #[derive(Clone, Copy)]
-enum At {
+pub(super) enum At {
     /// At the file's position, which moves.
     Position,
     /// At an offset of its own.
@@ -20,7 +20,7 @@ enum At {
 }
 
 /// RWF_* flags.
-const RWF_NOWAIT: u32 = 8;
+pub(super) const RWF_NOWAIT: u32 = 8;
 const RWF_APPEND: u32 = 16;
 /// Those that change nothing here: RWF_HIPRI, RWF_DSYNC, RWF_SYNC (a write is as safe as the host keeps it).
 const RWF_IGNORED: u32 = 1 | 2 | 4;
@@ -218,7 +218,13 @@ fn transfer(
     }
 }
 
-fn read_from(cx: &mut SyscallCx<'_>, file: &Arc<File>, buf: UserBuf, at: At, flags: u32) -> SysResult<usize> {
+pub(super) fn read_from(
+    cx: &mut SyscallCx<'_>,
+    file: &Arc<File>,
+    buf: UserBuf,
+    at: At,
+    flags: u32,
+) -> SysResult<usize> {
     if let At::Offset(offset) = at {
         check_end(offset, Sink::remaining(&buf))?;
     }
@@ -227,7 +233,7 @@ fn read_from(cx: &mut SyscallCx<'_>, file: &Arc<File>, buf: UserBuf, at: At, fla
     })
 }
 
-fn write_to(
+pub(super) fn write_to(
     cx: &mut SyscallCx<'_>,
     file: &Arc<File>,
     mut buf: UserBuf,
@@ -261,7 +267,7 @@ fn check_end(offset: u64, len: usize) -> Result<(), Errno> {
 }
 
 /// How many bytes RLIMIT_FSIZE lets a write to a regular file have; SIGXFSZ and EFBIG for none.
-fn room_to_write(cx: &SyscallCx<'_>, file: &File, at: At) -> SysResult<u64> {
+pub(super) fn room_to_write(cx: &SyscallCx<'_>, file: &File, at: At) -> SysResult<u64> {
     let limit = cx.task.group.soft_limit(libc::RLIMIT_FSIZE);
     if limit == u64::MAX {
         return Ok(MAX_TRANSFER);

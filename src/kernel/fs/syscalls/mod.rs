@@ -5,9 +5,12 @@ mod dir;
 mod fcntl;
 mod io;
 mod locks;
+mod mount;
 mod namei;
 mod open;
+mod splice;
 mod stat;
+mod xattr;
 
 use std::sync::Arc;
 
@@ -17,14 +20,18 @@ use crate::kernel::stop::{Errno, SysResult};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::user_memory::UserCString;
 
+use super::pipe::{pipe, pipe2};
 use attr::*;
 use dir::*;
 use fcntl::*;
 use io::*;
 use locks::*;
+use mount::*;
 use namei::*;
 use open::*;
+use splice::*;
 use stat::*;
+use xattr::*;
 
 syscall_table::fs_rows!(crate::kernel::syscall::dispatch_rows);
 
