@@ -15,6 +15,7 @@ mod file;
 pub mod hostfs;
 mod inode;
 mod locks;
+pub mod memfs;
 mod mounts;
 mod names;
 pub mod pipe;

@@ -9,6 +9,7 @@ use rustix::io::{ReadWriteFlags, pwritev2};
 use super::host::errno;
 use super::inode::HostInode;
 use super::io::{read_host, seek_host};
+use super::shown_ino;
 use crate::kernel::fs::{DirEntry, File, FileOps, FileType, MapRequest, OpenFlags};
 use crate::kernel::stop::{Errno, SysResult};
 use crate::kernel::sync::{Lock, Rank};
@@ -166,9 +167,8 @@ impl HostDirectory {
 
     fn shown(&self, entry: &rustix::fs::RawDirEntry<'_>) -> DirEntry {
         let name = entry.file_name().to_bytes().to_vec();
-        let dev = self.inode.host_dev();
         DirEntry {
-            ino: self.inode.tree.show_ino(dev, entry.ino()),
+            ino: shown_ino(self.inode.device_index(), entry.ino()),
             kind: kind(entry.file_type()),
             name,
             next: entry.next_entry_cookie(),

@@ -21,8 +21,7 @@ pub(super) struct HostInode {
     pub(super) this: Weak<HostInode>,
     pub(super) tree: Arc<Tree>,
     kind: FileType,
-    /// The host device it is on.
-    dev: u64,
+    device_index: u64,
     place: Place,
     /// What the first look at it said: all there is to say in a fixed tree.
     seen: Metadata,
@@ -93,18 +92,18 @@ impl HostInode {
         HostInode {
             this: Weak::new(),
             seen: tree.show(st),
+            device_index: tree.device_index(host::key(st).0),
             tree,
             kind: host::kind(st),
-            dev: host::key(st).0,
             place,
             link: OnceLock::new(),
             open: Lock::new(Rank::Leaf, OpenFiles::default()),
         }
     }
 
-    /// The host device it is on.
-    pub(super) fn host_dev(&self) -> u64 {
-        self.dev
+    /// Which of the host's file systems it is on.
+    pub(super) fn device_index(&self) -> u64 {
+        self.device_index
     }
 
     pub(super) fn kind(&self) -> FileType {

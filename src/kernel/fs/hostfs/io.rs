@@ -1,13 +1,15 @@
 //! Moving bytes between host files and guests.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{SeekFrom, seek};
+use rustix::fs::{CWD, Mode, OFlags, SeekFrom, openat, seek};
 use rustix::io::pread;
 
 use crate::kernel::stop::{Errno, SysResult};
 use crate::kernel::user_memory::{CHUNK, Sink};
+
+pub(in crate::kernel::fs) use super::host::errno;
 
 /// Read a host file at `pos` into `to` until it is full or the file ends, moving `pos` on.
 pub(in crate::kernel::fs) fn read_host(fd: impl AsFd, pos: &mut u64, to: &mut dyn Sink) -> SysResult<usize> {
@@ -45,7 +47,7 @@ fn pread_some(fd: BorrowedFd<'_>, buf: &mut Vec<u8>, want: usize, pos: u64) -> R
     if pos > i64::MAX as u64 {
         return Ok(0);
     }
-    let got = pread(fd, spare_capacity(buf), pos).map_err(super::host::errno)?;
+    let got = pread(fd, spare_capacity(buf), pos).map_err(errno)?;
     buf.truncate(want);
     Ok(got.min(want))
 }
@@ -58,5 +60,11 @@ pub(in crate::kernel::fs) fn seek_host(fd: impl AsFd, offset: i64, whence: i32) 
         libc::SEEK_HOLE => SeekFrom::Hole(u64::try_from(offset).map_err(|_| Errno::ENXIO)?),
         _ => return Err(Errno::EINVAL),
     };
-    seek(fd, to).map_err(super::host::errno)
+    seek(fd, to).map_err(errno)
+}
+
+/// The same file through a descriptor that cannot be written.
+pub(in crate::kernel::fs) fn reopen_read_only(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    openat(CWD, super::host::path_of(fd), flags, Mode::empty()).map_err(errno)
 }

@@ -154,28 +154,21 @@ impl Tree {
     /// Metadata as the guest sees it.
     fn show(&self, st: &Statx) -> Metadata {
         let mut shown = host::metadata(st);
-        shown.ino = self.show_ino(shown.dev, shown.ino);
+        shown.ino = shown_ino(self.device_index(shown.dev), shown.ino);
         shown.dev = self.options.dev;
         shown.uid = self.owners.show_uid(shown.uid);
         shown.gid = self.owners.show_gid(shown.gid);
         shown
     }
 
-    /// The host's inode number, made different from all others where the tree spans host file systems.
-    fn show_ino(&self, dev: u64, ino: u64) -> u64 {
-        const MOUNT_SHIFT: u32 = 44;
-        let index = {
-            let mut devices = self.devices.lock();
-            devices.iter().position(|&d| d == dev).unwrap_or_else(|| {
-                devices.push(dev);
-                devices.len() - 1
-            })
-        };
-        if index == 0 {
-            return ino;
-        }
-        let low = (1u64 << MOUNT_SHIFT) - 1;
-        ((ino ^ (ino >> MOUNT_SHIFT)) & low) + ((index as u64 & 0xff) << MOUNT_SHIFT)
+    /// Which of the host's file systems a device is, the root's being 0.
+    fn device_index(&self, dev: u64) -> u64 {
+        let mut devices = self.devices.lock();
+        let known = devices.iter().position(|&d| d == dev);
+        known.unwrap_or_else(|| {
+            devices.push(dev);
+            devices.len() - 1
+        }) as u64
     }
 
     /// The inode in use for a host file, or the one that `make` makes.
@@ -245,6 +238,16 @@ impl FileSystem for HostFs {
     }
 }
 
+/// The host's inode number, made different from all others where the tree spans host file systems.
+fn shown_ino(device_index: u64, ino: u64) -> u64 {
+    const DEVICE_SHIFT: u32 = 44;
+    if device_index == 0 {
+        return ino;
+    }
+    let low = (1u64 << DEVICE_SHIFT) - 1;
+    ((ino ^ (ino >> DEVICE_SHIFT)) & low) + ((device_index & 0xff) << DEVICE_SHIFT)
+}
+
 /// Which host ids are shown as root's.
 #[derive(Clone, Copy, Debug, Default)]
 struct OwnerView {
@@ -282,7 +285,7 @@ impl OwnerView {
 }
 
 /// Raise the supervisor's own soft limit of descriptors as far as it goes; the limit in force.
-fn raise_descriptor_limit() -> u64 {
+pub(super) fn raise_descriptor_limit() -> u64 {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     const FALLBACK: u64 = 1024;
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {

@@ -1,0 +1,443 @@
+//! Contents of regular files: the lower file's, on the heap, or in a memfd; and the copy-up between them.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{FallocateFlags, MemfdFlags, SeekFrom, fallocate, fstat, ftruncate, memfd_create, seek};
+use rustix::io::pwrite;
+
+use super::Tree;
+use super::node::{Node, State};
+use crate::kernel::fs::hostfs::io::errno;
+use crate::kernel::fs::{File, FileType, OpenFlags};
+use crate::kernel::stop::{Errno, Stop, SysResult};
+use crate::kernel::user_memory::{CHUNK, KernelSink};
+use crate::kernel::wait::WaitFor;
+use crate::platform::{HostFile, PAGE_SIZE};
+
+/// Largest contents kept on the heap, in bytes.
+const SMALL: u64 = 64 << 10;
+
+/// The same when descriptors for memfds are running out.
+const SMALL_WHEN_SCARCE: u64 = 16 << 20;
+
+/// How much of a large file one run of a handler copies up, in bytes: some milliseconds.
+const PIECE: u64 = 16 << 20;
+
+/// Contents of a file.
+pub(super) enum Data {
+    /// The lower inode's.
+    Lower,
+    /// The lower inode's still, of which this much has been copied.
+    Copying { to: Arc<HostFile>, done: u64 },
+    /// On the heap.
+    Small(Vec<u8>),
+    /// In a memfd.
+    Memfd(Arc<HostFile>),
+    /// Text of a symbolic link.
+    Link(Box<[u8]>),
+}
+
+/// Where to read.
+pub(super) enum View {
+    Lower,
+    Bytes(Vec<u8>),
+    Memfd(Arc<HostFile>),
+}
+
+fn pages(bytes: u64) -> u64 {
+    bytes.div_ceil(PAGE_SIZE).saturating_mul(PAGE_SIZE)
+}
+
+/// Size in bytes and 512-byte blocks of a memfd.
+fn memfd_extent(file: &HostFile) -> Result<(u64, u64), Errno> {
+    let st = fstat(file).map_err(errno)?;
+    Ok((st.st_size.cast_unsigned(), st.st_blocks.cast_unsigned()))
+}
+
+impl Data {
+    /// Size in bytes and 512-byte blocks in use; none when they are the lower inode's.
+    pub(super) fn extent(&self) -> Result<Option<(u64, u64)>, Errno> {
+        Ok(match self {
+            Data::Lower | Data::Copying { .. } => None,
+            Data::Small(bytes) => Some((bytes.len() as u64, pages(bytes.len() as u64) / 512)),
+            Data::Memfd(file) => Some(memfd_extent(file)?),
+            Data::Link(text) => Some((text.len() as u64, 0)),
+        })
+    }
+
+    /// Let go of the contents.
+    pub(super) fn leave(&mut self, tree: &Tree) {
+        if matches!(self, Data::Memfd(_) | Data::Copying { .. }) {
+            tree.memfds.fetch_sub(1, Ordering::Relaxed);
+        }
+        *self = Data::Small(Vec::new());
+    }
+}
+
+impl Tree {
+    fn small_limit(&self) -> u64 {
+        if self.memfds.load(Ordering::Relaxed) < self.memfd_limit {
+            SMALL
+        } else {
+            SMALL_WHEN_SCARCE
+        }
+    }
+
+    /// A new empty memfd. Guests may map it to be executed.
+    fn memfd(&self) -> Result<Arc<HostFile>, Errno> {
+        let fd = match memfd_create("uvm", MemfdFlags::CLOEXEC) {
+            // Hosts with vm.memfd_noexec=2 insist that it cannot be given to execve(2), which nobody does.
+            Err(rustix::io::Errno::ACCESS) => {
+                memfd_create("uvm", MemfdFlags::CLOEXEC | MemfdFlags::NOEXEC_SEAL)
+            }
+            other => other,
+        };
+        let fd = fd.map_err(|e| match errno(e) {
+            Errno::EMFILE => Errno::ENFILE,
+            e => e,
+        })?;
+        let file = HostFile::new(fd)?;
+        self.memfds.fetch_add(1, Ordering::Relaxed);
+        Ok(file)
+    }
+}
+
+/// Write all of `bytes` to a memfd.
+fn fill(file: &HostFile, bytes: &[u8], at: u64) -> Result<(), Errno> {
+    let mut done = 0;
+    while done < bytes.len() {
+        let n = pwrite(file, &bytes[done..], at + done as u64).map_err(errno)?;
+        if n == 0 {
+            return Err(Errno::ENOSPC);
+        }
+        done += n;
+    }
+    Ok(())
+}
+
+/// The errno in a result of the lower tree, which never blocks.
+pub(super) fn lower_result<T>(result: SysResult<T>) -> Result<T, Errno> {
+    result.map_err(|stop| match stop {
+        Stop::Errno(errno, _) => errno,
+        _ => Errno::EIO,
+    })
+}
+
+/// What one step of a copy-up has to do.
+enum Step {
+    Small(u64),
+    Piece { to: Arc<HostFile>, done: u64, size: u64 },
+}
+
+/// Copy-up.
+impl Node {
+    /// The lower file, opened for reading.
+    pub(super) fn open_lower(&self) -> Result<Arc<File>, Errno> {
+        let lower = self.lower.as_ref().ok_or(Errno::EIO)?;
+        let ops = lower.clone().open(OpenFlags::empty())?;
+        Ok(File::anonymous(
+            ops,
+            String::new(),
+            lower.clone(),
+            OpenFlags::empty(),
+        ))
+    }
+
+    /// Have contents of our own: those of the lower file. A large file takes several runs of the handler, between which
+    /// others run.
+    pub(super) fn own(&self) -> SysResult<()> {
+        if self.own_step()? {
+            return Ok(());
+        }
+        let again = self.tree.options.clock.now();
+        Err(WaitFor::default().until(Some(again)).into())
+    }
+
+    /// The same at once, for changes that cannot be taken up again.
+    fn own_now(&self) -> Result<(), Errno> {
+        while !self.own_step()? {}
+        Ok(())
+    }
+
+    /// Do a part of the copy-up; whether it is complete.
+    fn own_step(&self) -> Result<bool, Errno> {
+        let step = {
+            let mut state = self.state.lock();
+            let size = state.lower_extent.0;
+            match &state.data {
+                Data::Lower if size <= self.tree.small_limit() => Step::Small(size),
+                Data::Lower => {
+                    if self.tree.room() < size.min(state.lower_extent.1.saturating_mul(512)) {
+                        return Err(Errno::ENOSPC);
+                    }
+                    let to = self.tree.memfd()?;
+                    state.data = Data::Copying {
+                        to: to.clone(),
+                        done: 0,
+                    };
+                    Step::Piece { to, done: 0, size }
+                }
+                Data::Copying { to, done } => Step::Piece {
+                    to: to.clone(),
+                    done: *done,
+                    size,
+                },
+                _ => return Ok(true),
+            }
+        };
+        match step {
+            Step::Small(size) => self.copy_small(size).map(|()| true),
+            Step::Piece { to, done, size } => self.copy_piece(&to, done, size),
+        }
+    }
+
+    fn copy_small(&self, size: u64) -> Result<(), Errno> {
+        let file = self.open_lower()?;
+        let mut bytes = KernelSink::new(usize::try_from(size).unwrap_or(0));
+        lower_result(file.ops.read(&file, &mut 0, &mut bytes))?;
+        let mut state = self.change();
+        if matches!(state.data, Data::Lower) {
+            self.charge_small(&mut state, size)?;
+            state.data = Data::Small(bytes.bytes);
+        }
+        Ok(())
+    }
+
+    /// Copy one piece. Two threads may copy the same one: the lower file does not change, and nobody writes before all
+    /// is there.
+    fn copy_piece(&self, to: &Arc<HostFile>, done: u64, size: u64) -> Result<bool, Errno> {
+        let file = self.open_lower()?;
+        let end = size.min(done.saturating_add(PIECE));
+        let mut at = done;
+        while at < end {
+            at = match lower_result(file.ops.seek(&file, at.cast_signed(), libc::SEEK_DATA)) {
+                Ok(data) => data,
+                Err(Errno::ENXIO) => size,
+                Err(_) => at,
+            };
+            if at >= end {
+                break;
+            }
+            let want = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
+            let mut bytes = KernelSink::new(want);
+            let from = at;
+            if lower_result(file.ops.read(&file, &mut at, &mut bytes))? == 0 {
+                at = size;
+            }
+            fill(to, &bytes.bytes, from)?;
+        }
+        let mut state = self.change();
+        match &mut state.data {
+            Data::Copying { to: now, done } if Arc::ptr_eq(now, to) => *done = at.max(*done),
+            _ => return Ok(true),
+        }
+        if at < size {
+            return Ok(false);
+        }
+        ftruncate(to, size).map_err(errno)?;
+        state.data = Data::Memfd(to.clone());
+        self.recharge_memfd(&mut state, to)?;
+        Ok(true)
+    }
+
+    /// Charge contents on the heap. ENOSPC.
+    fn charge_small(&self, state: &mut State, size: u64) -> Result<(), Errno> {
+        let wanted = pages(size);
+        if wanted > state.charged && wanted - state.charged > self.tree.room() {
+            return Err(Errno::ENOSPC);
+        }
+        self.tree.recharge(&mut state.charged, wanted);
+        Ok(())
+    }
+
+    fn recharge_memfd(&self, state: &mut State, file: &HostFile) -> Result<(), Errno> {
+        let (_, blocks) = memfd_extent(file)?;
+        self.tree.recharge(&mut state.charged, blocks.saturating_mul(512));
+        Ok(())
+    }
+
+    /// Move contents of our own into a memfd.
+    fn to_memfd(&self, state: &mut State) -> Result<Arc<HostFile>, Errno> {
+        let bytes = match &state.data {
+            Data::Memfd(file) => return Ok(file.clone()),
+            Data::Small(bytes) => bytes,
+            _ => return Err(Errno::EIO),
+        };
+        let file = self.tree.memfd()?;
+        fill(&file, bytes, 0)?;
+        state.data = Data::Memfd(file.clone());
+        self.recharge_memfd(state, &file)?;
+        Ok(file)
+    }
+}
+
+/// Reading and changing contents.
+impl Node {
+    /// Where to read up to `want` bytes at `pos`, noting the access when `touch`.
+    pub(super) fn view(&self, pos: u64, want: usize, touch: bool) -> View {
+        let mut state = self.state.lock();
+        if touch {
+            state.accessed(self.tree.now());
+        }
+        match &state.data {
+            Data::Small(bytes) => {
+                let start = usize::try_from(pos).unwrap_or(usize::MAX).min(bytes.len());
+                let end = start.saturating_add(want).min(bytes.len());
+                View::Bytes(bytes[start..end].to_vec())
+            }
+            Data::Memfd(file) => View::Memfd(file.clone()),
+            _ => View::Lower,
+        }
+    }
+
+    /// Write at `pos`, or at the end when there is none, after [`Node::own`]. How much was written and where that ends.
+    pub(super) fn write_at(&self, pos: Option<u64>, bytes: &[u8]) -> Result<(usize, u64), Errno> {
+        let now = self.tree.now();
+        let mut state = self.change();
+        let (size, _) = state.data.extent()?.ok_or(Errno::EIO)?;
+        let pos = pos.unwrap_or(size);
+        if bytes.is_empty() {
+            return Ok((0, pos));
+        }
+        let end = pos.checked_add(bytes.len() as u64).ok_or(Errno::EFBIG)?;
+        if end > i64::MAX as u64 {
+            return Err(Errno::EFBIG);
+        }
+        let done = if matches!(state.data, Data::Small(_)) && end <= self.tree.small_limit() {
+            self.write_small(&mut state, pos, bytes)?
+        } else {
+            let file = self.to_memfd(&mut state)?;
+            let allowed = self.fits(&file, pos, bytes.len())?;
+            let done = pwrite(&file, &bytes[..allowed], pos).map_err(errno)?;
+            self.recharge_memfd(&mut state, &file)?;
+            done
+        };
+        state.modified(now);
+        Ok((done, pos + done as u64))
+    }
+
+    fn write_small(&self, state: &mut State, pos: u64, bytes: &[u8]) -> Result<usize, Errno> {
+        let Data::Small(own) = &state.data else {
+            return Err(Errno::EIO);
+        };
+        let pos = usize::try_from(pos).map_err(|_| Errno::EFBIG)?;
+        let size = own.len().max(pos + bytes.len());
+        self.charge_small(state, size as u64)?;
+        if let Data::Small(own) = &mut state.data {
+            own.resize(size, 0);
+            own[pos..pos + bytes.len()].copy_from_slice(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    /// How many of `len` bytes at `pos` of a memfd may be written within the limit: what is there already costs
+    /// nothing. ENOSPC when none.
+    fn fits(&self, file: &HostFile, pos: u64, len: usize) -> Result<usize, Errno> {
+        let mut room = self.tree.room();
+        let end = pos + len as u64;
+        if pages(end) - pos / PAGE_SIZE * PAGE_SIZE <= room {
+            return Ok(len);
+        }
+        let mut at = pos;
+        while at < end {
+            let data = match seek(file, SeekFrom::Data(at)) {
+                Ok(data) => data,
+                Err(rustix::io::Errno::NXIO) => end,
+                Err(e) => return Err(errno(e)),
+            };
+            if data <= at {
+                at = seek(file, SeekFrom::Hole(at)).map_err(errno)?.min(end);
+                continue;
+            }
+            let hole_end = data.min(end);
+            let start = at / PAGE_SIZE * PAGE_SIZE;
+            let affordable = start.saturating_add(room / PAGE_SIZE * PAGE_SIZE);
+            if affordable < hole_end {
+                at = at.max(affordable);
+                break;
+            }
+            room = room.saturating_sub(pages(hole_end - start));
+            at = hole_end;
+        }
+        match usize::try_from(at - pos) {
+            Ok(0) | Err(_) => Err(Errno::ENOSPC),
+            Ok(n) => Ok(n.min(len)),
+        }
+    }
+
+    /// truncate(2). EINVAL for what is no regular file, EFBIG.
+    pub(super) fn truncate(&self, size: u64) -> Result<(), Errno> {
+        if self.kind != FileType::Regular {
+            return Err(Errno::EINVAL);
+        }
+        if size > i64::MAX as u64 {
+            return Err(Errno::EFBIG);
+        }
+        if size > 0 {
+            self.own_now()?;
+        }
+        let now = self.tree.now();
+        let mut state = self.change();
+        match &mut state.data {
+            // Nothing of it is wanted: no need to copy it first.
+            Data::Lower | Data::Copying { .. } => state.data.leave(&self.tree),
+            Data::Small(_) if size <= self.tree.small_limit() => {
+                self.charge_small(&mut state, size)?;
+                if let Data::Small(bytes) = &mut state.data {
+                    bytes.resize(usize::try_from(size).map_err(|_| Errno::EFBIG)?, 0);
+                    bytes.shrink_to(2 * bytes.len());
+                }
+            }
+            _ => {
+                let file = self.to_memfd(&mut state)?;
+                ftruncate(&file, size).map_err(errno)?;
+                self.recharge_memfd(&mut state, &file)?;
+            }
+        }
+        state.modified(now);
+        Ok(())
+    }
+
+    /// fallocate(2) as tmpfs has it: space, or a hole. EOPNOTSUPP, ENOSPC.
+    pub(super) fn allocate(&self, mode: i32, offset: u64, len: u64) -> SysResult<()> {
+        let mode = FallocateFlags::from_bits_retain(mode.cast_unsigned());
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        if !(mode.is_empty() || mode == FallocateFlags::KEEP_SIZE || mode == hole) {
+            return Err(Errno::EOPNOTSUPP.into());
+        }
+        self.own()?;
+        let end = offset.checked_add(len).ok_or(Errno::EFBIG)?;
+        let now = self.tree.now();
+        let mut state = self.change();
+        let file = self.to_memfd(&mut state)?;
+        if mode != hole {
+            let len = usize::try_from(len).map_err(|_| Errno::EFBIG)?;
+            if end > i64::MAX as u64 {
+                return Err(Errno::EFBIG.into());
+            }
+            if self.fits(&file, offset, len)? < len {
+                return Err(Errno::ENOSPC.into());
+            }
+        }
+        fallocate(&file, mode, offset, len).map_err(errno)?;
+        self.recharge_memfd(&mut state, &file)?;
+        state.modified(now);
+        Ok(())
+    }
+
+    /// A host file with contents of our own, to be mapped. None while they are the lower file's.
+    pub(super) fn mappable(&self) -> Result<Option<Arc<HostFile>>, Errno> {
+        let mut state = self.state.lock();
+        match &state.data {
+            Data::Lower | Data::Copying { .. } => Ok(None),
+            _ => self.to_memfd(&mut state).map(Some),
+        }
+    }
+}
+
+/// A descriptor of a memfd that cannot be written, nor mappings of it ever be made writable.
+pub(super) fn read_only(file: &HostFile) -> Result<Arc<HostFile>, Errno> {
+    HostFile::new(crate::kernel::fs::hostfs::io::reopen_read_only(file.as_fd())?)
+}

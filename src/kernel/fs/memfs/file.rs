@@ -1,0 +1,192 @@
+//! Open files and directories of a tree in memory.
+
+use std::sync::{Arc, OnceLock};
+
+use super::data::{Data, View, read_only};
+use super::directory;
+use super::node::Node;
+use crate::kernel::fs::hostfs::io::{read_host, seek_host};
+use crate::kernel::fs::{DirEntry, File, FileOps, Inode, MapRequest, MountFlags, OpenFlags};
+use crate::kernel::stop::{Errno, SysResult};
+use crate::kernel::user_memory::{CHUNK, Sink, Source};
+use crate::platform::HostFile;
+
+/// Whether reading through `file` leaves the access time alone.
+fn moves_atime(file: &File) -> bool {
+    let by_mount = |path: &crate::kernel::fs::Path| {
+        let still = MountFlags::NOATIME | MountFlags::READ_ONLY;
+        path.mount.flags().intersects(still)
+    };
+    !file.flags().contains(OpenFlags::NOATIME) && !file.path.as_ref().is_some_and(by_mount)
+}
+
+/// A regular file.
+pub(super) struct MemRegular {
+    node: Arc<Node>,
+    /// The lower file, as long as contents are read there.
+    lower: OnceLock<Arc<File>>,
+}
+
+impl MemRegular {
+    /// Fails as opening the lower file fails, unless its contents are not wanted.
+    pub(super) fn open(node: Arc<Node>, flags: OpenFlags) -> Result<MemRegular, Errno> {
+        let truncates = flags.writable() && flags.contains(OpenFlags::TRUNC);
+        let reads_lower = matches!(node.state.lock().data, Data::Lower | Data::Copying { .. });
+        let file = MemRegular {
+            node,
+            lower: OnceLock::new(),
+        };
+        if reads_lower && !truncates {
+            file.lower()?;
+        }
+        Ok(file)
+    }
+
+    fn lower(&self) -> Result<&Arc<File>, Errno> {
+        if let Some(file) = self.lower.get() {
+            return Ok(file);
+        }
+        let file = self.node.open_lower()?;
+        Ok(self.lower.get_or_init(|| file))
+    }
+}
+
+impl FileOps for MemRegular {
+    fn read(&self, file: &File, pos: &mut u64, to: &mut dyn Sink) -> SysResult<usize> {
+        match self.node.view(*pos, to.remaining(), moves_atime(file)) {
+            View::Bytes(bytes) => {
+                let done = if bytes.is_empty() { 0 } else { to.put(&bytes)? };
+                *pos += done as u64;
+                Ok(done)
+            }
+            View::Memfd(host) => read_host(&*host, pos, to),
+            View::Lower => {
+                let lower = self.lower()?;
+                lower.ops.read(lower, pos, to)
+            }
+        }
+    }
+
+    fn write(&self, file: &File, pos: &mut u64, from: &mut dyn Source) -> SysResult<usize> {
+        self.node.own()?;
+        let append = file.flags().contains(OpenFlags::APPEND);
+        let mut buf = vec![0; from.remaining().min(CHUNK)];
+        let mut done = 0;
+        while from.remaining() > 0 {
+            let want = from.remaining().min(buf.len());
+            let taken = match from.take(&mut buf[..want]) {
+                Ok(taken) => taken,
+                Err(_) if done > 0 => break,
+                Err(e) => return Err(e.into()),
+            };
+            let at = (!append).then_some(*pos);
+            let (written, end) = match self.node.write_at(at, &buf[..taken]) {
+                Ok(written) => written,
+                Err(e) => {
+                    from.untake(taken);
+                    if done > 0 {
+                        break;
+                    }
+                    return Err(e.into());
+                }
+            };
+            from.untake(taken - written);
+            *pos = end;
+            done += written;
+            if written < want {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    fn seekable(&self) -> bool {
+        true
+    }
+
+    fn seek(&self, _file: &File, offset: i64, whence: i32) -> SysResult<u64> {
+        let size = match self.node.view(0, 0, false) {
+            View::Memfd(host) => return Ok(seek_host(&*host, offset, whence)?),
+            View::Lower if whence != libc::SEEK_END => {
+                let lower = self.lower()?;
+                return lower.ops.seek(lower, offset, whence);
+            }
+            _ => self.node.metadata()?.size,
+        };
+        let inside = u64::try_from(offset).ok().filter(|&offset| offset < size);
+        Ok(match whence {
+            libc::SEEK_END => size.checked_add_signed(offset).ok_or(Errno::EINVAL)?,
+            libc::SEEK_DATA => inside.ok_or(Errno::ENXIO)?,
+            libc::SEEK_HOLE => inside.map(|_| size).ok_or(Errno::ENXIO)?,
+            _ => return Err(Errno::EINVAL.into()),
+        })
+    }
+
+    fn pollable(&self) -> bool {
+        false
+    }
+
+    fn map(&self, _file: &File, request: &MapRequest) -> SysResult<Arc<HostFile>> {
+        if request.shared && request.write {
+            self.node.own()?;
+        }
+        let Some(host) = self.node.mappable()? else {
+            let lower = self.lower()?;
+            return lower.ops.map(lower, request);
+        };
+        if request.shared && !request.write {
+            return Ok(read_only(&host)?);
+        }
+        Ok(host)
+    }
+
+    fn sync(&self, _file: &File, _data_only: bool) -> SysResult<()> {
+        Ok(())
+    }
+
+    fn allocate(&self, _file: &File, mode: i32, offset: u64, len: u64) -> SysResult<()> {
+        self.node.allocate(mode, offset, len)
+    }
+}
+
+/// A directory. Positions in it do not depend on who reads it.
+pub(super) struct MemDirectory {
+    node: Arc<Node>,
+}
+
+impl MemDirectory {
+    pub(super) fn new(node: Arc<Node>) -> MemDirectory {
+        MemDirectory { node }
+    }
+}
+
+impl FileOps for MemDirectory {
+    fn read(&self, _file: &File, _pos: &mut u64, _to: &mut dyn Sink) -> SysResult<usize> {
+        Err(Errno::EISDIR.into())
+    }
+
+    fn seekable(&self) -> bool {
+        true
+    }
+
+    fn seek(&self, _file: &File, _offset: i64, _whence: i32) -> SysResult<u64> {
+        Err(Errno::EINVAL.into())
+    }
+
+    fn pollable(&self) -> bool {
+        false
+    }
+
+    fn read_dir(&self, file: &File, pos: u64, emit: &mut dyn FnMut(DirEntry) -> bool) -> SysResult<()> {
+        directory::list(&self.node, pos, emit)?;
+        if moves_atime(file) {
+            let now = self.node.tree.now();
+            self.node.state.lock().accessed(now);
+        }
+        Ok(())
+    }
+
+    fn sync(&self, _file: &File, _data_only: bool) -> SysResult<()> {
+        Ok(())
+    }
+}

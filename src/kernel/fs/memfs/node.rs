@@ -1,0 +1,360 @@
+//! Nodes: the inodes of a tree in memory.
+
+use std::any::Any;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+use super::data::Data;
+use super::directory::{self, Directory};
+use super::file::{MemDirectory, MemRegular};
+use super::xattr::{self, Attributes};
+use super::{Tree, rename};
+use crate::kernel::fs::{
+    CreateArgs, FileOps, FileSystem, FileType, Inode, Link, Metadata, OpenFlags, SetAttr, TimeChange,
+};
+use crate::kernel::stop::Errno;
+use crate::kernel::sync::{Lock, LockGuard, Rank};
+use crate::kernel::task::Task;
+use crate::kernel::time::Timestamp;
+
+/// An inode.
+pub(super) struct Node {
+    pub(super) this: Weak<Node>,
+    pub(super) tree: Arc<Tree>,
+    pub(super) ino: u64,
+    pub(super) kind: FileType,
+    /// What it stood for when it was made; contents and names that were not changed are still there.
+    pub(super) lower: Option<Arc<dyn Inode>>,
+    pub(super) state: Lock<State>,
+    /// Of a directory.
+    pub(super) directory: Option<Box<Directory>>,
+}
+
+/// Attributes and contents.
+pub(super) struct State {
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    pub(super) nlink: u32,
+    rdev: u64,
+    /// Size in bytes and 512-byte blocks in use, as long as they are the lower inode's.
+    pub(super) lower_extent: (u64, u64),
+    atime: Timestamp,
+    mtime: Timestamp,
+    pub(super) ctime: Timestamp,
+    btime: Option<Timestamp>,
+    /// Whether it says anything that its lower inode does not, and so is kept.
+    changed: bool,
+    /// Made without a name, and may get one still (O_TMPFILE).
+    pub(super) unnamed: bool,
+    pub(super) data: Data,
+    /// Bytes of contents it is charged for.
+    pub(super) charged: u64,
+    /// None while they are the lower inode's.
+    pub(super) xattrs: Option<Box<Attributes>>,
+}
+
+impl State {
+    /// Note that contents were read, by the rule of the relatime mount option. That alone is no reason to keep a node.
+    pub(super) fn accessed(&mut self, now: Timestamp) {
+        const DAY: i64 = 24 * 60 * 60;
+        if self.atime <= self.mtime || self.atime <= self.ctime || now.sec - self.atime.sec >= DAY {
+            self.atime = now;
+        }
+    }
+
+    /// Note that contents or names were changed.
+    pub(super) fn modified(&mut self, now: Timestamp) {
+        self.mtime = now;
+        self.ctime = now;
+    }
+
+    fn set(&mut self, wanted: &SetAttr, now: Timestamp) {
+        let at = |change| match change {
+            TimeChange::Now => now,
+            TimeChange::To(time) => time,
+        };
+        if let Some(mode) = wanted.mode {
+            self.mode = (self.mode & libc::S_IFMT) | (mode & 0o7777);
+        }
+        self.uid = wanted.uid.unwrap_or(self.uid);
+        self.gid = wanted.gid.unwrap_or(self.gid);
+        self.atime = wanted.atime.map_or(self.atime, at);
+        self.mtime = wanted.mtime.map_or(self.mtime, at);
+        self.ctime = now;
+    }
+}
+
+impl Node {
+    /// A node for a lower inode, saying what that says.
+    pub(super) fn of_lower(tree: &Arc<Tree>, lower: Arc<dyn Inode>, seen: &Metadata) -> Arc<Node> {
+        let kind = lower.file_type();
+        let state = State {
+            mode: seen.mode,
+            uid: seen.uid,
+            gid: seen.gid,
+            nlink: seen.nlink,
+            rdev: seen.rdev,
+            lower_extent: (seen.size, seen.blocks),
+            atime: seen.atime,
+            mtime: seen.mtime,
+            ctime: seen.ctime,
+            btime: seen.btime,
+            changed: false,
+            unnamed: false,
+            data: Data::Lower,
+            charged: 0,
+            xattrs: None,
+        };
+        Node::build(tree, seen.ino, kind, Some(lower), state)
+    }
+
+    /// A new node of our own, with no name yet, which the caller has counted.
+    pub(super) fn bare(tree: &Arc<Tree>, kind: FileType, mode: u32, uid: u32, gid: u32) -> Arc<Node> {
+        let now = tree.now();
+        let state = State {
+            mode,
+            uid,
+            gid,
+            nlink: if kind == FileType::Directory { 2 } else { 1 },
+            rdev: 0,
+            lower_extent: (0, 0),
+            atime: now,
+            mtime: now,
+            ctime: now,
+            btime: Some(now),
+            changed: true,
+            unnamed: false,
+            data: Data::Small(Vec::new()),
+            charged: 0,
+            xattrs: Some(Box::default()),
+        };
+        let ino = tree.next_ino.fetch_add(1, Ordering::Relaxed);
+        Node::build(tree, ino, kind, None, state)
+    }
+
+    /// A new node as asked for. ENOSPC when there are too many.
+    pub(super) fn create(tree: &Arc<Tree>, args: &CreateArgs) -> Result<Arc<Node>, Errno> {
+        let kind = FileType::from_mode(args.mode).ok_or(Errno::EINVAL)?;
+        tree.charge_inode()?;
+        let node = Node::bare(tree, kind, args.mode, args.uid, args.gid);
+        node.state.lock().rdev = args.rdev;
+        Ok(node)
+    }
+
+    fn build(
+        tree: &Arc<Tree>,
+        ino: u64,
+        kind: FileType,
+        lower: Option<Arc<dyn Inode>>,
+        state: State,
+    ) -> Arc<Node> {
+        Arc::new_cyclic(|this| Node {
+            this: this.clone(),
+            tree: tree.clone(),
+            ino,
+            kind,
+            lower,
+            state: Lock::new(Rank::Inode, state),
+            directory: (kind == FileType::Directory).then(|| Box::new(Directory::new(ino))),
+        })
+    }
+
+    /// The state, about to be changed in a way that the lower inode does not know of.
+    pub(super) fn change(&self) -> LockGuard<'_, State> {
+        let mut state = self.state.lock();
+        if !state.changed && state.nlink > 0 {
+            state.changed = true;
+            self.tree.pin(self);
+        }
+        state
+    }
+
+    /// One name less. What this returns is to be dropped when no lock is held.
+    pub(super) fn drop_link(&self, now: Timestamp) -> Option<Arc<Node>> {
+        let mut state = self.change();
+        state.ctime = now;
+        state.nlink = match self.kind {
+            FileType::Directory => 0,
+            _ => state.nlink.saturating_sub(1),
+        };
+        if state.nlink > 0 || self.lower.is_none() {
+            return None;
+        }
+        state.changed = false;
+        drop(state);
+        self.tree.unpin(self)
+    }
+
+    /// Names of this directory were changed; `directories` is by how many it now holds more.
+    pub(super) fn names_changed(&self, directories: i32, now: Timestamp) {
+        let mut state = self.change();
+        state.modified(now);
+        // A file system that does not count says 1 throughout.
+        if state.nlink > 1 {
+            state.nlink = state.nlink.saturating_add_signed(directories);
+        }
+    }
+
+    /// Another inode as a node of this tree: EXDEV when it is none.
+    pub(super) fn sibling<'a>(&self, inode: &'a Arc<dyn Inode>) -> Result<&'a Node, Errno> {
+        let any: &dyn Any = &**inode;
+        any.downcast_ref::<Node>()
+            .filter(|other| Arc::ptr_eq(&other.tree, &self.tree))
+            .ok_or(Errno::EXDEV)
+    }
+
+    /// A counted reference to this.
+    pub(super) fn arc(&self) -> Result<Arc<Node>, Errno> {
+        self.this.upgrade().ok_or(Errno::ESTALE)
+    }
+
+    /// Size in bytes and 512-byte blocks in use.
+    pub(super) fn extent(&self, state: &State) -> Result<(u64, u64), Errno> {
+        match &self.directory {
+            Some(directory) if self.lower.is_none() => Ok((directory.shown_size(), 0)),
+            Some(_) => Ok(state.lower_extent),
+            None => Ok(state.data.extent()?.unwrap_or(state.lower_extent)),
+        }
+    }
+}
+
+impl Inode for Node {
+    fn metadata(&self) -> Result<Metadata, Errno> {
+        let state = self.state.lock();
+        let (size, blocks) = self.extent(&state)?;
+        Ok(Metadata {
+            dev: self.tree.options.dev,
+            ino: self.ino,
+            mode: state.mode,
+            nlink: state.nlink,
+            uid: state.uid,
+            gid: state.gid,
+            rdev: state.rdev,
+            size,
+            blksize: 4096,
+            blocks,
+            atime: state.atime,
+            mtime: state.mtime,
+            ctime: state.ctime,
+            btime: state.btime,
+        })
+    }
+
+    fn file_type(&self) -> FileType {
+        self.kind
+    }
+
+    fn fs(&self) -> Arc<dyn FileSystem> {
+        self.tree.file_system()
+    }
+
+    fn open(self: Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn FileOps>, Errno> {
+        match self.kind {
+            FileType::Regular => Ok(Arc::new(MemRegular::open(self, flags)?)),
+            FileType::Directory => Ok(Arc::new(MemDirectory::new(self))),
+            _ => Err(Errno::ENXIO),
+        }
+    }
+
+    fn set_attr(&self, wanted: &SetAttr) -> Result<(), Errno> {
+        if let Some(size) = wanted.size {
+            self.truncate(size)?;
+        }
+        let now = self.tree.now();
+        self.change().set(wanted, now);
+        Ok(())
+    }
+
+    fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
+        Ok(directory::lookup(self, name)?)
+    }
+
+    fn create(&self, name: &[u8], args: &CreateArgs) -> Result<Arc<dyn Inode>, Errno> {
+        Ok(directory::add_new(self, name, || Node::create(&self.tree, args))?)
+    }
+
+    fn create_unnamed(&self, args: &CreateArgs) -> Result<Arc<dyn Inode>, Errno> {
+        let node = Node::create(&self.tree, args)?;
+        let mut state = node.state.lock();
+        state.nlink = 0;
+        state.unnamed = true;
+        drop(state);
+        Ok(node)
+    }
+
+    fn symlink(&self, name: &[u8], target: &[u8], args: &CreateArgs) -> Result<Arc<dyn Inode>, Errno> {
+        let args = CreateArgs {
+            mode: libc::S_IFLNK | 0o777,
+            ..*args
+        };
+        let made = directory::add_new(self, name, || {
+            let node = Node::create(&self.tree, &args)?;
+            node.state.lock().data = Data::Link(target.into());
+            Ok(node)
+        })?;
+        Ok(made)
+    }
+
+    fn link(&self, name: &[u8], inode: &Arc<dyn Inode>) -> Result<(), Errno> {
+        directory::add_link(self, name, self.sibling(inode)?)
+    }
+
+    fn unlink(&self, name: &[u8], directory: bool) -> Result<(), Errno> {
+        directory::remove(self, name, directory)
+    }
+
+    fn rename(
+        &self,
+        name: &[u8],
+        new_dir: &Arc<dyn Inode>,
+        new_name: &[u8],
+        flags: u32,
+    ) -> Result<(), Errno> {
+        rename::rename(self, name, self.sibling(new_dir)?, new_name, flags)
+    }
+
+    fn read_link(&self, task: Option<&Task>) -> Result<Link, Errno> {
+        if self.kind != FileType::Symlink {
+            return Err(Errno::EINVAL);
+        }
+        if let Data::Link(text) = &self.state.lock().data {
+            return Ok(Link::Text(text.to_vec()));
+        }
+        self.lower.as_ref().ok_or(Errno::EINVAL)?.read_link(task)
+    }
+
+    fn get_xattr(&self, name: &[u8]) -> Result<Vec<u8>, Errno> {
+        xattr::get(self, name)
+    }
+
+    fn set_xattr(&self, name: &[u8], value: &[u8], flags: i32) -> Result<(), Errno> {
+        xattr::set(self, name, value, flags)
+    }
+
+    fn list_xattr(&self) -> Result<Vec<Vec<u8>>, Errno> {
+        xattr::list(self)
+    }
+
+    fn remove_xattr(&self, name: &[u8]) -> Result<(), Errno> {
+        xattr::remove(self, name)
+    }
+}
+
+impl Drop for Node {
+    /// Lets go of a directory's contents one after the other: a tree may be deeper than the stack.
+    fn drop(&mut self) {
+        let state = self.state.get_mut();
+        self.tree.recharge(&mut state.charged, 0);
+        state.data.leave(&self.tree);
+        if self.lower.is_none() {
+            self.tree.inodes.fetch_sub(1, Ordering::Relaxed);
+        }
+        let mut below = directory::take_children(self);
+        while let Some(node) = below.pop() {
+            if let Some(mut node) = Arc::into_inner(node) {
+                below.append(&mut directory::take_children(&mut node));
+            }
+        }
+    }
+}
