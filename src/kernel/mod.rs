@@ -37,6 +37,8 @@ pub struct Kernel {
     pub platform: Arc<dyn Platform>,
     /// What the guest is told about the machine.
     pub hardware: sys::Hardware,
+    /// What the guest is told about the processor.
+    pub processor: sys::Processor,
     /// The source of all time.
     pub clock: Arc<Clock>,
     /// Timers and host readiness.
@@ -53,6 +55,8 @@ pub struct Kernel {
     pub epoll_nesting: sync::Lock<()>,
     /// The guest's name and the like.
     pub uts: sync::Lock<Uts>,
+    /// How the first process ended, and the machine with it.
+    pub ended: sync::Lock<Option<task::ExitStatus>>,
     /// Where syscalls are reported to, when somebody wants to see them.
     pub tracer: Option<Box<dyn syscall::Tracer>>,
 }

@@ -155,6 +155,8 @@ pub fn dispatch(cx: &mut SyscallCx<'_>) -> SysResult<u64> {
         Subsystem::Ipc => super::ipc::dispatch(cx),
         Subsystem::Fs => super::fs::dispatch(cx),
         Subsystem::Poll => super::poll::dispatch(cx),
+        Subsystem::Mm => super::mm::dispatch(cx),
+        Subsystem::Task => super::task::dispatch(cx),
         Subsystem::Signal => super::signal::dispatch(cx),
         Subsystem::Time => super::time::dispatch(cx),
         _ => Err(Errno::ENOSYS.into()),

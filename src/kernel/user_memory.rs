@@ -278,6 +278,11 @@ impl UserBuf {
         Ok(UserBuf::from_vectors(memory, vectors))
     }
 
+    /// Vectors into the memory of another task, read already: bad ones end the transfer.
+    pub fn remote(memory: &UserMemory, vectors: Vec<IoVec>) -> UserBuf {
+        UserBuf::from_vectors(memory, vectors)
+    }
+
     fn from_vectors(memory: &UserMemory, vectors: Vec<IoVec>) -> UserBuf {
         let total = vectors
             .iter()

@@ -1,12 +1,25 @@
 //! Address spaces. Guest memory is native memory of the host, so the map of truth is the host's; what is kept here is
 //! what the host cannot know: the break, which guest file a handed-in file is, where arguments and environment lie.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+mod limits;
+mod ranges;
+mod syscalls;
 
-use super::fs::Path;
+pub(in crate::kernel) use syscalls::dispatch;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::fs::{MountFlags, Path};
+use super::stop::Errno;
 use super::sync::{Lock, Rank};
-use crate::platform::Space;
+use crate::platform::{Mapping, MappingUsage, PAGE_SIZE, Space, SpaceSize, USER_END};
+use limits::Limits;
+use ranges::RangeSet;
+
+/// How many file names an address space remembers before those no longer mapped are looked for.
+const NAMES_BEFORE_PRUNING: usize = 1024;
 
 /// One guest address space, shared by the threads (and vfork children) that run in it.
 pub struct Mm {
@@ -14,6 +27,8 @@ pub struct Mm {
     pub space: Arc<dyn Space>,
     /// The kernel's side.
     pub state: Lock<MmState>,
+    /// Tasks that run in it.
+    users: AtomicUsize,
 }
 
 /// What the kernel knows of an address space.
@@ -39,6 +54,103 @@ pub struct MmState {
     pub dumpable: i32,
     /// Whether there has ever been a shared mapping: without one, no futex can be another address space's too.
     pub shares_memory: bool,
+    /// What mlock(2) and its like have locked.
+    locked: RangeSet,
+    /// Flags of mlock2(2) for mappings to come (MCL_FUTURE).
+    lock_future: Option<u32>,
+}
+
+impl MmState {
+    /// Remember the guest's name of a mapped file. Names of files long unmapped are dropped now and then.
+    pub fn remember_file(&mut self, space: &dyn Space, key: (u64, u64), path: Path) {
+        self.files.insert(key, path);
+        let count = self.files.len();
+        if count >= NAMES_BEFORE_PRUNING
+            && count.is_power_of_two()
+            && let Ok(mappings) = space.mappings()
+        {
+            let mut used: HashSet<_> = mappings.iter().filter_map(|m| m.file).collect();
+            used.insert(key);
+            self.files.retain(|key, _| used.contains(key));
+        }
+    }
+
+    /// Whether the file behind `mapping` lies on a mount that forbids executing.
+    fn is_noexec(&self, mapping: &Mapping) -> bool {
+        mapping
+            .file
+            .and_then(|key| self.files.get(&key))
+            .is_some_and(is_noexec)
+    }
+
+    /// Bytes that may still be locked.
+    fn lock_room(&self, limits: &Limits) -> u64 {
+        limits.locked.saturating_sub(self.locked.total())
+    }
+
+    /// A range no longer holds what it held.
+    fn forget(&mut self, start: u64, end: u64) {
+        self.locked.remove(start, end);
+    }
+}
+
+/// Whether a path lies on a mount that forbids executing.
+pub fn is_noexec(path: &Path) -> bool {
+    path.mount.flags().contains(MountFlags::NOEXEC)
+}
+
+/// Length rounded up to whole pages; none on overflow.
+pub fn page_align(len: u64) -> Option<u64> {
+    Some(len.checked_add(PAGE_SIZE - 1)? & !(PAGE_SIZE - 1))
+}
+
+/// Whether an address is the first of a page.
+pub fn is_page_aligned(addr: u64) -> bool {
+    addr.is_multiple_of(PAGE_SIZE)
+}
+
+/// One past the end of `len` bytes at `addr` when all of them are in the guest's half.
+pub fn user_end(addr: u64, len: u64) -> Option<u64> {
+    addr.checked_add(len).filter(|&end| end <= USER_END)
+}
+
+/// Whether `mappings` (in address order) leave no hole in `start..end`.
+fn covers(mappings: &[Mapping], start: u64, end: u64) -> bool {
+    let mut at = start;
+    for mapping in mappings {
+        if mapping.start > at {
+            break;
+        }
+        at = at.max(mapping.end);
+    }
+    at >= end
+}
+
+/// The address space of a task that has ended: nothing is mapped.
+struct NoSpace;
+
+impl Space for NoSpace {
+    fn read(&self, _: u64, _: &mut [u8]) -> usize {
+        0
+    }
+    fn write(&self, _: u64, _: &[u8]) -> usize {
+        0
+    }
+    fn peek(&self, _: u64, _: &mut [u8]) -> usize {
+        0
+    }
+    fn poke(&self, _: u64, _: &[u8]) -> usize {
+        0
+    }
+    fn mappings(&self) -> Result<Vec<Mapping>, Errno> {
+        Ok(Vec::new())
+    }
+    fn mapping_usage(&self) -> Result<Vec<MappingUsage>, Errno> {
+        Ok(Vec::new())
+    }
+    fn size(&self) -> Result<SpaceSize, Errno> {
+        Ok(SpaceSize::default())
+    }
 }
 
 impl Mm {
@@ -53,6 +165,7 @@ impl Mm {
                     ..MmState::default()
                 },
             ),
+            users: AtomicUsize::new(0),
         })
     }
 
@@ -61,11 +174,35 @@ impl Mm {
         self.state.lock().shares_memory
     }
 
-    /// The kernel's side of a forked copy.
+    /// What a task has left once it has ended.
+    pub fn none() -> Arc<Mm> {
+        Mm::new(Arc::new(NoSpace))
+    }
+
+    /// The kernel's side of a forked copy. Memory locks are not inherited.
     pub fn forked(&self, space: Arc<dyn Space>) -> Arc<Mm> {
+        let mut state = self.state.lock().clone();
+        state.locked.clear();
+        state.lock_future = None;
         Arc::new(Mm {
             space,
-            state: Lock::new(Rank::Mm, self.state.lock().clone()),
+            state: Lock::new(Rank::Mm, state),
+            users: AtomicUsize::new(0),
         })
+    }
+
+    /// A task begins to run in it.
+    pub fn add_user(&self) {
+        self.users.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A task has left it.
+    pub fn drop_user(&self) {
+        self.users.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether more than one task runs in it.
+    pub fn is_shared(&self) -> bool {
+        self.users.load(Ordering::SeqCst) > 1
     }
 }

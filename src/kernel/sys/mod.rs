@@ -1,5 +1,9 @@
 //! The system as a whole: names, randomness, what needs no subsystem of its own.
 
+mod processor;
+
+pub use processor::Processor;
+
 use super::stop::Errno;
 
 /// Kernel release, as uname(2) tells it.
@@ -31,6 +35,20 @@ impl Hardware {
 /// Fill with random bytes, the one source of all randomness a guest sees.
 pub fn fill_random(bytes: &mut [u8]) -> Result<(), Errno> {
     getrandom::fill(bytes).map_err(|_| Errno::EIO)
+}
+
+/// Random bytes. Zeros if the host had none, which no Linux this runs on does.
+pub fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    if let Err(errno) = fill_random(&mut bytes) {
+        tracing::error!(%errno, "the host gives no random numbers");
+    }
+    bytes
+}
+
+/// A random number below `limit`, which is a power of two.
+pub fn random_below(limit: u64) -> u64 {
+    u64::from_ne_bytes(random_bytes()) & (limit - 1)
 }
 
 /// A random UUID (version 4) as text.

@@ -2,16 +2,378 @@
 
 use std::sync::Arc;
 
-use super::Task;
+use super::pids::{Pids, Zombie};
+use super::{ExitStatus, Pid, Task, ThreadGroup};
+use crate::kernel::Kernel;
+use crate::kernel::fs::{FdTable, FsContext};
+use crate::kernel::ipc::futex;
+use crate::kernel::mm::Mm;
+use crate::kernel::signal::{
+    SA_NOCLDWAIT, SIG_IGN, SigFields, SigInfo, send_to_group, send_to_pgrp,
+};
+use crate::kernel::stop::{Stop, SysResult};
+use crate::kernel::sync::{Lock, Rank};
+use crate::kernel::syscall::SyscallCx;
+use crate::kernel::user_memory::UserAddr;
+use crate::kernel::wait::Events;
+
+/// Nanoseconds in a clock tick (USER_HZ is 100).
+const TICK: u64 = 10_000_000;
+
+/// exit(2): ends the calling thread alone.
+pub(super) fn exit(cx: &mut SyscallCx<'_>, status: i32) -> SysResult<()> {
+    cx.task.state.lock().exit_status = Some(ExitStatus::Exited(low_byte(status)));
+    leave(cx.task);
+    Err(Stop::Leave)
+}
+
+/// exit_group(2).
+pub(super) fn exit_group(cx: &mut SyscallCx<'_>, status: i32) -> SysResult<()> {
+    cx.task.group.begin_exit(ExitStatus::Exited(low_byte(status)));
+    leave(cx.task);
+    Err(Stop::Leave)
+}
+
+fn low_byte(status: i32) -> u8 {
+    status.to_le_bytes()[0]
+}
 
 /// End one thread; its process ends with its last one. The host thread is destroyed by the caller's answer.
 pub(super) fn leave(task: &Arc<Task>) {
+    leave_memory(task);
+    tell_children_of_thread(task);
+    drop_shared(task);
+    let last = leave_group(task);
+    if last {
+        end_group(task);
+    } else {
+        task.group.changed.notify(Events::READ);
+    }
+}
+
+/// What a task does to its address space on leaving it, by its end or by execve(2): wake those who join the thread,
+/// give up robust futexes, let the parent of vfork(2) go.
+pub(super) fn leave_memory(task: &Arc<Task>) {
+    futex::exit_robust_list(task);
+    let clear = std::mem::take(&mut task.state.lock().clear_child_tid);
+    let mm = task.mm();
+    if clear != 0 && mm.is_shared() {
+        let _ = task.memory().write(UserAddr(clear).cast(), &0u32);
+        futex::wake(&task.kernel, &mm, UserAddr(clear), 1);
+    }
+    release_vfork(task);
+}
+
+/// Let the parent of vfork(2) go on.
+pub(super) fn release_vfork(task: &Task) {
+    let release = task.vfork.lock().take();
+    if let Some(release) = release {
+        release.release();
+    }
+}
+
+/// PR_SET_PDEATHSIG is about the thread that made the child, not its process. The child's maker is now another thread.
+fn tell_children_of_thread(task: &Arc<Task>) {
+    let tid = task.tid();
+    let heir = task
+        .group
+        .threads()
+        .iter()
+        .find(|t| !Arc::ptr_eq(t, task))
+        .map_or(task.pid(), |t| t.tid());
+    let orphans: Vec<Arc<Task>> = {
+        let mut pids = task.kernel.pids.lock();
+        let Some(process) = pids.processes.get(&task.pid()) else {
+            return;
+        };
+        let children: Vec<Pid> = process.children.iter().copied().collect();
+        let mut orphans = Vec::new();
+        for pid in children {
+            if let Some(child) = pids.processes.get_mut(&pid)
+                && child.parent_thread == tid
+            {
+                child.parent_thread = heir;
+                orphans.extend(child.group.threads());
+            }
+        }
+        orphans
+    };
+    for orphan in orphans {
+        let signal = orphan.state.lock().pdeath_signal;
+        if signal != 0 {
+            let info = SigInfo::user(signal, task.pid(), task.creds().uid);
+            let _ = send_to_group(&task.kernel, &orphan.group, info);
+        }
+    }
+}
+
+/// Give up descriptors, working directory and memory, closing what nobody else uses.
+fn drop_shared(task: &Arc<Task>) {
+    let files = task.set_files(Arc::new(FdTable::default()));
+    close_if_last(files);
+    let root = task.fs().lock().root.clone();
+    let nowhere = FsContext {
+        cwd: root.clone(),
+        root,
+        umask: 0,
+    };
+    drop(task.set_fs(Arc::new(Lock::new(Rank::FsContext, nowhere))));
+    let none = Mm::none();
+    drop(task.set_mm(none));
+}
+
+/// Close all descriptors of a table that its last user has given up.
+pub(super) fn close_if_last(files: Arc<FdTable>) {
+    if Arc::strong_count(&files) > 1 {
+        return;
+    }
+    for file in files.remove_where(|_, _| true) {
+        // Errors of a deferred write have nobody to go to, as on Linux.
+        let _ = file.ops.flush(&file);
+    }
+}
+
+/// Take a thread out of its process; true when it was the last one.
+fn leave_group(task: &Arc<Task>) -> bool {
+    let cpu = task.cpu_time();
+    let (own_status, comm) = {
+        let mut state = task.state.lock();
+        state.exited = true;
+        (state.exit_status, state.comm.clone())
+    };
     let last = {
         let mut state = task.group.state.lock();
         state.threads.retain(|t| !Arc::ptr_eq(t, task));
+        state.ended_cpu.0 += cpu.0;
+        state.ended_cpu.1 += cpu.1;
+        if task.is_leader() {
+            state.leader_status = own_status;
+        }
+        state.last_comm = comm;
         state.threads.is_empty()
     };
-    if last {
-        task.kernel.platform.stop();
+    if !task.is_leader() {
+        let mut pids = task.kernel.pids.lock();
+        let entry = pids.tasks.remove(&task.tid());
+        drop(pids);
+        drop(entry);
+    }
+    last
+}
+
+/// A signal to be sent once the process tree is unlocked.
+enum Note {
+    Process(Arc<ThreadGroup>, SigInfo),
+    Group(Pid, SigInfo),
+    Changed(Arc<ThreadGroup>),
+}
+
+/// The last thread of a process has ended: leave a zombie, find its children a new parent, tell its own.
+fn end_group(task: &Arc<Task>) {
+    let (kernel, group) = (&task.kernel, &task.group);
+    group.timers.on_exit();
+    let status = {
+        let state = group.state.lock();
+        state
+            .exiting
+            .or(state.leader_status)
+            .unwrap_or(ExitStatus::Exited(0))
+    };
+    if group.pid == 1 {
+        group.ended.notify(Events::READ);
+        kernel.shutdown(status);
+        return;
+    }
+    let mut notes = Vec::new();
+    let mut gone = Vec::new();
+    {
+        let mut pids = kernel.pids.lock();
+        let heir = heir(&pids, group.pid);
+        let orphaned = adopt(&mut pids, group.pid, heir, &mut notes, &mut gone);
+        leave_zombie(&mut pids, task, status, &mut notes, &mut gone);
+        if let Some(pgid) = pids.processes.get(&group.pid).map(|p| p.pgid) {
+            hang_up_if_orphaned(&pids, pgid, Some(group.pid), &mut notes);
+        }
+        for pgid in orphaned {
+            hang_up_if_orphaned(&pids, pgid, None, &mut notes);
+        }
+    }
+    group.ended.notify(Events::READ);
+    for note in notes {
+        match note {
+            Note::Process(group, info) => {
+                let _ = send_to_group(kernel, &group, info);
+            }
+            Note::Group(pgid, info) => {
+                send_to_pgrp(kernel, pgid, info);
+            }
+            Note::Changed(group) => group.changed.notify(Events::READ),
+        }
+    }
+    drop(gone);
+}
+
+/// Who becomes the parent of a dying process's children: the nearest living ancestor that asked for it, else init.
+fn heir(pids: &Pids, pid: Pid) -> Pid {
+    let mut at = pids.processes.get(&pid).map_or(1, |p| p.parent);
+    while at > 1 {
+        let Some(process) = pids.processes.get(&at) else {
+            return 1;
+        };
+        let state = process.group.state.lock();
+        if state.subreaper && state.exiting.is_none() && !state.threads.is_empty() {
+            return at;
+        }
+        at = process.parent;
+    }
+    1
+}
+
+type Gone = (super::Process, Option<Arc<Task>>);
+
+/// Give a dying process's children to `heir`. Returns the process groups of those that lived elsewhere than their parent.
+fn adopt(pids: &mut Pids, pid: Pid, heir: Pid, notes: &mut Vec<Note>, gone: &mut Vec<Gone>) -> Vec<Pid> {
+    let Some((children, own_pgid)) = pids
+        .processes
+        .get_mut(&pid)
+        .map(|p| (std::mem::take(&mut p.children), p.pgid))
+    else {
+        return Vec::new();
+    };
+    let mut orphaned = Vec::new();
+    for child_pid in children {
+        let Some(child) = pids.processes.get_mut(&child_pid) else {
+            continue;
+        };
+        child.parent = heir;
+        child.parent_thread = heir;
+        child.group.reset_exit_signal();
+        if child.pgid != own_pgid && !orphaned.contains(&child.pgid) {
+            orphaned.push(child.pgid);
+        }
+        let zombie = child.zombie.map(|z| (child.group.clone(), z));
+        if let Some(parent) = pids.processes.get_mut(&heir) {
+            parent.children.insert(child_pid);
+        }
+        if let Some((group, zombie)) = zombie {
+            tell_parent(pids, &group, zombie, notes, gone);
+        }
+    }
+    orphaned
+}
+
+fn leave_zombie(
+    pids: &mut Pids,
+    task: &Arc<Task>,
+    status: ExitStatus,
+    notes: &mut Vec<Note>,
+    gone: &mut Vec<Gone>,
+) {
+    let cpu = {
+        let state = task.group.state.lock();
+        (
+            state.ended_cpu.0 + state.children_cpu.0,
+            state.ended_cpu.1 + state.children_cpu.1,
+        )
+    };
+    let zombie = Zombie {
+        status,
+        uid: task.creds().uid,
+        cpu,
+    };
+    if let Some(process) = pids.processes.get_mut(&task.group.pid) {
+        process.zombie = Some(zombie);
+    }
+    tell_parent(pids, &task.group, zombie, notes, gone);
+}
+
+/// Tell the parent that a child has ended, or forget the child when the parent does not care.
+fn tell_parent(
+    pids: &mut Pids,
+    group: &Arc<ThreadGroup>,
+    zombie: Zombie,
+    notes: &mut Vec<Note>,
+    gone: &mut Vec<Gone>,
+) {
+    let Some(parent) = pids
+        .processes
+        .get(&group.pid)
+        .and_then(|p| pids.processes.get(&p.parent))
+        .map(|p| p.group.clone())
+    else {
+        gone.extend(pids.reap(group.pid));
+        return;
+    };
+    let signal = group.exit_signal();
+    let action = parent
+        .threads()
+        .first()
+        .map(|t| t.sighand().action(libc::SIGCHLD))
+        .unwrap_or_default();
+    let ignored = signal == libc::SIGCHLD && action.handler == SIG_IGN;
+    let unwanted = signal == libc::SIGCHLD && (ignored || action.flags & SA_NOCLDWAIT != 0);
+    if signal != 0 && !ignored {
+        notes.push(Note::Process(parent.clone(), child_info(signal, group.pid, zombie)));
+    }
+    if unwanted {
+        gone.extend(pids.reap(group.pid));
+    }
+    notes.push(Note::Changed(parent));
+}
+
+/// The siginfo of SIGCHLD for a child that has ended.
+fn child_info(signal: i32, pid: Pid, zombie: Zombie) -> SigInfo {
+    let (code, status) = ended_code(zombie.status);
+    SigInfo {
+        signal,
+        errno: 0,
+        code,
+        fields: SigFields::Child {
+            pid,
+            uid: zombie.uid,
+            status,
+            utime: (zombie.cpu.0 / TICK).cast_signed(),
+            stime: (zombie.cpu.1 / TICK).cast_signed(),
+        },
+    }
+}
+
+/// `si_code` and `si_status` for an end.
+pub(super) fn ended_code(status: ExitStatus) -> (i32, i32) {
+    match status {
+        ExitStatus::Exited(code) => (libc::CLD_EXITED, i32::from(code)),
+        ExitStatus::Signaled { signal, core: false } => (libc::CLD_KILLED, signal),
+        ExitStatus::Signaled { signal, core: true } => (libc::CLD_DUMPED, signal),
+    }
+}
+
+/// A process group that has just become orphaned and has stopped members gets SIGHUP and SIGCONT. `without` is a
+/// process that no longer counts.
+fn hang_up_if_orphaned(pids: &Pids, pgid: Pid, without: Option<Pid>, notes: &mut Vec<Note>) {
+    let mut stopped = false;
+    for member in pids.group_members(pgid) {
+        if Some(member.group.pid) == without || member.zombie.is_some() {
+            continue;
+        }
+        let tied = pids
+            .processes
+            .get(&member.parent)
+            .is_some_and(|parent| parent.group.pid != 1 && parent.sid == member.sid && parent.pgid != pgid);
+        if tied {
+            return;
+        }
+        stopped |= member.group.state.lock().stopped.is_some();
+    }
+    if stopped {
+        notes.push(Note::Group(pgid, SigInfo::kernel(libc::SIGHUP)));
+        notes.push(Note::Group(pgid, SigInfo::kernel(libc::SIGCONT)));
+    }
+}
+
+impl Kernel {
+    /// The first process has ended, and the machine with it.
+    pub(super) fn shutdown(&self, status: ExitStatus) {
+        self.ended.lock().get_or_insert(status);
+        self.platform.stop();
     }
 }

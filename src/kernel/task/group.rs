@@ -6,6 +6,7 @@ use crate::kernel::sync::{Lock, Rank};
 use crate::kernel::time::ProcessTimers;
 use crate::kernel::wait::WaitQueue;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 /// How a process ended, in wait(2)'s terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,14 +90,17 @@ impl Default for Rlimits {
 pub struct ThreadGroup {
     /// Process id, which is the first thread's id.
     pub pid: Pid,
-    /// Signal sent to the parent at the end (SIGCHLD unless clone(2) said otherwise).
-    pub exit_signal: i32,
+    /// Signal sent to the parent at the end: SIGCHLD unless clone(2) said otherwise, which lasts until it execs or is
+    /// reparented.
+    exit_signal: AtomicI32,
     /// State shared by its threads.
     pub state: Lock<GroupState>,
     /// Signals sent to the process as a whole.
     pub pending: Lock<PendingSignals>,
     /// Notified when one of its threads or children changes state: what wait(2), exec and exit wait for.
     pub changed: WaitQueue,
+    /// Notified once, when its last thread has ended: what a pidfd is polled for.
+    pub ended: WaitQueue,
     /// Notified when a signal is queued to it or one of its threads: what sigtimedwait(2) and signalfd(2) wait for.
     pub signaled: WaitQueue,
     /// Its timers.
@@ -128,6 +132,8 @@ pub struct GroupState {
     pub children_cpu: (u64, u64),
     /// Name of the thread that ended last: what a zombie is called.
     pub last_comm: Vec<u8>,
+    /// How the first thread ended by itself: the process's status if all end so.
+    pub leader_status: Option<ExitStatus>,
     /// What the signal that ended or stopped it carried, for core-dump and ptrace users.
     pub last_signal: Option<SigInfo>,
 }
@@ -146,7 +152,7 @@ impl ThreadGroup {
     pub fn new(pid: Pid, exit_signal: i32, limits: Rlimits) -> Arc<ThreadGroup> {
         Arc::new(ThreadGroup {
             pid,
-            exit_signal,
+            exit_signal: AtomicI32::new(exit_signal),
             state: Lock::new(
                 Rank::Group,
                 GroupState {
@@ -156,9 +162,20 @@ impl ThreadGroup {
             ),
             pending: Lock::new(Rank::Signal, PendingSignals::default()),
             changed: WaitQueue::new(),
+            ended: WaitQueue::new(),
             signaled: WaitQueue::new(),
             timers: ProcessTimers::default(),
         })
+    }
+
+    /// Signal sent to the parent at the end; 0 for none.
+    pub fn exit_signal(&self) -> i32 {
+        self.exit_signal.load(Ordering::Relaxed)
+    }
+
+    /// From now on it tells its parent by SIGCHLD.
+    pub(super) fn reset_exit_signal(&self) {
+        self.exit_signal.store(libc::SIGCHLD, Ordering::Relaxed);
     }
 
     /// A limit's soft value by RLIMIT_* number.
@@ -174,6 +191,11 @@ impl ThreadGroup {
     /// Name of the thread that ended last.
     pub fn last_comm(&self) -> Vec<u8> {
         self.state.lock().last_comm.clone()
+    }
+
+    /// Whether its last thread has ended.
+    pub fn has_ended(&self) -> bool {
+        self.state.lock().threads.is_empty()
     }
 
     /// All threads at this moment.

@@ -3,20 +3,29 @@
 //! State is grouped as clone(2) groups it: descriptor table, fs context, address space, signal handlers. A [`Task`] is one
 //! thread; a [`ThreadGroup`] is one process.
 
+pub mod access;
+mod clone;
 mod creds;
+pub mod exec;
 mod exit;
 mod group;
+pub mod pidfd;
 mod pids;
 mod run;
+mod syscalls;
+mod usage;
+mod vfork;
+mod wait;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-pub use creds::{Capability, Creds};
+pub use creds::{ALL_CAPABILITIES, Capability, Creds};
 pub use group::{ExitStatus, GroupState, Rlimit, Rlimits, StateChange, ThreadGroup};
 pub use pids::{PID_MAX, PidTable, Pids, Process, Zombie};
 pub use run::current;
 pub(in crate::kernel) use run::error_value;
+pub(in crate::kernel) use syscalls::dispatch;
 
 use super::Kernel;
 use super::fs::{FdTable, FsContext};
@@ -52,6 +61,8 @@ pub struct Task {
     run: Lock<RunState>,
     /// Something (a signal, a stop, an exit) is to be looked at before guest code runs again.
     attention: AtomicBool,
+    /// Who waits in vfork(2) for it to exec or end.
+    vfork: Lock<Option<Arc<vfork::Release>>>,
 }
 
 /// The parts of a task that it may share with others.
@@ -87,6 +98,41 @@ pub struct TaskState {
     pub blocked_in: Option<u64>,
     /// When it began, on the monotonic clock.
     pub started: super::time::Instant,
+    /// How it ended by itself (exit(2)), where its process had not begun to end.
+    pub exit_status: Option<ExitStatus>,
+    /// CPU time used on host threads it has left by execve, user and system, in nanoseconds.
+    pub earlier_cpu: (u64, u64),
+    /// personality(2).
+    pub personality: u32,
+    /// Whether reading the time stamp counter faults (PR_SET_TSC).
+    pub tsc_faults: bool,
+    /// Scheduling policy and the like, kept as data: the host schedules.
+    pub sched: SchedState,
+}
+
+/// What sched_setattr(2), sched_setaffinity(2) and ioprio_set(2) say.
+#[derive(Clone, Debug, Default)]
+pub struct SchedState {
+    /// SCHED_*.
+    pub policy: i32,
+    /// Real-time priority, 1 to 99, or 0.
+    pub priority: i32,
+    /// SCHED_FLAG_RESET_ON_FORK.
+    pub reset_on_fork: bool,
+    /// CPUs it may run on, a bit each; none for all.
+    pub affinity: Option<Vec<u64>>,
+    /// I/O priority class and value.
+    pub ioprio: u32,
+}
+
+/// What a new task is made of.
+struct Parts {
+    tid: Pid,
+    kernel: Arc<Kernel>,
+    group: Arc<ThreadGroup>,
+    shared: Shared,
+    state: TaskState,
+    signals: SignalState,
 }
 
 /// What a task is in the middle of.
@@ -165,6 +211,25 @@ impl Wakeup for TaskWaker {
 }
 
 impl Task {
+    /// A task that nobody knows of yet, to run on the host thread of `handle`.
+    fn build(parts: Parts, handle: Arc<dyn ThreadHandle>) -> Arc<Task> {
+        let waker = TaskWaker::new();
+        waker.attach(handle);
+        parts.shared.mm.add_user();
+        Arc::new(Task {
+            tid: AtomicU32::new(parts.tid.cast_unsigned()),
+            kernel: parts.kernel,
+            group: parts.group,
+            waker,
+            shared: Lock::new(Rank::Leaf, parts.shared),
+            state: Lock::new(Rank::Task, parts.state),
+            signals: Lock::new(Rank::Signal, parts.signals),
+            run: Lock::new(Rank::Leaf, RunState::default()),
+            attention: AtomicBool::new(false),
+            vfork: Lock::new(Rank::Leaf, None),
+        })
+    }
+
     /// Thread id.
     pub fn tid(&self) -> Pid {
         self.tid.load(Ordering::Relaxed).cast_signed()
@@ -214,7 +279,9 @@ impl Task {
 
     /// Replace its credentials.
     pub fn set_creds(&self, creds: Creds) {
-        self.shared.lock().creds = Arc::new(creds);
+        let creds = Arc::new(creds);
+        let old = std::mem::replace(&mut self.shared.lock().creds, creds);
+        drop(old);
     }
 
     /// Its memory.
@@ -233,13 +300,46 @@ impl Task {
 
     /// User and system CPU time so far, in nanoseconds.
     pub fn cpu_time(&self) -> (u64, u64) {
-        self.waker.handle().map_or((0, 0), |h| h.cpu_time())
+        let earlier = self.state.lock().earlier_cpu;
+        let (user, system) = self.waker.handle().map_or((0, 0), |h| h.cpu_time());
+        (earlier.0 + user, earlier.1 + system)
+    }
+
+    /// Replace its descriptor table by one of its own (unshare(2)).
+    fn set_files(&self, files: Arc<FdTable>) -> Arc<FdTable> {
+        std::mem::replace(&mut self.shared.lock().files, files)
+    }
+
+    /// Replace its fs context by one of its own (unshare(2)).
+    fn set_fs(&self, fs: Arc<Lock<FsContext>>) -> Arc<Lock<FsContext>> {
+        std::mem::replace(&mut self.shared.lock().fs, fs)
+    }
+
+    /// Move to another address space; the old one.
+    fn set_mm(&self, mm: Arc<Mm>) -> Arc<Mm> {
+        mm.add_user();
+        let old = std::mem::replace(&mut self.shared.lock().mm, mm);
+        old.drop_user();
+        old
+    }
+
+    /// Replace its signal handlers.
+    fn set_sighand(&self, sighand: Arc<SigHand>) {
+        let old = std::mem::replace(&mut self.shared.lock().sighand, sighand);
+        drop(old);
     }
 
     /// Make its handler run soon, whatever it is doing: it looks at signals, stops and exits.
     pub fn kick(&self) {
         self.attention.store(true, Ordering::SeqCst);
         self.waker.kick();
+    }
+
+    /// Repeat the kicks that came before its thread was started.
+    fn kick_if_wanted(&self) {
+        if self.attention.load(Ordering::SeqCst) {
+            self.waker.kick();
+        }
     }
 
     /// As [`Task::kick`] from the task's own handler, which looks before it returns.

@@ -17,7 +17,9 @@ pub struct PidTable(Lock<Pids>);
 #[derive(Default)]
 pub struct Pids {
     last: Pid,
-    /// Threads by id.
+    /// Given out, not yet a task's.
+    reserved: BTreeSet<Pid>,
+    /// Threads by id. A process's first thread stays until the process is waited for.
     pub tasks: BTreeMap<Pid, Arc<Task>>,
     /// Processes by id, zombies included.
     pub processes: BTreeMap<Pid, Process>,
@@ -84,7 +86,7 @@ impl PidTable {
 }
 
 impl Pids {
-    /// An unused id; EAGAIN when there is none.
+    /// An unused id, taken until [`Pids::add`] or [`Pids::release`]; EAGAIN when there is none.
     pub fn allocate(&mut self) -> Result<Pid, Errno> {
         for _ in 0..PID_MAX {
             // As Linux: after a wrap the low ids stay with early daemons.
@@ -94,6 +96,7 @@ impl Pids {
                 self.last + 1
             };
             if !self.in_use(self.last) {
+                self.reserved.insert(self.last);
                 return Ok(self.last);
             }
         }
@@ -105,9 +108,37 @@ impl Pids {
         self.last
     }
 
+    /// Give an id back that was allocated for nothing.
+    pub fn release(&mut self, id: Pid) {
+        self.reserved.remove(&id);
+    }
+
+    /// Enter a task; its process too when it is the first thread.
+    pub fn add(&mut self, task: &Arc<Task>, process: Option<Process>) {
+        let tid = task.tid();
+        self.reserved.remove(&tid);
+        self.tasks.insert(tid, task.clone());
+        if let Some(process) = process {
+            if let Some(parent) = self.processes.get_mut(&process.parent) {
+                parent.children.insert(tid);
+            }
+            self.processes.insert(tid, process);
+        }
+    }
+
+    /// Take out what is left of a process that somebody has waited for, or nobody will. The caller drops it unlocked.
+    pub fn reap(&mut self, pid: Pid) -> Option<(Process, Option<Arc<Task>>)> {
+        let process = self.processes.remove(&pid)?;
+        if let Some(parent) = self.processes.get_mut(&process.parent) {
+            parent.children.remove(&pid);
+        }
+        Some((process, self.tasks.remove(&pid)))
+    }
+
     /// Whether an id names a thread, a process, a process group or a session.
     fn in_use(&self, id: Pid) -> bool {
         self.tasks.contains_key(&id)
+            || self.reserved.contains(&id)
             || self.processes.contains_key(&id)
             || self.processes.values().any(|p| p.pgid == id || p.sid == id)
     }

@@ -6,15 +6,15 @@ macro_rules! task_rows {
     ($($callback:ident)::+ $(, $($extra:tt)*)?) => {
         $($callback)::+! { task [$($($extra)*)?]
              39 getpid () -> Pid, refused(ENOSYS) "not implemented yet", guest;
-             56 clone (flags: Flags(CLONE), child_stack: Addr, parent_tid: Out(Int), child_tid: Addr, tls: Addr) -> Pid, refused(ENOSYS) "not implemented yet", kernel;
-             57 fork () -> Pid, refused(ENOSYS) "not implemented yet", kernel;
-             58 vfork () -> Pid, refused(ENOSYS) "not implemented yet", blocks, kernel;
-             59 execve (path: Path, argv: Argv, envp: Envp) -> Int, refused(ENOSYS) "not implemented yet", blocks, kernel;
-             60 exit (status: Int) -> Never, refused(ENOSYS) "not implemented yet", kernel;
-             61 wait4 (pid: Pid, wstatus: Out(WaitStatus), options: Flags(WAIT4), rusage: Out(Rusage)) -> Pid, refused(ENOSYS) "not implemented yet", blocks, kernel;
+             56 clone (flags: Flags(CLONE), child_stack: Addr, parent_tid: Out(Int), child_tid: Addr, tls: Addr) -> Pid, partial "no namespaces, no cgroups, no chosen ids", blocks, kernel;
+             57 fork () -> Pid, full, kernel;
+             58 vfork () -> Pid, full, blocks, kernel;
+             59 execve (path: Path, argv: Argv, envp: Envp) -> Int, full, blocks, kernel;
+             60 exit (status: Int) -> Never, full, kernel;
+             61 wait4 (pid: Pid, wstatus: Out(WaitStatus), options: Flags(WAIT4), rusage: Out(Rusage)) -> Pid, full, blocks, kernel;
              97 getrlimit (resource: Enum(RLIMIT), rlim: Out(Rlimit)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
-             98 getrusage (who: Enum(RUSAGE), usage: Out(Rusage)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
-            100 times (buf: Out(Tms)) -> Ticks, refused(ENOSYS) "not implemented yet", kernel;
+             98 getrusage (who: Enum(RUSAGE), usage: Out(Rusage)) -> Int, full, kernel;
+            100 times (buf: Out(Tms)) -> Ticks, full, kernel;
             101 ptrace (request: Enum(PTRACE), pid: Pid, addr: By(request), data: By(request)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
             102 getuid () -> Uid, refused(ENOSYS) "not implemented yet", guest;
             104 getgid () -> Gid, refused(ENOSYS) "not implemented yet", guest;
@@ -47,8 +47,8 @@ macro_rules! task_rows {
             160 setrlimit (resource: Enum(RLIMIT), rlim: In(Rlimit)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
             186 gettid () -> Pid, refused(ENOSYS) "not implemented yet", guest;
             218 set_tid_address (tidptr: Addr) -> Pid, refused(ENOSYS) "not implemented yet", kernel;
-            231 exit_group (status: Int) -> Never, refused(ENOSYS) "not implemented yet", kernel;
-            247 waitid (idtype: Enum(ID_TYPE), id: Pid, infop: Out(Siginfo), options: Flags(WAIT), rusage: Out(Rusage)) -> Int, refused(ENOSYS) "not implemented yet", blocks, kernel;
+            231 exit_group (status: Int) -> Never, full, kernel;
+            247 waitid (idtype: Enum(ID_TYPE), id: Pid, infop: Out(Siginfo), options: Flags(WAIT), rusage: Out(Rusage)) -> Int, full, blocks, kernel;
             272 unshare (flags: Flags(NAMESPACES)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
             273 set_robust_list (head: Addr, len: Size) -> Int, refused(ENOSYS) "not implemented yet", kernel;
             274 get_robust_list (pid: Pid, head: Out(Pointer), len: Out(Ulong)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
@@ -56,10 +56,10 @@ macro_rules! task_rows {
             308 setns (fd: Fd, nstype: Flags(NAMESPACES)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
             312 kcmp (pid1: Pid, pid2: Pid, kind: Enum(KCMP), idx1: Hex, idx2: Hex) -> Int, refused(ENOSYS) "not implemented yet", kernel;
             317 seccomp (operation: Enum(SECCOMP), flags: Flags(SECCOMP_FILTER), args: By(operation)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
-            322 execveat (dirfd: DirFd, path: Path, argv: Argv, envp: Envp, flags: Flags(EXECVEAT)) -> Int, refused(ENOSYS) "not implemented yet", blocks, kernel;
-            434 pidfd_open (pid: Pid, flags: Flags(PIDFD_OPEN)) -> Fd, refused(ENOSYS) "not implemented yet", kernel;
-            435 clone3 (cl_args: InOut(CloneArgs), size: Size) -> Pid, refused(ENOSYS) "not implemented yet", blocks, kernel;
-            438 pidfd_getfd (pidfd: Fd, targetfd: Fd, flags: Hex) -> Fd, refused(ENOSYS) "not implemented yet", kernel;
+            322 execveat (dirfd: DirFd, path: Path, argv: Argv, envp: Envp, flags: Flags(EXECVEAT)) -> Int, full, blocks, kernel;
+            434 pidfd_open (pid: Pid, flags: Flags(PIDFD_OPEN)) -> Fd, full, kernel;
+            435 clone3 (cl_args: InOut(CloneArgs), size: Size) -> Pid, partial "no namespaces, no cgroups, no chosen ids", blocks, kernel;
+            438 pidfd_getfd (pidfd: Fd, targetfd: Fd, flags: Hex) -> Fd, full, kernel;
         }
     };
 }

@@ -77,7 +77,7 @@ pub(super) fn stat(found: &Found) -> Result<Vec<u8>, Errno> {
         mm.stack_top,
         blocked & 0x7fff_ffff,
         u8::from(found.state() == 'S'),
-        found.group.exit_signal,
+        found.group.exit_signal(),
         mm.brk_start,
         mm.brk_start,
         mm.brk_start,
