@@ -102,7 +102,10 @@ pub(super) fn clone(
         parent_tid,
         child_tid,
     };
-    if request.flags.contains(CloneFlags::PIDFD | CloneFlags::PARENT_SETTID) {
+    if request
+        .flags
+        .contains(CloneFlags::PIDFD | CloneFlags::PARENT_SETTID)
+    {
         return fail!(EINVAL);
     }
     clone_with(cx, &request)
@@ -112,7 +115,8 @@ pub(super) fn clone(
 pub(super) fn clone3(cx: &mut SyscallCx<'_>, args: UserRef<CloneArgs>, size: u64) -> SysResult<Pid> {
     let args = read_args(cx, args, size)?;
     let known = CloneFlags::all() - CloneFlags::DETACHED;
-    let Some(flags) = CloneFlags::from_bits(args.flags & !IGNORED_FLAGS).filter(|f| known.contains(*f)) else {
+    let Some(flags) = CloneFlags::from_bits(args.flags & !IGNORED_FLAGS).filter(|f| known.contains(*f))
+    else {
         return fail!(EINVAL);
     };
     let exit_signal = match i32::try_from(args.exit_signal) {

@@ -8,9 +8,7 @@ use crate::kernel::Kernel;
 use crate::kernel::fs::{FdTable, FsContext};
 use crate::kernel::ipc::futex;
 use crate::kernel::mm::Mm;
-use crate::kernel::signal::{
-    SA_NOCLDWAIT, SIG_IGN, SigFields, SigInfo, send_to_group, send_to_pgrp,
-};
+use crate::kernel::signal::{SA_NOCLDWAIT, SIG_IGN, SigFields, SigInfo, send_to_group, send_to_pgrp};
 use crate::kernel::stop::{Stop, SysResult};
 use crate::kernel::sync::{Lock, Rank};
 use crate::kernel::syscall::SyscallCx;
@@ -313,7 +311,10 @@ fn tell_parent(
     let ignored = signal == libc::SIGCHLD && action.handler == SIG_IGN;
     let unwanted = signal == libc::SIGCHLD && (ignored || action.flags & SA_NOCLDWAIT != 0);
     if signal != 0 && !ignored {
-        notes.push(Note::Process(parent.clone(), child_info(signal, group.pid, zombie)));
+        notes.push(Note::Process(
+            parent.clone(),
+            child_info(signal, group.pid, zombie),
+        ));
     }
     if unwanted {
         gone.extend(pids.reap(group.pid));

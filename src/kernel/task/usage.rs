@@ -25,7 +25,10 @@ impl ThreadGroup {
             let state = self.state.lock();
             (state.threads.clone(), state.ended_cpu)
         };
-        threads.iter().map(|t| t.cpu_time()).fold(ended, |sum, cpu| (sum.0 + cpu.0, sum.1 + cpu.1))
+        threads
+            .iter()
+            .map(|t| t.cpu_time())
+            .fold(ended, |sum, cpu| (sum.0 + cpu.0, sum.1 + cpu.1))
     }
 
     /// CPU time of its waited-for children.

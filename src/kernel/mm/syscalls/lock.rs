@@ -95,7 +95,11 @@ pub fn mlockall(cx: &mut SyscallCx<'_>, flags: i32) -> SysResult<()> {
         return fail!(EPERM);
     }
     let mm = cx.task.mm();
-    let mlock2_flags = if flags & libc::MCL_ONFAULT != 0 { ONFAULT } else { 0 };
+    let mlock2_flags = if flags & libc::MCL_ONFAULT != 0 {
+        ONFAULT
+    } else {
+        0
+    };
     if flags & libc::MCL_CURRENT != 0 {
         let mappings = mm.space.mappings()?;
         let total: u64 = mappings.iter().map(|m| m.end - m.start).sum();

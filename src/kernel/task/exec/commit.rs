@@ -26,7 +26,12 @@ pub(super) fn end_other_threads(task: &Arc<Task>) -> Result<Option<WaitFor>, Err
             // They have been told already.
             Vec::new()
         } else {
-            state.threads.iter().filter(|t| !Arc::ptr_eq(t, task)).cloned().collect()
+            state
+                .threads
+                .iter()
+                .filter(|t| !Arc::ptr_eq(t, task))
+                .cloned()
+                .collect()
         }
     };
     for other in others {
@@ -96,7 +101,8 @@ fn become_leader(task: &Arc<Task>) {
     }
     let mut pids = task.kernel.pids.lock();
     let own = pids.tasks.remove(&old);
-    task.tid.store(pid.cast_unsigned(), std::sync::atomic::Ordering::Relaxed);
+    task.tid
+        .store(pid.cast_unsigned(), std::sync::atomic::Ordering::Relaxed);
     let leader = pids.tasks.insert(pid, task.clone());
     let children: Vec<_> = pids
         .processes

@@ -156,7 +156,10 @@ mod tests {
     fn set_user_id_root_gives_all_and_is_secure() {
         let user = Creds::of_user(1000, 1000, &[]);
         let new = transform(&user, &Grant { uid: Some(0), ..NONE });
-        assert_eq!((new.creds.uid, new.creds.euid, new.creds.suid, new.creds.fsuid), (1000, 0, 0, 0));
+        assert_eq!(
+            (new.creds.uid, new.creds.euid, new.creds.suid, new.creds.fsuid),
+            (1000, 0, 0, 0)
+        );
         assert_eq!(new.creds.effective, ALL_CAPABILITIES);
         assert!(new.secure && !new.dumpable);
     }

@@ -103,7 +103,10 @@ impl Image {
             libc::ET_DYN => true,
             _ => return Err(Errno::ENOEXEC.into()),
         };
-        if !is_elf(head) || header.ident[libc::EI_CLASS] != libc::ELFCLASS64 || header.machine != libc::EM_X86_64 {
+        if !is_elf(head)
+            || header.ident[libc::EI_CLASS] != libc::ELFCLASS64
+            || header.machine != libc::EM_X86_64
+        {
             return Err(Errno::ENOEXEC.into());
         }
         let headers = program_headers(file, &header)?;
@@ -157,11 +160,17 @@ impl Image {
         if program.file_size > program.memory_size
             || program.memory_size > USER_END
             || program.file_size > 0 && program.offset % PAGE_SIZE != in_page
-            || program.offset.checked_add(program.file_size).is_none_or(|end| end > i64::MAX as u64)
+            || program
+                .offset
+                .checked_add(program.file_size)
+                .is_none_or(|end| end > i64::MAX as u64)
         {
             return Err(Bad::Deadly);
         }
-        let (start, end) = segment.pages().filter(|&(_, end)| end <= USER_END).ok_or(Bad::Deadly)?;
+        let (start, end) = segment
+            .pages()
+            .filter(|&(_, end)| end <= USER_END)
+            .ok_or(Bad::Deadly)?;
         self.start = self.start.min(start);
         self.end = self.end.max(end);
         if program.align.is_power_of_two() {
@@ -188,7 +197,10 @@ impl Image {
 fn program_headers(file: &Arc<File>, header: &FileHeader) -> Result<Vec<ProgramHeader>, Errno> {
     let count = usize::from(header.program_header_count);
     let bytes = count * size_of::<ProgramHeader>();
-    if usize::from(header.program_header_size) != size_of::<ProgramHeader>() || count == 0 || bytes > HEADERS_MAX {
+    if usize::from(header.program_header_size) != size_of::<ProgramHeader>()
+        || count == 0
+        || bytes > HEADERS_MAX
+    {
         return Err(Errno::ENOEXEC);
     }
     let table = read_at(file, header.program_headers, bytes)?;

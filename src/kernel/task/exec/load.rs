@@ -116,7 +116,13 @@ pub(super) fn load(
     }
 
     let executable = main.image.executable_stack || subject.personality & READ_IMPLIES_EXEC != 0;
-    let spread = |pages: u64| if randomise { random_below(pages) * PAGE_SIZE } else { 0 };
+    let spread = |pages: u64| {
+        if randomise {
+            random_below(pages) * PAGE_SIZE
+        } else {
+            0
+        }
+    };
     let top = USER_END - spread(STACK_SPREAD);
     let stack_limit = if creds.secure {
         subject.stack_limit.min(8 << 20)
@@ -165,12 +171,20 @@ pub(super) fn load(
 /// What to add to the program's addresses.
 fn main_bias(thread: &mut dyn Thread, image: &Image, interpreted: bool, randomise: bool) -> Result<u64, Bad> {
     if !image.relocatable {
-        return if image.start < USER_START { Err(Bad::Deadly) } else { Ok(0) };
+        return if image.start < USER_START {
+            Err(Bad::Deadly)
+        } else {
+            Ok(0)
+        };
     }
     if !interpreted {
         return free_bias(thread, image);
     }
-    let slide = if randomise { random_below(DYN_SPREAD) * PAGE_SIZE } else { 0 };
+    let slide = if randomise {
+        random_below(DYN_SPREAD) * PAGE_SIZE
+    } else {
+        0
+    };
     let base = (DYN_BASE + slide) & !(image.align - 1);
     if base.checked_add(image.span()).is_none_or(|end| end > USER_END) {
         return Err(Bad::Refused(Errno::ENOMEM));

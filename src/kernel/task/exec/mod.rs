@@ -89,7 +89,11 @@ fn run(
     envp: UserRef<u64>,
     flags: u32,
 ) -> SysResult<()> {
-    let resumed = cx.state.data.take().and_then(|data| data.downcast::<Ready>().ok());
+    let resumed = cx
+        .state
+        .data
+        .take()
+        .and_then(|data| data.downcast::<Ready>().ok());
     let ready = match resumed {
         Some(ready) => ready,
         None => {

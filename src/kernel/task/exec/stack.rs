@@ -114,7 +114,10 @@ mod tests {
                 stack.bytes[from..from + len].to_vec()
             };
             assert_eq!(word(0), 3);
-            assert_eq!([string(word(1)), string(word(2)), string(word(3))], [&b"prog"[..], b"", b"x y"]);
+            assert_eq!(
+                [string(word(1)), string(word(2)), string(word(3))],
+                [&b"prog"[..], b"", b"x y"]
+            );
             assert_eq!(word(4), 0);
             assert_eq!(string(word(5)), b"A=1");
             assert_eq!(word(6), 0);
