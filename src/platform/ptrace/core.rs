@@ -77,6 +77,8 @@ pub(super) struct Core {
     mail: Arc<Mail>,
     /// The thread that ptrace answers to: the first that made a stub.
     tracer: OnceLock<ThreadId>,
+    /// Keys of handed-in files by what memory maps show, where that differs.
+    identities: Mutex<HashMap<(u64, u64), (u64, u64)>>,
     /// Locked before `state`.
     zygote: Mutex<Option<Zygote>>,
     state: Mutex<State>,
@@ -88,6 +90,7 @@ impl Core {
             image: image::create()?,
             mail: Arc::default(),
             tracer: OnceLock::new(),
+            identities: Mutex::default(),
             zygote: Mutex::default(),
             state: Mutex::default(),
         })
@@ -109,32 +112,85 @@ impl Core {
         self.with(|s| s.entries.insert(host.tracee, entry));
     }
 
-    /// Do something with the zygote, made again if it is dead.
-    fn with_zygote<R>(&self, f: impl FnOnce(&mut Zygote) -> Result<R, Errno>) -> Result<R, Errno> {
+    /// Do something with the zygote, which is made first, or again when it was killed from outside.
+    fn with_zygote<R>(&self, f: impl Fn(&mut Zygote) -> Result<R, Errno>) -> Result<R, Errno> {
         if *self.tracer.get_or_init(|| thread::current().id()) != thread::current().id() {
             return Err(Errno::ESRCH);
         }
-        let mut zygote = lock(&self.zygote);
-        let alive = self.with(|s| s.zygote.is_some());
-        if !alive {
-            let made = Zygote::new(&self.image)?;
-            self.with(|s| s.zygote = Some(made.tracee()));
-            *zygote = Some(made);
+        let mut slot = lock(&self.zygote);
+        if let Some(zygote) = &mut *slot
+            && self.with(|s| s.zygote.is_some())
+        {
+            match f(zygote) {
+                Err(Errno::ESRCH) => {
+                    zygote.kill();
+                    self.reaped(zygote.tracee());
+                }
+                other => return other,
+            }
         }
-        f(zygote.as_mut().ok_or(Errno::ESRCH)?)
+        f(self.make_zygote(&mut slot)?)
+    }
+
+    fn make_zygote<'a>(&self, slot: &'a mut Option<Zygote>) -> Result<&'a mut Zygote, Errno> {
+        if self.with(|s| s.entries.is_empty()) {
+            *slot = Some(Zygote::new(&self.image)?);
+        } else if let Some(zygote) = slot {
+            // Those that live on have the old one's descriptors: so must its successor.
+            let makers = self.stopped(|_| true);
+            let mut clones = makers.iter().map(|host| self.clone_in(host));
+            zygote.replace(clones.find_map(Result::ok).ok_or(Errno::ESRCH)?)?;
+        }
+        let zygote = slot.as_mut().ok_or(Errno::ESRCH)?;
+        self.with(|s| s.zygote = Some(zygote.tracee()));
+        Ok(zygote)
+    }
+
+    /// The stopped threads that are `wanted`. Any of them may have been killed.
+    fn stopped(&self, wanted: impl Fn(&HostThread) -> bool) -> Vec<Arc<HostThread>> {
+        self.with(|s| {
+            let stopped = s.entries.values().filter(|e| e.is_stopped() && wanted(&e.host));
+            stopped.map(|e| Arc::clone(&e.host)).collect()
+        })
+    }
+
+    /// Make one host call in a stopped thread, behind the back of whoever holds it: its registers stay as they are.
+    fn call_in(&self, host: &HostThread, number: i64, args: [u64; 6]) -> Result<u64, Errno> {
+        let saved = host.tracee.regs()?;
+        let wait = || self.wait_for(host.tracee, host.may_be_held_back());
+        let (result, _) = inject::call(host.tracee, &wait, image::SYSCALL, number, args)?;
+        host.tracee.set_general(&saved)?;
+        result
+    }
+
+    fn clone_in(&self, host: &HostThread) -> Result<Tracee, Errno> {
+        let tid = self.call_in(host, libc::SYS_clone, [inject::CLONE_COPY, 0, 0, 0, 0, 0])?;
+        Tracee::from_result(tid)
     }
 
     /// Clone the zygote: an address space with nothing but the platform's page, in a process of its own that has not
     /// reported its first stop yet.
     pub(super) fn clone_zygote(&self) -> Result<Tracee, Errno> {
-        let flags = libc::CLONE_PTRACE | libc::CLONE_PARENT | libc::CLONE_FILES | libc::CLONE_FS;
-        let tid = self.with_zygote(|z| z.call(libc::SYS_clone, [flags as u64, 0, 0, 0, 0, 0]))?;
-        i32::try_from(tid).map(Tracee).map_err(|_| Errno::ESRCH)
+        Tracee::from_result(
+            self.with_zygote(|z| z.call(libc::SYS_clone, [inject::CLONE_COPY, 0, 0, 0, 0, 0]))?,
+        )
     }
 
     /// The stubs' descriptor of `file`.
     pub(super) fn hand_in(&self, file: &Arc<HostFile>) -> Result<u64, Errno> {
-        self.with_zygote(|z| z.hand_in(file))
+        let (fd, new) = self.with_zygote(|z| z.hand_in(file))?;
+        if new
+            && let Some(shown) = self.with_zygote(|z| z.identity(file, fd))?
+            && shown != file.key()
+        {
+            lock(&self.identities).insert(shown, file.key());
+        }
+        Ok(fd)
+    }
+
+    /// The key of the handed-in file that the host's memory maps show as `shown`.
+    pub(super) fn key_of(&self, shown: (u64, u64)) -> (u64, u64) {
+        lock(&self.identities).get(&shown).copied().unwrap_or(shown)
     }
 
     /// Close what the stubs hold open of files that are closed by now.
@@ -234,22 +290,13 @@ impl Core {
         if self.tracer.get() != Some(&thread::current().id()) {
             return false;
         }
-        let stopped = self.with(|s| {
-            let mut entries = s.entries.values();
-            let entry = entries.find(|e| e.is_stopped() && ptr::eq(&*e.host.space, space))?;
-            Some(Arc::clone(&entry.host))
-        });
-        stopped.is_some_and(|host| self.touch_by(&host, addr).unwrap_or(false))
-    }
-
-    fn touch_by(&self, host: &HostThread, addr: u64) -> Result<bool, Errno> {
         // The host copies the new limit in before it finds that there is no such resource.
         let args = [u64::from(u32::MAX), addr & !15, 0, 0, 0, 0];
-        let saved = host.tracee.regs()?;
-        let wait = || self.wait_for(host.tracee, host.may_be_held_back());
-        let (result, _) = inject::call(host.tracee, &wait, image::SYSCALL, libc::SYS_setrlimit, args)?;
-        host.tracee.set_general(&saved)?;
-        Ok(result == Err(Errno::EINVAL))
+        let results = self.stopped(|host| ptr::eq(&*host.space, space)).into_iter();
+        results
+            .map(|host| self.call_in(&host, libc::SYS_setrlimit, args))
+            .find(|result| *result != Err(Errno::ESRCH))
+            == Some(Err(Errno::EINVAL))
     }
 
     /// Kill and reap everything.

@@ -18,6 +18,11 @@ pub(super) const USER32_CS: u64 = 0x23;
 /// User stack and data segment.
 pub(super) const USER_DS: u64 = 0x2b;
 
+/// Flags of clone(2) for a process with a copy of its maker's memory. CLONE_PTRACE: it is traced, with our options, from
+/// its first instant. CLONE_PARENT: it is our child, so that no guest has to reap it. CLONE_FILES: see [`super::zygote`].
+pub(super) const CLONE_COPY: u64 =
+    (libc::CLONE_PTRACE | libc::CLONE_PARENT | libc::CLONE_FILES | libc::CLONE_FS) as u64;
+
 /// Only the reserved bit and the interrupt flag.
 const CLEAN_FLAGS: u64 = 0x202;
 

@@ -24,7 +24,7 @@ pub(super) fn run(core: &Arc<Core>) -> Result<(), Errno> {
 
 fn serve(core: &Arc<Core>) -> Result<(), Errno> {
     let mut events = 0;
-    while core.with(|s| s.owned) > 0 {
+    loop {
         read_mail(core);
         for task in core.with(|s| std::mem::take(&mut s.due)) {
             let host = task.thread.host();
@@ -36,7 +36,7 @@ fn serve(core: &Arc<Core>) -> Result<(), Errno> {
             };
             deliver(core, task, trap);
         }
-        if core.mail().is_stopping() {
+        if core.mail().is_stopping() || core.with(|s| s.owned) == 0 {
             return Ok(());
         }
         ensure_bell(core)?;
@@ -48,7 +48,6 @@ fn serve(core: &Arc<Core>) -> Result<(), Errno> {
             dispatch(core, tracee, status);
         }
     }
-    Ok(())
 }
 
 /// Collect everything that has stopped by now.

@@ -144,7 +144,12 @@ impl Space for PtraceSpace {
     }
 
     fn mappings(&self) -> Result<Vec<Mapping>, Errno> {
-        Ok(maps::mappings(&self.read_proc("maps")?))
+        let mut mappings = maps::mappings(&self.read_proc("maps")?);
+        let core = self.core.upgrade().ok_or(Errno::ESRCH)?;
+        for file in mappings.iter_mut().filter_map(|m| m.file.as_mut()) {
+            *file = core.key_of(*file);
+        }
+        Ok(mappings)
     }
 
     fn mapping_usage(&self) -> Result<Vec<MappingUsage>, Errno> {

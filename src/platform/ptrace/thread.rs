@@ -207,18 +207,15 @@ impl Thread for PtraceThread {
     }
 
     fn fork(&mut self, kind: ForkKind) -> Result<Box<dyn Thread>, Errno> {
-        // CLONE_PTRACE: the child is traced, with our options, from its first instant. CLONE_PARENT: it is our child, so that
-        // no guest thread has to reap it.
-        let common = libc::CLONE_PTRACE | libc::CLONE_PARENT | libc::CLONE_FILES | libc::CLONE_FS;
-        let flags = match kind {
-            ForkKind::Copy => common,
-            ForkKind::Share => common | libc::CLONE_VM,
+        let more = match kind {
+            ForkKind::Copy => 0,
+            ForkKind::Share => libc::CLONE_VM,
             ForkKind::Thread => {
-                common | libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND | libc::CLONE_SYSVSEM
+                libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND | libc::CLONE_SYSVSEM
             }
         };
-        let tid = self.call(libc::SYS_clone, [flags as u64, 0, 0, 0, 0, 0])?;
-        let tracee = Tracee(i32::try_from(tid).map_err(|_| Errno::ESRCH)?);
+        let flags = inject::CLONE_COPY | more as u64;
+        let tracee = Tracee::from_result(self.call(libc::SYS_clone, [flags, 0, 0, 0, 0, 0])?)?;
         let process = (kind == ForkKind::Thread).then(|| Arc::clone(&self.host.process));
         let space = match kind {
             ForkKind::Copy => PtraceSpace::new(&self.core),

@@ -62,6 +62,11 @@ pub(super) enum Status {
 }
 
 impl Tracee {
+    /// The one whose id clone(2) returned.
+    pub(super) fn from_result(tid: u64) -> Result<Tracee, Errno> {
+        pid_t::try_from(tid).map(Tracee).map_err(|_| Errno::ESRCH)
+    }
+
     fn request(self, request: c_int, addr: usize, data: usize) -> Result<(), Errno> {
         // SAFETY: callers pass requests whose address and data are either plain numbers or point to live, exclusively
         // borrowed memory of the size the request wants; the tracee's memory is not ours.

@@ -6,19 +6,23 @@
 //! which the host wrote there can be trusted. Sharing the table gives guests nothing, as no syscall of theirs ever
 //! reaches the host.
 
+use std::fs;
 use std::io::IoSlice;
+use std::mem::offset_of;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
 use libc::c_int;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::exec;
 use super::filter;
 use super::image;
 use super::inject;
+use super::maps;
 use super::remote;
 use super::tracee::{Status, Tracee, wait_one};
 use crate::platform::{HostFile, PAGE_SIZE, USER_END};
@@ -32,9 +36,14 @@ pub(super) const SOCKET_FD: u64 = 0;
 /// A page of the zygote's own that forks do not inherit.
 const SCRATCH: u64 = 0x10_0000;
 
+/// Where the zygote maps a file to see what the host calls it.
+const LOOK: u64 = 0x20_0000;
+
 pub(super) struct Zygote {
     tracee: Tracee,
     socket: OwnedFd,
+    /// Number of the last file sent.
+    sent: u64,
     /// Most recently used last.
     cache: Vec<(Weak<HostFile>, u64)>,
 }
@@ -73,6 +82,7 @@ impl Zygote {
         let zygote = Zygote {
             tracee,
             socket,
+            sent: 0,
             cache: Vec::new(),
         };
         zygote.prepare().inspect_err(|_| zygote.kill())?;
@@ -87,15 +97,31 @@ impl Zygote {
         let flags = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as u64;
         let args = [image::LOAD_ADDR, PAGE_SIZE, PAGE_SIZE, flags, USER_END, 0];
         self.call_at(image::LOAD_SYSCALL, libc::SYS_mremap, args)?;
+        self.map_scratch()?;
+        if let Err(e) = self.install_filter() {
+            tracing::warn!("the host has no seccomp filters ({e}): guests can call its vsyscall page");
+        }
+        Ok(())
+    }
+
+    fn map_scratch(&self) -> Result<(), Errno> {
         let prot = (libc::PROT_READ | libc::PROT_WRITE) as u64;
         let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED) as u64;
         self.call(libc::SYS_mmap, [SCRATCH, PAGE_SIZE, prot, flags, u64::MAX, 0])?;
         let advice = libc::MADV_DONTFORK as u64;
         self.call(libc::SYS_madvise, [SCRATCH, PAGE_SIZE, advice, 0, 0, 0])?;
-        if let Err(e) = self.install_filter() {
-            tracing::warn!("the host has no seccomp filters ({e}): guests can call its vsyscall page");
-        }
         Ok(())
+    }
+
+    /// Go on, after the zygote was killed from outside, with a new child of some stub. It shares the descriptor table, so all
+    /// that was handed in is still there; of its memory nothing is kept.
+    pub(super) fn replace(&mut self, tracee: Tracee) -> Result<(), Errno> {
+        self.tracee = tracee;
+        if wait_one(tracee) == Status::Gone {
+            return Err(Errno::ESRCH);
+        }
+        self.call(libc::SYS_munmap, [0, USER_END, 0, 0, 0, 0])?;
+        self.map_scratch()
     }
 
     fn install_filter(&self) -> Result<(), Errno> {
@@ -137,8 +163,8 @@ impl Zygote {
         inject::call(self.tracee, &|| wait_one(self.tracee), at, number, args)?.0
     }
 
-    /// The descriptor of `file` in the stubs, handing it in when it is not there yet.
-    pub(super) fn hand_in(&mut self, file: &Arc<HostFile>) -> Result<u64, Errno> {
+    /// The descriptor of `file` in the stubs, and whether it had to be handed in just now.
+    pub(super) fn hand_in(&mut self, file: &Arc<HostFile>) -> Result<(u64, bool), Errno> {
         if let Some(at) = self
             .cache
             .iter()
@@ -147,7 +173,7 @@ impl Zygote {
             let entry = self.cache.remove(at);
             let fd = entry.1;
             self.cache.push(entry);
-            return Ok(fd);
+            return Ok((fd, false));
         }
         self.forget_closed();
         if self.cache.len() >= CACHE {
@@ -156,7 +182,24 @@ impl Zygote {
         }
         let fd = self.receive(file)?;
         self.cache.push((Arc::downgrade(file), fd));
-        Ok(fd)
+        Ok((fd, true))
+    }
+
+    /// Device and inode by which the host's memory maps show `file`, which is at `fd`. On file systems made of others
+    /// (overlayfs, btrfs) these are not those of stat(2).
+    pub(super) fn identity(&self, file: &HostFile, fd: u64) -> Result<Option<(u64, u64)>, Errno> {
+        if libc::major(file.key().0) != 0 || fstatfs(file)?.filesystem_type() == TMPFS_MAGIC {
+            return Ok(None);
+        }
+        let flags = (libc::MAP_PRIVATE | libc::MAP_FIXED) as u64;
+        self.call(
+            libc::SYS_mmap,
+            [LOOK, PAGE_SIZE, libc::PROT_NONE as u64, flags, fd, 0],
+        )?;
+        let text = fs::read_to_string(format!("/proc/{}/maps", self.tracee.0));
+        self.call(libc::SYS_munmap, [LOOK, PAGE_SIZE, 0, 0, 0, 0])?;
+        let maps = maps::mappings(&text.map_err(|_| Errno::ESRCH)?);
+        Ok(maps.iter().find(|m| m.start == LOOK).and_then(|m| m.file))
     }
 
     /// Close the stubs' descriptors of files that the supervisor itself has closed, which would keep deleted files
@@ -177,25 +220,48 @@ impl Zygote {
         }
     }
 
-    fn receive(&self, file: &Arc<HostFile>) -> Result<u64, Errno> {
+    fn receive(&mut self, file: &Arc<HostFile>) -> Result<u64, Errno> {
+        self.sent += 1;
+        let number = self.sent;
         let fds = [file.as_fd().as_raw_fd()];
         let rights = [ControlMessage::ScmRights(&fds)];
+        let payload = number.to_ne_bytes();
+        let payload = [IoSlice::new(&payload)];
         sendmsg::<()>(
             self.socket.as_raw_fd(),
-            &[IoSlice::new(b"f")],
+            &payload,
             &rights,
             MsgFlags::MSG_DONTWAIT,
             None,
         )?;
+        loop {
+            let answer = self.receive_message()?;
+            // A message without its descriptor was truncated because the table is full.
+            let complete = answer.cmsg_level == libc::SOL_SOCKET && answer.cmsg_type == libc::SCM_RIGHTS;
+            let fd = match u64::try_from(answer.fd) {
+                Ok(fd) if complete && answer.cmsg_len == 20 => Ok(fd),
+                _ => Err(Errno::EMFILE),
+            };
+            if answer.payload == number {
+                return fd;
+            }
+            // Sent to a predecessor that died before it took it.
+            if let Ok(fd) = fd {
+                self.close(fd);
+            }
+        }
+    }
+
+    fn receive_message(&self) -> Result<Message, Errno> {
         let field = |offset: usize| SCRATCH + offset as u64;
         let ask = Message {
-            iov: field(std::mem::offset_of!(Message, iov_base)),
+            iov: field(offset_of!(Message, iov_base)),
             iov_len: 1,
-            control: field(std::mem::offset_of!(Message, cmsg_len)),
+            control: field(offset_of!(Message, cmsg_len)),
             // CMSG_SPACE of one descriptor.
             control_len: 24,
-            iov_base: field(std::mem::offset_of!(Message, payload)),
-            iov_size: 1,
+            iov_base: field(offset_of!(Message, payload)),
+            iov_size: 8,
             ..Message::default()
         };
         if remote::write(self.tracee.0, SCRATCH, ask.as_bytes()) != size_of::<Message>() {
@@ -207,12 +273,7 @@ impl Zygote {
         if remote::read(self.tracee.0, SCRATCH, answer.as_mut_bytes()) != size_of::<Message>() {
             return Err(Errno::ESRCH);
         }
-        // A message without its descriptor was truncated because the table is full.
-        let complete = answer.cmsg_level == libc::SOL_SOCKET && answer.cmsg_type == libc::SCM_RIGHTS;
-        match u64::try_from(answer.fd) {
-            Ok(fd) if complete && answer.cmsg_len == 20 => Ok(fd),
-            _ => Err(Errno::EMFILE),
-        }
+        Ok(answer)
     }
 
     /// End and reap it.

@@ -19,14 +19,19 @@ fn with_thread(f: impl FnOnce(&mut dyn Thread)) {
     platform.run().unwrap();
 }
 
-fn memfd(content: &[u8]) -> (File, Arc<HostFile>) {
+pub(super) fn memfd(content: &[u8]) -> (File, Arc<HostFile>) {
     let file = File::from(memfd_create(c"test", MFdFlags::MFD_CLOEXEC).unwrap());
     file.write_all_at(content, 0).unwrap();
     let host = HostFile::new(file.try_clone().unwrap().into()).unwrap();
     (file, host)
 }
 
-fn map_file(thread: &mut dyn Thread, addr: u64, file: &Arc<HostFile>, flags: MapFlags) -> Result<u64, Errno> {
+pub(super) fn map_file(
+    thread: &mut dyn Thread,
+    addr: u64,
+    file: &Arc<HostFile>,
+    flags: MapFlags,
+) -> Result<u64, Errno> {
     thread.memory(&[MemOp::Map {
         addr,
         len: 4096,

@@ -10,6 +10,7 @@ use crate::platform::{MapFlags, MemOp, Next, Platform, Prot, Thread, Trap, TrapH
 
 mod basic;
 mod cost;
+mod lifetime;
 mod memory;
 mod threads;
 

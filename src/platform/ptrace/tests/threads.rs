@@ -57,8 +57,8 @@ fn seen_after_fork(kind: ForkKind) -> u64 {
     });
     platform.start(thread, parent);
     platform.run().unwrap();
-    let seen = *seen.lock().unwrap();
-    seen
+    let seen = seen.lock().unwrap();
+    *seen
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn every_kick_is_followed_by_a_call() {
         if trap != Trap::Syscall && counter.fetch_add(1, Ordering::SeqCst) + 1 == KICKS {
             return Next::Exit;
         }
-        if counter.load(Ordering::SeqCst) % 3 == 0 {
+        if counter.load(Ordering::SeqCst).is_multiple_of(3) {
             Next::Park
         } else {
             Next::Resume
@@ -191,7 +191,7 @@ fn every_kick_is_followed_by_a_call() {
     kicker.join().unwrap();
 }
 
-fn host_pid(thread: &dyn Thread) -> i32 {
+pub(super) fn host_pid(thread: &dyn Thread) -> i32 {
     let any: &dyn std::any::Any = thread;
     any.downcast_ref::<super::super::thread::PtraceThread>()
         .unwrap()
@@ -200,7 +200,7 @@ fn host_pid(thread: &dyn Thread) -> i32 {
         .0
 }
 
-fn kill(pid: i32, signal: i32) {
+pub(super) fn kill(pid: i32, signal: i32) {
     nix::sys::signal::kill(
         nix::unistd::Pid::from_raw(pid),
         nix::sys::signal::Signal::try_from(signal).unwrap(),
