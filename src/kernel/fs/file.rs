@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use bitflags::bitflags;
 
+use super::inotify::{Notice, Watches};
 use super::locks::{InodeId, LockOwner, LockTable};
 use super::{FileType, Inode, Path};
 use crate::kernel::stop::{Errno, SysResult};
@@ -200,6 +201,8 @@ pub struct File {
     pub owner: Lock<FileOwner>,
     /// Set once it holds locks of its own (flock, OFD), on this inode.
     locks: OnceLock<(Arc<LockTable>, InodeId)>,
+    /// Who hears of what is done with it; none for what has no name.
+    watches: OnceLock<Arc<Watches>>,
 }
 
 /// F_SETOWN, F_SETSIG.
@@ -246,6 +249,7 @@ impl File {
             pos: Lock::new(Rank::File, 0),
             owner: Lock::new(Rank::Leaf, FileOwner::default()),
             locks: OnceLock::new(),
+            watches: OnceLock::new(),
         })
     }
 
@@ -283,10 +287,28 @@ impl File {
     pub(super) fn note_locks(&self, locks: &Arc<LockTable>, inode: InodeId) {
         self.locks.get_or_init(|| (locks.clone(), inode));
     }
+
+    /// From now on tell `watches` what happens to it, its closing included.
+    pub(super) fn watched_by(&self, watches: &Arc<Watches>) {
+        self.watches.get_or_init(|| watches.clone());
+    }
+
+    /// Tell whoever watches it.
+    pub(super) fn happened(&self, what: Notice) {
+        if let (Some(watches), Some(path)) = (self.watches.get(), &self.path) {
+            watches.happened(&path.dentry, what);
+        }
+    }
 }
 
 impl Drop for File {
     fn drop(&mut self) {
+        let writable = self.flags().writable();
+        self.happened(if writable {
+            Notice::CLOSE_WRITE
+        } else {
+            Notice::CLOSE_NOWRITE
+        });
         if let Some((locks, inode)) = self.locks.get() {
             let address = std::ptr::from_ref(self).addr();
             locks.release_whole(*inode, address);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::anon::AnonFs;
 use super::dentry::Remembered;
+use super::inotify::{Notice, Watches};
 use super::locks::LockTable;
 use super::names::NameCache;
 use super::special::SpecialFiles;
@@ -30,6 +31,8 @@ pub struct Vfs {
     pub types: FsTypes,
     /// Inodes of objects without a name.
     pub anon: Arc<AnonFs>,
+    /// Who wants to hear of changes.
+    pub watches: Arc<Watches>,
     /// Locks on files.
     pub locks: Arc<LockTable>,
 }
@@ -43,6 +46,7 @@ impl Vfs {
             special: SpecialFiles::default(),
             types: FsTypes::default(),
             anon: AnonFs::new(),
+            watches: Arc::default(),
             locks: Arc::default(),
         }
     }
@@ -100,30 +104,41 @@ impl Vfs {
     /// A name was made in a directory.
     pub fn added(&self, dir: &Arc<Dentry>, name: &[u8], inode: Arc<dyn Inode>) -> Arc<Dentry> {
         let dentry = dir.added(name, inode);
+        self.watches
+            .name_changed(dir, name, &dentry.inode, Notice::CREATE);
         if dir.inode.cacheable() {
             self.names.keep(&dentry);
         }
         dentry
     }
 
-    /// A name was removed from a directory.
-    pub fn removed(&self, dir: &Arc<Dentry>, name: &[u8]) {
+    /// The name of `victim` was removed from a directory.
+    pub fn removed(&self, dir: &Arc<Dentry>, name: &[u8], victim: &Arc<Dentry>) {
         if let Some(gone) = dir.removed(name) {
             self.names.forget(&gone);
         }
+        self.watches
+            .name_changed(dir, name, &victim.inode, Notice::DELETE);
+        self.watches.name_lost(&victim.inode);
     }
 
-    /// A name was moved; with `exchange` two names were swapped.
+    /// The name of `moving` became another; with `exchange` two names were swapped.
     pub fn moved(
         &self,
-        dir: &Arc<Dentry>,
-        name: &[u8],
-        new_dir: &Arc<Dentry>,
-        new_name: &[u8],
+        from: (&Arc<Dentry>, &[u8]),
+        to: (&Arc<Dentry>, &[u8]),
+        moving: &Arc<Dentry>,
+        other: Option<&Arc<Dentry>>,
         exchange: bool,
     ) {
-        if let Some(replaced) = dir.moved(name, new_dir, new_name, exchange) {
+        if let Some(replaced) = from.0.moved(from.1, to.0, to.1, exchange) {
             self.names.forget(&replaced);
+        }
+        self.watches.moved((from.0, from.1), (to.0, to.1), &moving.inode);
+        match other {
+            Some(other) if exchange => self.watches.moved((to.0, to.1), (from.0, from.1), &other.inode),
+            Some(replaced) => self.watches.name_lost(&replaced.inode),
+            None => {}
         }
     }
 }

@@ -79,9 +79,9 @@ macro_rules! fs_rows {
             217 getdents64 (fd: Fd, dirp: OutDirents64(count), count: Uint) -> Size, full, kernel;
             221 fadvise64 (fd: Fd, offset: Off, len: Off, advice: Enum(FADV)) -> Int, full, kernel;
             235 utimes (path: Path, times: In(TimevalPair)) -> Int, full, kernel;
-            253 inotify_init () -> Fd, refused(ENOSYS) "not implemented yet", kernel;
-            254 inotify_add_watch (fd: Fd, path: Path, mask: Flags(INOTIFY)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
-            255 inotify_rm_watch (fd: Fd, wd: Int) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            253 inotify_init () -> Fd, full, kernel;
+            254 inotify_add_watch (fd: Fd, path: Path, mask: Flags(INOTIFY)) -> Int, full, kernel;
+            255 inotify_rm_watch (fd: Fd, wd: Int) -> Int, full, kernel;
             257 openat (dirfd: DirFd, path: Path, flags: Flags(OPEN), mode: Mode) -> Fd, full, blocks, kernel;
             258 mkdirat (dirfd: DirFd, path: Path, mode: Mode) -> Int, full, kernel;
             259 mknodat (dirfd: DirFd, path: Path, mode: Mode, dev: Dev) -> Int, full, kernel;
@@ -103,7 +103,7 @@ macro_rules! fs_rows {
             285 fallocate (fd: Fd, mode: Flags(FALLOC), offset: Off, len: Off) -> Int, full, kernel;
             292 dup3 (oldfd: Fd, newfd: Fd, flags: Flags(PIPE)) -> Fd, full, kernel;
             293 pipe2 (pipefd: Out(FdPair), flags: Flags(PIPE)) -> Int, partial "no packet mode (O_DIRECT)", kernel;
-            294 inotify_init1 (flags: Flags(INOTIFY_INIT)) -> Fd, refused(ENOSYS) "not implemented yet", kernel;
+            294 inotify_init1 (flags: Flags(INOTIFY_INIT)) -> Fd, full, kernel;
             295 preadv (fd: Fd, iov: OutIovec(iovcnt), iovcnt: Size, offset: Off) -> Size, full, blocks, kernel;
             296 pwritev (fd: Fd, iov: InIovec(iovcnt), iovcnt: Size, offset: Off) -> Size, full, blocks, kernel;
             300 fanotify_init (flags: Flags(FAN_INIT), event_flags: Flags(OPEN)) -> Fd, refused(ENOSYS) "inotify is the only file notification", kernel;

@@ -6,6 +6,7 @@ use super::{at_flags, lookup_at, path_of};
 use crate::kernel::abi::fs::Utimbuf;
 use crate::kernel::abi::time::{Timespec, Timeval};
 use crate::kernel::fs::access::{self, Access, SETGID, SETUID};
+use crate::kernel::fs::inotify::Notice;
 use crate::kernel::fs::walk::WalkFlags;
 use crate::kernel::fs::{Fd, FileType, Metadata, Path, SetAttr, TimeChange};
 use crate::kernel::stop::{Errno, SysResult, fail};
@@ -60,6 +61,7 @@ fn change_mode(cx: &SyscallCx<'_>, path: &Path, mode: u32) -> SysResult<()> {
         mode &= !SETGID;
     }
     change(
+        cx,
         path,
         &SetAttr {
             mode: Some(mode),
@@ -68,8 +70,10 @@ fn change_mode(cx: &SyscallCx<'_>, path: &Path, mode: u32) -> SysResult<()> {
     )
 }
 
-fn change(path: &Path, change: &SetAttr) -> SysResult<()> {
-    Ok(path.inode().set_attr(change)?)
+fn change(cx: &SyscallCx<'_>, path: &Path, change: &SetAttr) -> SysResult<()> {
+    path.inode().set_attr(change)?;
+    cx.kernel.vfs.watches.happened(&path.dentry, Notice::ATTRIB);
+    Ok(())
 }
 
 /// chown(2).
@@ -117,6 +121,7 @@ fn change_owner(cx: &SyscallCx<'_>, path: &Path, uid: u32, gid: u32) -> SysResul
         return fail!(EPERM);
     }
     change(
+        cx,
         path,
         &SetAttr {
             mode: mode_after_chown(&creds, &meta),
@@ -158,7 +163,9 @@ pub(super) fn truncate(cx: &mut SyscallCx<'_>, path: UserCString, length: i64) -
     }
     access::may_at(&cx.task.creds(), &path, Access::WRITE)?;
     check_size_limit(cx, size)?;
-    set_size(cx, path.inode(), size)
+    set_size(cx, path.inode(), size)?;
+    cx.kernel.vfs.watches.happened(&path.dentry, Notice::MODIFY);
+    Ok(())
 }
 
 /// ftruncate(2).
@@ -169,7 +176,9 @@ pub(super) fn ftruncate(cx: &mut SyscallCx<'_>, fd: Fd, length: i64) -> SysResul
         return fail!(EINVAL);
     }
     check_size_limit(cx, size)?;
-    set_size(cx, &file.inode, size)
+    set_size(cx, &file.inode, size)?;
+    file.happened(Notice::MODIFY);
+    Ok(())
 }
 
 /// Two new times; none for the present time in both.
@@ -237,6 +246,7 @@ fn change_times(cx: &SyscallCx<'_>, path: &Path, times: Times) -> SysResult<()> 
     }
     let [atime, mtime] = times.unwrap_or([Some(TimeChange::Now); 2]);
     change(
+        cx,
         path,
         &SetAttr {
             atime,

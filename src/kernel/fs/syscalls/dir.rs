@@ -2,6 +2,7 @@
 
 use super::{lookup_at, path_of};
 use crate::kernel::fs::access::{self, Access};
+use crate::kernel::fs::inotify::Notice;
 use crate::kernel::fs::walk::WalkFlags;
 use crate::kernel::fs::{DirEntry, Fd, FileType, Path};
 use crate::kernel::stop::{Errno, SysResult, fail};
@@ -77,6 +78,8 @@ fn list(
     }
     cx.memory.write_bytes(buf, &out)?;
     *pos = next;
+    drop(pos);
+    file.happened(Notice::ACCESS);
     Ok(out.len())
 }
 

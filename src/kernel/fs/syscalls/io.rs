@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::kernel::fs::access::without_suid;
+use crate::kernel::fs::inotify::Notice;
 use crate::kernel::fs::{Fd, File, FileType, Inode, OpenFlags, SetAttr};
 use crate::kernel::signal::{self, SigInfo};
 use crate::kernel::stop::{Errno, Stop, SysResult, fail};
@@ -228,9 +229,13 @@ pub(super) fn read_from(
     if let At::Offset(offset) = at {
         check_end(offset, Sink::remaining(&buf))?;
     }
-    transfer(cx, file, buf, at, flags, |file, pos, buf| {
+    let moved = transfer(cx, file, buf, at, flags, |file, pos, buf| {
         file.ops.read(file, pos, buf)
-    })
+    })?;
+    if moved > 0 {
+        file.happened(Notice::ACCESS);
+    }
+    Ok(moved)
 }
 
 pub(super) fn write_to(
@@ -251,9 +256,13 @@ pub(super) fn write_to(
         buf.limit(usize::try_from(room).unwrap_or(usize::MAX));
         drop_suid(cx, &file.inode)?;
     }
-    transfer(cx, file, buf, at, flags, |file, pos, buf| {
+    let moved = transfer(cx, file, buf, at, flags, |file, pos, buf| {
         file.ops.write(file, pos, buf)
-    })
+    })?;
+    if moved > 0 {
+        file.happened(Notice::MODIFY);
+    }
+    Ok(moved)
 }
 
 /// EINVAL when a transfer would end beyond the largest file position.
@@ -454,5 +463,7 @@ pub(super) fn fallocate(cx: &mut SyscallCx<'_>, fd: Fd, mode: i32, offset: i64, 
         check_size_limit(cx, end)?;
     }
     drop_suid(cx, &file.inode)?;
-    file.ops.allocate(&file, mode, start, length)
+    file.ops.allocate(&file, mode, start, length)?;
+    file.happened(Notice::MODIFY);
+    Ok(())
 }

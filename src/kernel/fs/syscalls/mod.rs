@@ -3,6 +3,7 @@
 mod attr;
 mod dir;
 mod fcntl;
+mod inotify;
 mod io;
 mod locks;
 mod mount;
@@ -24,6 +25,7 @@ use super::pipe::{pipe, pipe2};
 use attr::*;
 use dir::*;
 use fcntl::*;
+use inotify::*;
 use io::*;
 use locks::*;
 use mount::*;

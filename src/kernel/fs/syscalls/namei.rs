@@ -2,6 +2,7 @@
 
 use super::{lookup_at, parent_at, read_path};
 use crate::kernel::fs::access::{self, Access};
+use crate::kernel::fs::inotify::Notice;
 use crate::kernel::fs::walk::{Last, Parent, WalkFlags};
 use crate::kernel::fs::{Dentry, Fd, FileType, Path, create};
 use crate::kernel::stop::{Errno, SysResult, fail};
@@ -187,7 +188,7 @@ pub(super) fn unlinkat(cx: &mut SyscallCx<'_>, dirfd: Fd, path: UserCString, fla
         return fail!(EBUSY);
     }
     parent.dir.inode().unlink(name, directory)?;
-    cx.kernel.vfs.removed(&parent.dir.dentry, name);
+    cx.kernel.vfs.removed(&parent.dir.dentry, name, &victim);
     Ok(())
 }
 
@@ -270,9 +271,10 @@ pub(super) fn renameat2(
         return fail!(EBUSY);
     }
     from.dir.inode().rename(name, to.dir.inode(), new_name, flags)?;
+    let (from, to) = ((&from.dir.dentry, name), (&to.dir.dentry, new_name));
     cx.kernel
         .vfs
-        .moved(&from.dir.dentry, name, &to.dir.dentry, new_name, exchange);
+        .moved(from, to, &moving, replaced.as_ref(), exchange);
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use super::{read_path, start_of};
 use crate::kernel::abi::fs::OpenHow;
 use crate::kernel::fs::access::{self, Access};
 use crate::kernel::fs::create;
+use crate::kernel::fs::inotify::Notice;
 use crate::kernel::fs::walk::{Target, WalkCx, WalkFlags};
 use crate::kernel::fs::{Fd, File, FileOps, FileType, MountFlags, OpenFlags, Path, SetAttr};
 use crate::kernel::stop::{Errno, SysResult, fail};
@@ -248,6 +249,7 @@ fn existing(cx: &mut SyscallCx<'_>, path: Path, request: &Request) -> SysResult<
     }
     if request.has(OpenFlags::TRUNC) && kind == FileType::Regular {
         set_size(cx, path.inode(), 0)?;
+        cx.kernel.vfs.watches.happened(&path.dentry, Notice::MODIFY);
     }
     start_using(cx, path, request.flags)
 }
@@ -279,7 +281,12 @@ fn start_using(cx: &mut SyscallCx<'_>, path: Path, flags: OpenFlags) -> SysResul
         let name = String::from_utf8_lossy(&path.dentry.name()).into_owned();
         return Ok(File::anonymous(ops, name, inode, flags));
     }
-    Ok(File::at_path(ops, path, inode, flags))
+    let file = File::at_path(ops, path, inode, flags);
+    if !flags.contains(OpenFlags::PATH) {
+        file.watched_by(&cx.kernel.vfs.watches);
+        file.happened(Notice::OPEN);
+    }
+    Ok(file)
 }
 
 /// close(2).

@@ -2,6 +2,7 @@
 
 use super::{lookup_at, path_of};
 use crate::kernel::fs::access::{self, Access, STICKY};
+use crate::kernel::fs::inotify::Notice;
 use crate::kernel::fs::walk::WalkFlags;
 use crate::kernel::fs::{Fd, FileType, Path};
 use crate::kernel::stop::{Errno, SysResult, fail};
@@ -121,7 +122,9 @@ fn set(
     cx.memory.read_bytes(value, &mut bytes)?;
     let path = path()?;
     may(cx, &path, &name, Access::WRITE)?;
-    Ok(path.inode().set_xattr(&name, &bytes, flags)?)
+    path.inode().set_xattr(&name, &bytes, flags)?;
+    cx.kernel.vfs.watches.happened(&path.dentry, Notice::ATTRIB);
+    Ok(())
 }
 
 fn get(cx: &SyscallCx<'_>, path: &Path, name: UserCString, value: UserAddr, size: u64) -> SysResult<usize> {
@@ -157,7 +160,9 @@ fn list(cx: &SyscallCx<'_>, path: &Path, to: UserAddr, size: u64) -> SysResult<u
 fn remove(cx: &SyscallCx<'_>, path: &Path, name: UserCString) -> SysResult<()> {
     let name = read_name(cx, name)?;
     may(cx, path, &name, Access::WRITE)?;
-    Ok(path.inode().remove_xattr(&name)?)
+    path.inode().remove_xattr(&name)?;
+    cx.kernel.vfs.watches.happened(&path.dentry, Notice::ATTRIB);
+    Ok(())
 }
 
 /// setxattr(2).
