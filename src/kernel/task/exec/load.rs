@@ -12,6 +12,7 @@ use crate::kernel::Kernel;
 use crate::kernel::fs::{MapRequest, Path};
 use crate::kernel::mm::Mm;
 use crate::kernel::stop::{Errno, Stop};
+use crate::kernel::syscall::SyscallCx;
 use crate::kernel::sys::{random_below, random_bytes};
 use crate::platform::{HostFile, MapFlags, MemOp, PAGE_SIZE, Prot, Thread, USER_END, USER_START};
 
@@ -283,6 +284,26 @@ fn map_stack(thread: &mut dyn Thread, top: u64, limit: u64, executable: bool) ->
         file: None,
     }])?;
     Ok(())
+}
+
+/// Extend the caller's main stack down to a limit that was raised. As far as something is in the way, it stays as it is.
+pub(in crate::kernel::task) fn grow_stack(cx: &mut SyscallCx<'_>, limit: u64) {
+    let mm = cx.task.mm();
+    let top = mm.state.lock().stack_top;
+    let Ok(mappings) = mm.space.mappings() else { return };
+    let bottom = top.saturating_sub(limit.min(STACK_MAX)).next_multiple_of(PAGE_SIZE);
+    let Some(stack) = mappings.iter().find(|m| m.end == top) else {
+        return;
+    };
+    if bottom >= USER_START && bottom < stack.start {
+        let _ = cx.thread.memory(&[MemOp::Map {
+            addr: bottom,
+            len: stack.start - bottom,
+            prot: stack.prot,
+            flags: MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::NORESERVE | MapFlags::FIXED_NOREPLACE,
+            file: None,
+        }]);
+    }
 }
 
 fn auxv_entries(kernel: &Kernel, image: &Image, creds: &NewCreds, bias: u64, base: u64) -> Vec<(u64, u64)> {

@@ -13,6 +13,7 @@ mod load;
 mod stack;
 
 pub use boot::{Init, start_init};
+pub(super) use load::grow_stack;
 
 use super::{ExitStatus, Task};
 use crate::kernel::fs::{Fd, Path};
