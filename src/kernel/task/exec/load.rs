@@ -12,8 +12,8 @@ use crate::kernel::Kernel;
 use crate::kernel::fs::{MapRequest, Path};
 use crate::kernel::mm::Mm;
 use crate::kernel::stop::{Errno, Stop};
-use crate::kernel::syscall::SyscallCx;
 use crate::kernel::sys::{random_below, random_bytes};
+use crate::kernel::syscall::SyscallCx;
 use crate::platform::{HostFile, MapFlags, MemOp, PAGE_SIZE, Prot, Thread, USER_END, USER_START};
 
 /// Where position-independent programs go before randomisation: two thirds of the way up.
@@ -291,7 +291,9 @@ pub(in crate::kernel::task) fn grow_stack(cx: &mut SyscallCx<'_>, limit: u64) {
     let mm = cx.task.mm();
     let top = mm.state.lock().stack_top;
     let Ok(mappings) = mm.space.mappings() else { return };
-    let bottom = top.saturating_sub(limit.min(STACK_MAX)).next_multiple_of(PAGE_SIZE);
+    let bottom = top
+        .saturating_sub(limit.min(STACK_MAX))
+        .next_multiple_of(PAGE_SIZE);
     let Some(stack) = mappings.iter().find(|m| m.end == top) else {
         return;
     };

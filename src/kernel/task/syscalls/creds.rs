@@ -371,7 +371,10 @@ pub(super) fn capset(
     }
     let values = cx.memory.read_array(data, words)?;
     let join = |pick: fn(&CapData) -> u32| {
-        let set = values.iter().rev().fold(0, |sum, v| sum << 32 | u64::from(pick(v)));
+        let set = values
+            .iter()
+            .rev()
+            .fold(0, |sum, v| sum << 32 | u64::from(pick(v)));
         set & ALL_CAPABILITIES
     };
     let effective = join(|v| v.effective);
@@ -414,7 +417,10 @@ mod tests {
         let mut effective_only = root.clone();
         effective_only.euid = 5;
         fix_capabilities(&root, &mut effective_only);
-        assert_eq!((effective_only.permitted, effective_only.effective), (ALL_CAPABILITIES, 0));
+        assert_eq!(
+            (effective_only.permitted, effective_only.effective),
+            (ALL_CAPABILITIES, 0)
+        );
         let mut back = effective_only.clone();
         back.euid = 0;
         fix_capabilities(&effective_only, &mut back);

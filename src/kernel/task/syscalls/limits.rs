@@ -87,8 +87,12 @@ fn check_access(caller: &Task, target: &Task) -> Result<(), Errno> {
         return Ok(());
     }
     let (ours, theirs) = (caller.creds(), target.creds());
-    let same = [theirs.uid, theirs.euid, theirs.suid].iter().all(|&u| u == ours.uid)
-        && [theirs.gid, theirs.egid, theirs.sgid].iter().all(|&g| g == ours.gid);
+    let same = [theirs.uid, theirs.euid, theirs.suid]
+        .iter()
+        .all(|&u| u == ours.uid)
+        && [theirs.gid, theirs.egid, theirs.sgid]
+            .iter()
+            .all(|&g| g == ours.gid);
     if same || ours.capable(Capability::SysResource) {
         Ok(())
     } else {

@@ -76,9 +76,7 @@ pub(super) fn prctl(
             cx.task.state.lock().no_new_privs = true;
             Ok(0)
         }
-        libc::PR_GET_NO_NEW_PRIVS if arg2 == 0 && rest_zero => {
-            Ok(cx.task.state.lock().no_new_privs.into())
-        }
+        libc::PR_GET_NO_NEW_PRIVS if arg2 == 0 && rest_zero => Ok(cx.task.state.lock().no_new_privs.into()),
         libc::PR_GET_TID_ADDRESS => {
             let addr = cx.task.state.lock().clear_child_tid;
             cx.memory.write(UserAddr(arg2).cast(), &addr)?;
@@ -87,7 +85,15 @@ pub(super) fn prctl(
         libc::PR_SET_TSC => set_tsc(cx, arg2),
         libc::PR_GET_TSC => {
             let faults = cx.task.state.lock().tsc_faults;
-            put(cx, arg2, if faults { libc::PR_TSC_SIGSEGV } else { libc::PR_TSC_ENABLE })
+            put(
+                cx,
+                arg2,
+                if faults {
+                    libc::PR_TSC_SIGSEGV
+                } else {
+                    libc::PR_TSC_ENABLE
+                },
+            )
         }
         PR_GET_AUXV if arg4 == 0 && arg5 == 0 => get_auxv(cx, UserAddr(arg2), arg3),
         // Neither statistics nor seccomp nor counters are anywhere but at their default.
