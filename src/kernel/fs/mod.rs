@@ -41,3 +41,6 @@ pub use special::{Driver, Special, SpecialFiles, major, minor};
 pub(in crate::kernel) use syscalls::dispatch;
 pub use types::{FsTypes, Mounter};
 pub use vfs::Vfs;
+
+#[cfg(test)]
+mod tests;
