@@ -16,6 +16,7 @@ pub mod fs;
 pub mod ipc;
 pub mod mm;
 pub mod poll;
+pub mod sched;
 pub mod signal;
 pub mod stop;
 pub mod sync;

@@ -157,6 +157,8 @@ pub fn dispatch(cx: &mut SyscallCx<'_>) -> SysResult<u64> {
         Subsystem::Poll => super::poll::dispatch(cx),
         Subsystem::Mm => super::mm::dispatch(cx),
         Subsystem::Task => super::task::dispatch(cx),
+        Subsystem::Sched => super::sched::dispatch(cx),
+        Subsystem::Sys => super::sys::dispatch(cx),
         Subsystem::Signal => super::signal::dispatch(cx),
         Subsystem::Time => super::time::dispatch(cx),
         _ => Err(Errno::ENOSYS.into()),

@@ -2,5 +2,6 @@
 
 pub mod elf;
 pub mod fs;
+pub mod sys;
 pub mod task;
 pub mod time;

@@ -1,8 +1,10 @@
 //! The system as a whole: names, randomness, what needs no subsystem of its own.
 
 mod processor;
+mod syscalls;
 
 pub use processor::Processor;
+pub(in crate::kernel) use syscalls::dispatch;
 
 use super::stop::Errno;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::pids::{Pids, Zombie};
 use super::{ExitStatus, Pid, Task, ThreadGroup};
 use crate::kernel::Kernel;
+use crate::kernel::dev::tty::job;
 use crate::kernel::fs::{FdTable, FsContext};
 use crate::kernel::ipc::futex;
 use crate::kernel::mm::Mm;
@@ -182,6 +183,7 @@ fn end_group(task: &Arc<Task>) {
         kernel.shutdown(status);
         return;
     }
+    job::leader_ended(task);
     let mut notes = Vec::new();
     let mut gone = Vec::new();
     {
@@ -373,7 +375,7 @@ fn hang_up_if_orphaned(pids: &Pids, pgid: Pid, without: Option<Pid>, notes: &mut
 
 impl Kernel {
     /// The first process has ended, and the machine with it.
-    pub(super) fn shutdown(&self, status: ExitStatus) {
+    pub(in crate::kernel) fn shutdown(&self, status: ExitStatus) {
         self.ended.lock().get_or_insert(status);
         self.platform.stop();
     }

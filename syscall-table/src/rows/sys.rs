@@ -5,17 +5,17 @@
 macro_rules! sys_rows {
     ($($callback:ident)::+ $(, $($extra:tt)*)?) => {
         $($callback)::+! { sys [$($($extra)*)?]
-             63 uname (buf: Out(Utsname)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
-             99 sysinfo (info: Out(Sysinfo)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
-            103 syslog (action: Enum(SYSLOG), buf: OutBuf(len), len: Int) -> Size, refused(ENOSYS) "not implemented yet", kernel;
+             63 uname (buf: Out(Utsname)) -> Int, full, kernel;
+             99 sysinfo (info: Out(Sysinfo)) -> Int, full, kernel;
+            103 syslog (action: Enum(SYSLOG), buf: OutBuf(len), len: Int) -> Size, partial "the log is empty", kernel;
             134 uselib (library: Path) -> Int, refused(ENOSYS) "a.out libraries are gone from Linux", kernel;
             156 _sysctl (args: Addr) -> Int, refused(ENOSYS) "removed from Linux 5.5; /proc/sys has it", kernel;
             163 acct (path: Path) -> Int, refused(ENOSYS) "the machine keeps no process accounting", kernel;
             167 swapon (path: Path, flags: Flags(SWAPON)) -> Int, refused(EPERM) "swap is the host's business", kernel;
             168 swapoff (path: Path) -> Int, refused(EPERM) "swap is the host's business", kernel;
-            169 reboot (magic1: Enum(REBOOT_MAGIC1), magic2: Enum(REBOOT_MAGIC2), cmd: Enum(REBOOT), arg: Addr) -> Int, refused(ENOSYS) "not implemented yet", kernel;
-            170 sethostname (name: InBuf(len), len: Size) -> Int, refused(ENOSYS) "not implemented yet", kernel;
-            171 setdomainname (name: InBuf(len), len: Size) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            169 reboot (magic1: Enum(REBOOT_MAGIC1), magic2: Enum(REBOOT_MAGIC2), cmd: Enum(REBOOT), arg: Addr) -> Int, partial "the machine ends; starting it again is up to whoever started it", kernel;
+            170 sethostname (name: InBuf(len), len: Size) -> Int, full, kernel;
+            171 setdomainname (name: InBuf(len), len: Size) -> Int, full, kernel;
             174 create_module (name: Str, size: Size) -> Int, refused(ENOSYS) "removed from Linux 2.6", kernel;
             175 init_module (module_image: Addr, len: Size, param_values: Str) -> Int, refused(EPERM) "there is no kernel that could load a module", kernel;
             176 delete_module (name: Str, flags: Flags(DELETE_MODULE)) -> Int, refused(EPERM) "there is no kernel that could load a module", kernel;
@@ -36,7 +36,7 @@ macro_rules! sys_rows {
             250 keyctl (operation: Enum(KEYCTL), arg2: Hex, arg3: Hex, arg4: Hex, arg5: Hex) -> Int, refused(ENOSYS) "the kernel keeps no keyrings", kernel;
             298 perf_event_open (attr: Addr, pid: Pid, cpu: Int, group_fd: Fd, flags: Flags(PERF_FLAGS)) -> Fd, refused(EACCES) "performance counters are the host's, as by perf_event_paranoid", kernel;
             313 finit_module (fd: Fd, param_values: Str, flags: Flags(MODULE_INIT)) -> Int, refused(EPERM) "there is no kernel that could load a module", kernel;
-            318 getrandom (buf: OutBuf(buflen), buflen: Size, flags: Flags(GETRANDOM)) -> Size, refused(ENOSYS) "not implemented yet", kernel;
+            318 getrandom (buf: OutBuf(buflen), buflen: Size, flags: Flags(GETRANDOM)) -> Size, full, kernel;
             320 kexec_file_load (kernel_fd: Fd, initrd_fd: Fd, cmdline_len: Size, cmdline: Str, flags: Hex) -> Int, refused(EPERM) "there is no kernel that could be replaced", kernel;
             321 bpf (cmd: Enum(BPF), attr: Addr, size: Uint) -> Int, refused(EPERM) "the kernel runs no BPF programs for guests", kernel;
             335 uretprobe () -> Int, refused(ENOSYS) "the kernel sets no probes in guests", kernel;

@@ -95,6 +95,14 @@ pub(super) fn give_up(task: &Arc<Task>, tty: &Tty) -> Result<(), Errno> {
     Ok(())
 }
 
+/// The leader of a session has ended: its terminal is free, and the foreground process group hears of it.
+pub(in crate::kernel) fn leader_ended(task: &Arc<Task>) {
+    if let Some(tty) = task.kernel.terminals.of_session(task.pid()) {
+        // It is the session's leader, so this cannot fail.
+        let _ = give_up(task, &tty);
+    }
+}
+
 /// Change the foreground process group (TIOCSPGRP). ENOTTY, EPERM, ESRCH.
 pub(super) fn set_foreground(task: &Arc<Task>, tty: &Tty, pgid: Pid) -> SysResult<()> {
     check_foreground(task, tty, libc::SIGTTOU)?;

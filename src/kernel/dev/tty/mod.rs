@@ -7,7 +7,7 @@ mod console;
 pub mod devpts;
 mod ends;
 mod ioctl;
-mod job;
+pub(in crate::kernel) mod job;
 mod ldisc;
 mod termios;
 
