@@ -195,7 +195,11 @@ pub(super) fn sched_setattr(
     let now = task.state.lock().sched.clone();
     let keep_params = attr.flags & KEEP_PARAMS != 0;
     let wanted = Wanted {
-        policy: if attr.flags & KEEP_POLICY != 0 { now.policy } else { policy },
+        policy: if attr.flags & KEEP_POLICY != 0 {
+            now.policy
+        } else {
+            policy
+        },
         priority: if keep_params {
             now.priority
         } else {

@@ -27,12 +27,24 @@ fn targets(cx: &SyscallCx<'_>, scope: Scope, who: i32) -> Result<Vec<Arc<Task>>,
             pids.group_members(pgid).flat_map(|p| p.group.threads()).collect()
         }
         Scope::User => {
-            let uid = if who == 0 { cx.task.creds().uid } else { who.cast_unsigned() };
-            pids.tasks.values().filter(|t| t.creds().uid == uid).cloned().collect()
+            let uid = if who == 0 {
+                cx.task.creds().uid
+            } else {
+                who.cast_unsigned()
+            };
+            pids.tasks
+                .values()
+                .filter(|t| t.creds().uid == uid)
+                .cloned()
+                .collect()
         }
     };
     drop(pids);
-    if found.is_empty() { Err(Errno::ESRCH) } else { Ok(found) }
+    if found.is_empty() {
+        Err(Errno::ESRCH)
+    } else {
+        Ok(found)
+    }
 }
 
 fn nice_scope(which: i32) -> Result<Scope, Errno> {
@@ -88,7 +100,9 @@ fn io_scope(which: i32) -> Result<Scope, Errno> {
 pub(super) fn ioprio_set(cx: &mut SyscallCx<'_>, which: i32, who: i32, ioprio: u32) -> SysResult<()> {
     let (class, level) = (ioprio >> 13, ioprio & 7);
     match class {
-        1 if !cx.task.creds().capable(Capability::SysAdmin) && !cx.task.creds().capable(Capability::SysNice) => {
+        1 if !cx.task.creds().capable(Capability::SysAdmin)
+            && !cx.task.creds().capable(Capability::SysNice) =>
+        {
             return fail!(EPERM);
         }
         0 if level != 0 => return fail!(EINVAL),
