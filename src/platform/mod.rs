@@ -80,6 +80,7 @@ impl Regs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trap {
     /// A 64-bit `syscall` instruction: number in `orig_rax`, arguments in the argument registers, `rip` behind it.
+    /// Calls into the host's vsyscall page are reported the same way, with `rip` at the return address.
     Syscall,
     /// `int 0x80` or another foreign way into a kernel; `rip` is behind the instruction.
     ForeignSyscall,
@@ -113,7 +114,8 @@ pub struct Fault {
 pub enum Next {
     /// Run guest code with the present registers.
     Resume,
-    /// Run one instruction, then report [`Fault`] with SIGTRAP/TRAP_TRACE.
+    /// Run one instruction, then report [`Fault`] with SIGTRAP/TRAP_TRACE; a syscall instruction is reported as
+    /// [`Trap::Syscall`] instead.
     Step,
     /// Leave it stopped until [`ThreadHandle::kick`].
     Park,

@@ -139,7 +139,11 @@ impl Core {
             // Those that live on have the old one's descriptors: so must its successor.
             let makers = self.stopped(|_| true);
             let mut clones = makers.iter().map(|host| self.clone_in(host));
-            zygote.replace(clones.find_map(Result::ok).ok_or(Errno::ESRCH)?)?;
+            let tracee = clones.find_map(Result::ok).ok_or(Errno::ESRCH)?;
+            if self.wait_for(tracee, false) == Status::Gone {
+                return Err(Errno::ESRCH);
+            }
+            zygote.replace(tracee)?;
         }
         let zygote = slot.as_mut().ok_or(Errno::ESRCH)?;
         self.with(|s| s.zygote = Some(zygote.tracee()));

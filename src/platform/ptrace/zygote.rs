@@ -6,6 +6,7 @@
 //! which the host wrote there can be trusted. Sharing the table gives guests nothing, as no syscall of theirs ever
 //! reaches the host.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::IoSlice;
 use std::mem::offset_of;
@@ -41,6 +42,8 @@ const LOOK: u64 = 0x20_0000;
 
 pub(super) struct Zygote {
     tracee: Tracee,
+    /// It is reaped: its id is no longer ours.
+    gone: Cell<bool>,
     socket: OwnedFd,
     /// Number of the last file sent.
     sent: u64,
@@ -81,6 +84,7 @@ impl Zygote {
         let tracee = exec::launch(image, &theirs, &socket)?;
         let zygote = Zygote {
             tracee,
+            gone: Cell::new(false),
             socket,
             sent: 0,
             cache: Vec::new(),
@@ -113,13 +117,11 @@ impl Zygote {
         Ok(())
     }
 
-    /// Go on, after the zygote was killed from outside, with a new child of some stub. It shares the descriptor table, so all
+    /// Go on, after the zygote was killed from outside, with a new stopped child of some stub. It shares the descriptor table, so all
     /// that was handed in is still there; of its memory nothing is kept.
     pub(super) fn replace(&mut self, tracee: Tracee) -> Result<(), Errno> {
         self.tracee = tracee;
-        if wait_one(tracee) == Status::Gone {
-            return Err(Errno::ESRCH);
-        }
+        self.gone.set(false);
         self.call(libc::SYS_munmap, [0, USER_END, 0, 0, 0, 0])?;
         self.map_scratch()
     }
@@ -160,7 +162,13 @@ impl Zygote {
     }
 
     fn call_at(&self, at: u64, number: i64, args: [u64; 6]) -> Result<u64, Errno> {
-        inject::call(self.tracee, &|| wait_one(self.tracee), at, number, args)?.0
+        inject::call(self.tracee, &|| self.wait(), at, number, args)?.0
+    }
+
+    fn wait(&self) -> Status {
+        let status = wait_one(self.tracee);
+        self.gone.set(status == Status::Gone);
+        status
     }
 
     /// The descriptor of `file` in the stubs, and whether it had to be handed in just now.
@@ -278,7 +286,9 @@ impl Zygote {
 
     /// End and reap it.
     pub(super) fn kill(&self) {
-        self.tracee.kill_process();
-        while wait_one(self.tracee) != Status::Gone {}
+        if !self.gone.get() {
+            self.tracee.kill_process();
+            while self.wait() != Status::Gone {}
+        }
     }
 }

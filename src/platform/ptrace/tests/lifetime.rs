@@ -25,6 +25,7 @@ fn stubs() -> Vec<i32> {
 #[test]
 fn the_zygote_can_be_killed() {
     let (platform, mut thread) = guest(SPIN);
+    let sibling = thread.fork(ForkKind::Thread).unwrap();
     let (_, file) = memfd(b"first");
     let (_, other) = memfd(b"other");
     let shared = MapFlags::SHARED | MapFlags::FIXED;
@@ -48,7 +49,7 @@ fn the_zygote_can_be_killed() {
         let spawned = platform.spawn().unwrap();
         assert_eq!(spawned.space().mappings().unwrap(), []);
     }
-    drop(thread);
+    drop((sibling, thread));
     platform.run().unwrap();
     no_children();
 }
@@ -85,21 +86,17 @@ fn a_full_host_is_a_clean_error() {
         rlim_cur: 0,
         rlim_max: 0,
     };
-    // SAFETY: a live local, and a process of ours.
-    assert_eq!(
-        unsafe { libc::prlimit(pid, libc::RLIMIT_NPROC, &none, std::ptr::null_mut()) },
-        0
-    );
+    let limit = |resource, value: &libc::rlimit| {
+        // SAFETY: a live value, and a process of ours.
+        unsafe { libc::prlimit(pid, resource, value, std::ptr::null_mut()) }
+    };
+    assert_eq!(limit(libc::RLIMIT_NPROC, &none), 0);
     match thread.fork(ForkKind::Copy) {
         Err(e) => assert_eq!(e, Errno::EAGAIN),
         // Root is above that limit.
         Ok(_) => assert!(nix::unistd::geteuid().is_root()),
     }
-    // SAFETY: as above.
-    assert_eq!(
-        unsafe { libc::prlimit(pid, libc::RLIMIT_AS, &none, std::ptr::null_mut()) },
-        0
-    );
+    assert_eq!(limit(libc::RLIMIT_AS, &none), 0);
     assert_eq!(
         map(&mut *thread, 0x4000_0000, 4096, Prot::READ),
         Err(Errno::ENOMEM)
