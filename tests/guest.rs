@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ const STATIC: &[&str] = &["-static"];
 /// A few programs also run as dynamic, position-independent executables.
 const DYNAMIC: &[&str] = &[];
 const CFLAGS: &[&str] = &["-O1", "-Wall", "-Wextra", "-Werror", "-pthread"];
+
+const PLATFORMS: &[&str] = &["ptrace"];
 
 /// Longest run of one program (each check has its own guard, so only a broken runner gets here).
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(600);
@@ -55,6 +57,31 @@ families! {
     unix_sockets,
 }
 
+/// Programs of `tests/guest/hostile/`, with the options that they take natively and as a guest.
+macro_rules! hostile {
+    ($($name:ident $native:tt $guest:tt),* $(,)?) => {
+        const HOSTILE: &[&str] = &[$(stringify!($name)),*];
+        mod hostile {
+            $(#[test] fn $name() { super::run_hostile(stringify!($name), &$native, &$guest); })*
+        }
+    };
+}
+
+hostile! {
+    bad_frames [] [],
+    close_everything [] [],
+    deep_recursion [] [],
+    exit_orders [] [],
+    fork_bomb [] ["--unbounded"],
+    huge_argv [] [],
+    many_threads [] [],
+    self_modifying [] [],
+    signal_flood [] [],
+    spinner [] [],
+    unmap_everything [] [],
+    wild_calls [] ["--guest"],
+}
+
 #[test]
 fn dynamic_files() {
     run_family("files", "dynamic", DYNAMIC);
@@ -63,14 +90,8 @@ fn dynamic_files() {
 /// Every program in the folder is run by a test, and together they hold the checks that are asked for.
 #[test]
 fn all_programs_are_run() {
-    let mut sources: Vec<String> = fs::read_dir(source_dir())
-        .expect("tests/guest")
-        .filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.strip_suffix(".c")?.to_owned()))
-        .collect();
-    sources.sort();
-    let mut families = FAMILIES.to_vec();
-    families.sort_unstable();
-    assert_eq!(sources, families);
+    assert_eq!(sources_in(&source_dir()), FAMILIES);
+    assert_eq!(sources_in(&source_dir().join("hostile")), HOSTILE);
 
     let count = |name: &&str| {
         let program = build(name, "static", STATIC);
@@ -85,23 +106,38 @@ fn all_programs_are_run() {
     assert!(total >= LEAST_CHECKS, "{total} checks, fewer than {LEAST_CHECKS}");
 }
 
+/// The names of the C programs in a folder, sorted.
+fn sources_in(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .expect("a source folder")
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.strip_suffix(".c")?.to_owned()))
+        .collect();
+    names.sort();
+    names
+}
+
 fn source_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest")
 }
 
 /// Builds `tests/guest/NAME.c` unless the program is newer than its sources.
 fn build(name: &str, variant: &str, flags: &[&str]) -> PathBuf {
+    build_from(
+        &source_dir().join(name).with_extension("c"),
+        &source_dir().join("check.h"),
+        variant,
+        flags,
+    )
+}
+
+fn build_from(source: &Path, header: &Path, variant: &str, flags: &[&str]) -> PathBuf {
     static BUILDING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = BUILDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest").join(variant);
     fs::create_dir_all(&directory).expect("create the output directory");
-    let (source, header) = (
-        source_dir().join(name).with_extension("c"),
-        source_dir().join("check.h"),
-    );
-    let program = directory.join(name);
+    let program = directory.join(source.file_stem().expect("a file name"));
     let modified = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified());
-    if let (Ok(built), Ok(source), Ok(header)) = (modified(&program), modified(&source), modified(&header))
+    if let (Ok(built), Ok(source), Ok(header)) = (modified(&program), modified(source), modified(header))
         && built > source
         && built > header
     {
@@ -110,7 +146,7 @@ fn build(name: &str, variant: &str, flags: &[&str]) -> PathBuf {
     let status = Command::new("cc")
         .args(CFLAGS)
         .args(flags)
-        .arg(&source)
+        .arg(source)
         .arg("-o")
         .arg(&program)
         .status()
@@ -134,10 +170,8 @@ fn run_family(name: &str, variant: &str, flags: &[&str]) {
     if std::env::var_os("UVM_TEST_GUEST").is_none() {
         return;
     }
-    for platform in ["ptrace"] {
-        let guest = run(Command::new(env!("CARGO_BIN_EXE_uvm"))
-            .args(["run", "--platform", platform, "/", "--"])
-            .arg(&program));
+    for platform in PLATFORMS {
+        let guest = run(&mut under_uvm(platform, &program));
         let wrong: Vec<String> = native
             .iter()
             .filter_map(|check| disagreement(check, &guest))
@@ -163,8 +197,43 @@ fn disagreement((check, native): (&String, &String), guest: &BTreeMap<String, St
     (!verdict.starts_with("ok ") && !lacks_processor_feature).then(|| verdict.clone())
 }
 
-/// Runs a program to its end; its lines by the name of the check.
-fn run(command: &mut Command) -> BTreeMap<String, String> {
+/// A hostile program ends well by itself, natively and as a guest.
+fn run_hostile(name: &str, native_options: &[&str], guest_options: &[&str]) {
+    let folder = source_dir().join("hostile");
+    let program = build_from(
+        &folder.join(name).with_extension("c"),
+        &folder.join("hostile.h"),
+        "hostile",
+        STATIC,
+    );
+    expect_ok(name, Command::new(&program).args(native_options));
+    if std::env::var_os("UVM_TEST_GUEST").is_none() {
+        return;
+    }
+    for platform in PLATFORMS {
+        expect_ok(name, under_uvm(platform, &program).args(guest_options));
+    }
+}
+
+fn expect_ok(name: &str, command: &mut Command) {
+    let (status, output) = run_to_end(command);
+    let said_ok = output.lines().any(|line| line.starts_with(&format!("ok {name}")));
+    assert!(
+        status.success() && said_ok,
+        "{command:?} ends with {status} after:\n{output}"
+    );
+}
+
+fn under_uvm(platform: &str, program: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_uvm"));
+    command
+        .args(["run", "--platform", platform, "/", "--"])
+        .arg(program);
+    command
+}
+
+/// Runs a program to its end; its exit status and what it printed.
+fn run_to_end(command: &mut Command) -> (ExitStatus, String) {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -183,7 +252,12 @@ fn run(command: &mut Command) -> BTreeMap<String, String> {
         .expect("the reader does not panic")
         .expect("the receiver is there");
     let status = child.wait().expect("reap the test program");
-    let output = output.expect("text");
+    (status, output.expect("text"))
+}
+
+/// Runs a program of checks to its end; its lines by the name of the check.
+fn run(command: &mut Command) -> BTreeMap<String, String> {
+    let (status, output) = run_to_end(command);
     let verdicts: BTreeMap<String, String> = output
         .lines()
         .filter_map(|line| {

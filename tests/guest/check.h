@@ -449,9 +449,10 @@ int main(int argc, char **argv)
 	sigset_t none;
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	for (int sig = 1; sig < 32; sig++)
-		if (sig != SIGKILL && sig != SIGSTOP)
-			signal(sig, SIG_DFL);
+	/* All 64, raw: glibc's posix_spawn ignores its two internal ones in the child. */
+	const uint64_t default_action[4] = { 0 };
+	for (int sig = 1; sig <= 64; sig++)
+		syscall(SYS_rt_sigaction, sig, default_action, NULL, 8);
 	on_signal_flags(SIGALRM, check_on_hang, 0);
 	umask(022);
 	struct rlimit core;

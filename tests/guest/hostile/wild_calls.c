@@ -1,0 +1,212 @@
+/*
+ * Every system call number from 0 to 470 (and some that do not exist) with wild arguments, each number in
+ * a process of its own. Without options it leaves out what could hurt the machine it runs on and other
+ * processes of the user; with --guest it leaves nothing out, except that signals do not go to its parent.
+ *
+ *   wild_calls [--guest] [--seed N] [--calls N]
+ */
+#include "hostile.h"
+#include <dirent.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+enum { LAST_NUMBER = 470 };
+
+/* Dangerous on a real machine even for an unprivileged user: they reach other processes or shared objects. */
+static const int native_only_skips[] = {
+	SYS_kill, SYS_tkill, SYS_tgkill, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo, SYS_pidfd_send_signal,
+	SYS_fork, SYS_vfork, SYS_clone, SYS_clone3, SYS_ptrace, SYS_process_vm_writev, SYS_process_madvise, SYS_process_mrelease,
+	SYS_prlimit64, SYS_setpriority, SYS_ioprio_set, SYS_sched_setparam, SYS_sched_setscheduler, SYS_sched_setaffinity,
+	SYS_sched_setattr, SYS_migrate_pages, SYS_move_pages, SYS_kcmp, SYS_msgctl, SYS_semctl, SYS_shmctl, SYS_msgget,
+	SYS_semget, SYS_shmget, SYS_reboot, SYS_kexec_load, SYS_kexec_file_load, SYS_init_module, SYS_finit_module,
+	SYS_delete_module, SYS_mount, SYS_umount2, SYS_pivot_root, SYS_swapon, SYS_swapoff, SYS_settimeofday,
+	SYS_clock_settime, SYS_adjtimex, SYS_clock_adjtime, SYS_sethostname, SYS_setdomainname, SYS_acct, SYS_syslog,
+	SYS_quotactl, SYS_bpf, SYS_perf_event_open, SYS_userfaultfd, SYS_add_key, SYS_request_key, SYS_keyctl,
+	SYS_unshare, SYS_setns, SYS_sync, SYS_syncfs, SYS_mq_open, SYS_mq_unlink, SYS_io_uring_setup, SYS_vhangup,
+};
+
+/* In both modes: calls that end the process before anything has been tried. */
+static const int always_skips[] = { SYS_exit, SYS_exit_group };
+
+static const int sends_signals[] = {
+	SYS_kill, SYS_tkill, SYS_tgkill, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo, SYS_ptrace, SYS_pidfd_open,
+};
+
+#define IN(list, n) in_list(list, sizeof list / sizeof list[0], n)
+
+static bool in_list(const int *list, size_t size, int n)
+{
+	for (size_t i = 0; i < size; i++)
+		if (list[i] == n)
+			return true;
+	return false;
+}
+
+static char *buffer, *border;
+
+static void prepare(void)
+{
+	static char name[] = "file";
+	int p[2];
+	buffer = mmap(NULL, 1 << 16, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	border = buffer + (1 << 16) - 4096;
+	NEED(buffer != MAP_FAILED && mprotect(border, 4096, PROT_NONE) == 0);
+	for (int i = 0; i < (1 << 16) - 4096; i += 8)
+		*(uint64_t *)(buffer + i) = random_below(4) ? random_below(64) : random_u64();
+	strcpy(buffer, name);
+	strcpy(buffer + 64, "directory/../file");
+	strcpy(buffer + 128, ".");
+	strcpy(border - 5, name);
+	/* One of each kind, from descriptor 3 on. */
+	int ok = open("file", O_RDWR | O_CREAT, 0600) >= 0 && open(".", O_RDONLY) >= 0 && pipe(p) == 0 &&
+		 socketpair(AF_UNIX, SOCK_STREAM, 0, p) == 0 && eventfd(0, 0) >= 0 && epoll_create1(0) >= 0 &&
+		 memfd_create("m", 0) >= 0;
+	NEED(ok);
+}
+
+static uint64_t wild_argument(void)
+{
+	static const uint64_t odd[] = {
+		0, 1, 2, 3, 8, 4096, 4095, 0x7fffffff, 0x80000000, 0xffffffff, UINT64_MAX, UINT64_MAX - 1,
+		UINT64_MAX - 99, 0x7fffffffffffffff, 0x8000000000000000, 0x800000000000, 0x7ffffffff000,
+		0xffffffffff600000, 0xffff800000000000,
+	};
+	switch (random_below(8)) {
+	case 0:
+		return odd[random_below(sizeof odd / sizeof odd[0])];
+	case 1:
+		return random_below(16);
+	case 2:
+		return (uint64_t)buffer + random_below(4) * 64;
+	case 3:
+		return (uint64_t)buffer + random_below(60000);
+	case 4:
+		return (uint64_t)border - random_below(40);
+	case 5:
+		return 1ull << random_below(64);
+	case 6:
+		return random_below(5000);
+	default:
+		return random_u64();
+	}
+}
+
+static void interrupt(int sig)
+{
+	(void)sig;
+}
+
+/* Blocked calls are interrupted again and again; after a while the process ends. */
+static void set_guards(void)
+{
+	struct sigaction sa = { .sa_handler = interrupt };
+	sigaction(SIGALRM, &sa, NULL);
+	struct itimerval every = { { 0, 5000 }, { 0, 5000 } };
+	setitimer(ITIMER_REAL, &every, NULL);
+	set_limit(RLIMIT_CORE, 0);
+	set_limit(RLIMIT_AS, 1u << 30);
+	set_limit(RLIMIT_FSIZE, 16 << 20);
+	set_limit(RLIMIT_CPU, 5);
+	set_limit(RLIMIT_NOFILE, 256);
+}
+
+static void call_wildly(int number, int calls, bool guest)
+{
+	set_guards();
+	prepare();
+	for (int i = 0; i < calls; i++) {
+		uint64_t a[6];
+		for (int k = 0; k < 6; k++)
+			a[k] = wild_argument();
+		/* A negative, zero or small first argument would name the parent or everybody. */
+		if (guest && IN(sends_signals, number))
+			a[0] = random_below(2) ? (uint64_t)getpid() : 1000000 + random_below(1000000);
+		syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+	}
+	_exit(0);
+}
+
+static void on_deadline(int sig)
+{
+	(void)sig;
+}
+
+/* Whatever the child did to its guards, this ends it. */
+static void reap_by_deadline(pid_t pid)
+{
+	struct sigaction sa = { .sa_handler = on_deadline };
+	struct itimerval limit = { { 0, 100000 }, { 0, 400000 } }, off = { 0 };
+	int status;
+	NEED(sigaction(SIGALRM, &sa, NULL) == 0 && setitimer(ITIMER_REAL, &limit, NULL) == 0);
+	while (waitpid(pid, &status, 0) != pid) {
+		NEED(errno == EINTR);
+		kill(pid, SIGKILL);
+	}
+	NEED(setitimer(ITIMER_REAL, &off, NULL) == 0);
+	/* Its process group may hold more by now. */
+	kill(-pid, SIGKILL);
+}
+
+static const char *option(int argc, char **argv, const char *name, const char *otherwise)
+{
+	for (int i = 1; i + 1 < argc; i++)
+		if (!strcmp(argv[i], name))
+			return argv[i + 1];
+	return otherwise;
+}
+
+static void remove_tree(const char *path)
+{
+	pid_t pid = fork();
+	if (pid == 0) {
+		/* The calls may have changed any mode. */
+		execl("/bin/sh", "sh", "-c", "chmod -R u+rwx \"$1\"; rm -rf \"$1\"", "sh", path, NULL);
+		_exit(1);
+	}
+	reap(pid);
+}
+
+int main(int argc, char **argv)
+{
+	bool guest = has_option(argc, argv, "--guest");
+	int calls = atoi(option(argc, argv, "--calls", "12"));
+	uint64_t seed = strtoull(option(argc, argv, "--seed", "4711"), NULL, 0);
+	char directory[] = "/tmp/uvm-wild-XXXXXX";
+	NEED(mkdtemp(directory) && chdir(directory) == 0);
+	if (!guest && geteuid() == 0)
+		NEED(chmod(".", 0777) == 0);
+	printf("wild_calls: seed %llu, %d calls of each\n", (unsigned long long)seed, calls);
+	fflush(stdout);
+	int tried = 0;
+	for (int number = 0; number <= LAST_NUMBER; number++) {
+		if (IN(always_skips, number) || (!guest && IN(native_only_skips, number)))
+			continue;
+		random_state = seed * 1000003 + number + 1;
+		for (int i = 0; i < 10; i++)
+			random_u64();
+		pid_t pid = fork();
+		NEED(pid >= 0);
+		if (pid == 0) {
+			setpgid(0, 0);
+			int null = open("/dev/null", O_RDWR);
+			for (int fd = 0; fd < 3; fd++)
+				dup2(null, fd);
+			close(null);
+			if (!guest) {
+				if (geteuid() == 0)
+					NEED(setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0);
+				prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+			}
+			call_wildly(number, calls, guest);
+		}
+		setpgid(pid, pid);
+		reap_by_deadline(pid);
+		tried++;
+	}
+	NEED(chdir("/") == 0);
+	remove_tree(directory);
+	printf("ok wild_calls: %d numbers\n", tried);
+	return 0;
+}
