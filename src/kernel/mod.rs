@@ -15,6 +15,7 @@ pub mod dev;
 pub mod fs;
 pub mod ipc;
 pub mod mm;
+pub mod net;
 pub mod poll;
 pub mod sched;
 pub mod signal;
@@ -52,6 +53,8 @@ pub struct Kernel {
     pub pids: PidTable,
     /// Who waits on which word of memory.
     pub futexes: ipc::futex::Futexes,
+    /// Sockets.
+    pub net: net::Net,
     /// Held while one epoll instance begins to watch another.
     pub epoll_nesting: sync::Lock<()>,
     /// The guest's name and the like.

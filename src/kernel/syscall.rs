@@ -154,6 +154,7 @@ pub fn dispatch(cx: &mut SyscallCx<'_>) -> SysResult<u64> {
     match row.subsystem {
         Subsystem::Ipc => super::ipc::dispatch(cx),
         Subsystem::Fs => super::fs::dispatch(cx),
+        Subsystem::Net => super::net::dispatch(cx),
         Subsystem::Poll => super::poll::dispatch(cx),
         Subsystem::Mm => super::mm::dispatch(cx),
         Subsystem::Task => super::task::dispatch(cx),

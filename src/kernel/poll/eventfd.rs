@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{descriptor_flags, new_descriptor};
 use crate::kernel::fs::{File, FileOps};
-use crate::kernel::stop::{Errno, SysResult, fail};
+use crate::kernel::stop::{SysResult, fail};
 use crate::kernel::sync::{Lock, Rank};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::user_memory::{Sink, Source};

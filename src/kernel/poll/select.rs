@@ -8,7 +8,7 @@ use super::ppoll::timespec_deadline;
 use super::{poll_until, use_mask, watch};
 use crate::kernel::abi::time::{Timespec, Timeval};
 use crate::kernel::fs::{Fd, File};
-use crate::kernel::stop::{Errno, SysResult, fail};
+use crate::kernel::stop::{Errno, SysResult};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::time::{Instant, NANOS_PER_SEC};
 use crate::kernel::user_memory::{UserAddr, UserRef};

@@ -23,8 +23,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 pub use creds::{ALL_CAPABILITIES, Capability, Creds};
 pub use group::{ExitStatus, GroupState, Rlimit, Rlimits, StateChange, ThreadGroup};
 pub use pids::{PID_MAX, PidTable, Pids, Process, Zombie};
-pub use run::current;
 pub(in crate::kernel) use run::error_value;
+pub use run::{current, current_deadline};
 pub(in crate::kernel) use syscalls::dispatch;
 
 use super::Kernel;

@@ -1,6 +1,6 @@
 //! A task's life between traps: run the call, park it or end it, look at signals, return to guest code.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -8,6 +8,7 @@ use super::{Call, ExitStatus, Task, exit};
 use crate::kernel::signal::{self, Delivery, SigInfo};
 use crate::kernel::stop::{Errno, Stop};
 use crate::kernel::syscall::{self, SyscallCx};
+use crate::kernel::time::Instant;
 use crate::kernel::user_memory::UserMemory;
 use crate::kernel::wait::{WaitFor, Wakeup};
 use crate::platform::{Next, Thread, Trap, TrapHandler};
@@ -24,12 +25,19 @@ enum Ran {
 
 thread_local! {
     static CURRENT: RefCell<Option<Arc<Task>>> = const { RefCell::new(None) };
+    static DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// The task whose handler runs on this host thread: what Linux calls `current`. For objects that are reached through a
 /// contract without a task (a terminal's read checks job control) and for nothing that has a [`SyscallCx`].
 pub fn current() -> Option<Arc<Task>> {
     CURRENT.with_borrow(Clone::clone)
+}
+
+/// The deadline the present call was waiting for when it blocked before; none on its first run. For objects with timeouts
+/// of their own (SO_RCVTIMEO) that are reached without a [`SyscallCx`].
+pub fn current_deadline() -> Option<Instant> {
+    DEADLINE.get()
 }
 
 impl TrapHandler for Task {
@@ -116,6 +124,7 @@ impl Task {
     fn run_call(self: &Arc<Self>, thread: &mut dyn Thread, call: &mut Call) -> Ran {
         call.parked = None;
         let memory = self.memory();
+        DEADLINE.set(call.state.deadline);
         let mut cx = SyscallCx {
             kernel: &self.kernel,
             task: self,
@@ -131,7 +140,10 @@ impl Task {
                 tracing::debug!(tid = self.tid(), nr = call.nr, "{errno:?}{at}");
                 error_value(errno)
             }
-            Err(Stop::Block(wait)) => return Ran::Blocked(wait),
+            Err(Stop::Block(wait)) => {
+                call.state.deadline = call.state.deadline.or(wait.deadline);
+                return Ran::Blocked(wait);
+            }
             Err(Stop::Leave) => {
                 self.trace_unfinished(Some(call));
                 return Ran::Left;

@@ -1,0 +1,517 @@
+//! Sending and receiving.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::in_flight::{FilesInFlight, InFlight};
+use super::names::find;
+use super::{Charge, Kind, PACKET_COST, Packet, Phase, State, Ucred, UnixSocket};
+use crate::kernel::fs::File;
+use crate::kernel::fs::pipe::broken_pipe;
+use crate::kernel::net::address::UnixAddress;
+use crate::kernel::stop::{Errno, SysResult, fail};
+use crate::kernel::task::{Task, current};
+use crate::kernel::user_memory::{Sink, Source};
+use crate::kernel::wait::{Events, WaitFor};
+
+/// Largest piece of a stream, in bytes.
+const PIECE: usize = 32 << 10;
+
+/// What Linux keeps of a send buffer for itself, in bytes.
+const BUFFER_OVERHEAD: usize = 32;
+
+/// What goes along with sent bytes.
+pub(in crate::kernel::net) struct Outgoing {
+    pub(in crate::kernel::net) nonblocking: bool,
+    /// EPIPE raises no SIGPIPE (MSG_NOSIGNAL).
+    pub(in crate::kernel::net) no_signal: bool,
+    /// Receiver, when it is not the peer.
+    pub(in crate::kernel::net) to: Option<UnixAddress>,
+    /// Credentials the sender chose (SCM_CREDENTIALS).
+    pub(in crate::kernel::net) cred: Option<Ucred>,
+    /// SCM_RIGHTS; leaves with the first byte.
+    pub(in crate::kernel::net) files: Vec<Arc<File>>,
+}
+
+impl Outgoing {
+    /// Nothing but bytes.
+    pub(in crate::kernel::net) fn plain(nonblocking: bool) -> Outgoing {
+        Outgoing {
+            nonblocking,
+            no_signal: false,
+            to: None,
+            cred: None,
+            files: Vec::new(),
+        }
+    }
+}
+
+/// How to receive.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::kernel::net) struct ReceiveFlags {
+    pub(in crate::kernel::net) nonblocking: bool,
+    /// MSG_PEEK
+    pub(in crate::kernel::net) peek: bool,
+    /// MSG_WAITALL
+    pub(in crate::kernel::net) wait_all: bool,
+}
+
+/// What was received.
+#[derive(Default)]
+pub(in crate::kernel::net) struct Received {
+    /// Bytes copied.
+    pub(in crate::kernel::net) length: usize,
+    /// Bytes the message had.
+    pub(in crate::kernel::net) full_length: usize,
+    pub(in crate::kernel::net) from: Option<UnixAddress>,
+    pub(in crate::kernel::net) cred: Option<Ucred>,
+    pub(in crate::kernel::net) files: Vec<Arc<File>>,
+}
+
+impl UnixSocket {
+    /// send(2). A stream that has to wait in the middle blocks with `from` stepped over what is gone.
+    pub(in crate::kernel::net) fn send(
+        &self,
+        from: &mut dyn Source,
+        outgoing: &mut Outgoing,
+    ) -> SysResult<usize> {
+        let no_signal = outgoing.no_signal;
+        let sent = match self.kind {
+            Kind::Stream => self.send_stream(from, outgoing),
+            Kind::Datagram | Kind::SeqPacket => return self.send_message(from, outgoing),
+        };
+        match sent {
+            Err(crate::kernel::stop::Stop::Errno(Errno::EPIPE, _)) if !no_signal => Err(broken_pipe().into()),
+            sent => sent,
+        }
+    }
+
+    fn take_error(&self) -> Result<(), Errno> {
+        self.state.lock().error.take().map_or(Ok(()), Err)
+    }
+
+    fn charge(&self, bytes: usize) -> Charge {
+        let bytes = bytes + PACKET_COST;
+        self.charged.fetch_add(bytes, Ordering::SeqCst);
+        Charge {
+            sender: self.me.clone(),
+            bytes,
+        }
+    }
+
+    fn is_buffer_full(&self) -> bool {
+        self.charged.load(Ordering::SeqCst) >= self.send_buffer()
+    }
+
+    /// A packet of this socket's, with the present task's credentials unless it chose others.
+    fn packet(&self, data: Vec<u8>, cred: Option<Ucred>, files: FilesInFlight) -> Packet {
+        let charge = self.charge(data.len());
+        let cred = cred.or_else(|| {
+            current().map(|task| {
+                let creds = task.creds();
+                Ucred {
+                    pid: task.pid(),
+                    uid: creds.uid,
+                    gid: creds.gid,
+                }
+            })
+        });
+        Packet {
+            data,
+            consumed: 0,
+            from: self.state.lock().name.clone(),
+            cred: cred.unwrap_or(Ucred::NOBODY),
+            files,
+            _charge: charge,
+        }
+    }
+
+    fn send_stream(&self, from: &mut dyn Source, outgoing: &mut Outgoing) -> SysResult<usize> {
+        let peer = {
+            let state = self.state.lock();
+            let connected = match &state.phase {
+                Phase::Connected(peer) => Some(peer.clone()),
+                _ => None,
+            };
+            if outgoing.to.is_some() {
+                return if connected.is_some() {
+                    fail!(EISCONN)
+                } else {
+                    fail!(EOPNOTSUPP)
+                };
+            }
+            if state.shut_write && state.error.is_none() {
+                return fail!(EPIPE);
+            }
+            connected.ok_or(Errno::ENOTCONN)?
+        };
+        let timeout = self.state.lock().options.send_timeout;
+        let mut sent = 0;
+        while from.remaining() > 0 {
+            let generation = self.queue.generation();
+            let step = self.take_error().and_then(|()| {
+                if self.state.lock().shut_write {
+                    return Err(Errno::EPIPE);
+                }
+                Ok(())
+            });
+            match step {
+                Err(_) if sent > 0 => break,
+                step => step?,
+            }
+            if self.is_buffer_full() {
+                if sent > 0 && outgoing.nonblocking {
+                    break;
+                }
+                let wait = WaitFor::default().and_since(&self.queue, Events::WRITE, generation);
+                return Err(self.block(outgoing.nonblocking, timeout, wait));
+            }
+            let mut data = vec![0; from.remaining().min(PIECE)];
+            let taken = match from.take(&mut data) {
+                Err(_) if sent > 0 => break,
+                taken => taken?,
+            };
+            let memory_ended = taken < data.len();
+            data.truncate(taken);
+            let files = flight(std::mem::take(&mut outgoing.files))?;
+            let packet = self.packet(data, outgoing.cred, files);
+            match peer.deliver(packet) {
+                Err(_) if sent > 0 => break,
+                delivered => delivered?,
+            }
+            sent += taken;
+            if memory_ended {
+                break;
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Put a packet into this socket's queue; EPIPE when it receives no more.
+    fn deliver(&self, packet: Packet) -> Result<(), Errno> {
+        {
+            let mut state = self.state.lock();
+            if state.shut_read {
+                drop(state);
+                return Err(Errno::EPIPE);
+            }
+            state.inbox.push_back(packet);
+        }
+        self.queue.notify(Events::READ);
+        Ok(())
+    }
+
+    fn send_message(&self, from: &mut dyn Source, outgoing: &mut Outgoing) -> SysResult<usize> {
+        let target = self.target(outgoing)?;
+        let length = from.remaining();
+        if length > self.send_buffer().saturating_sub(BUFFER_OVERHEAD) {
+            return fail!(EMSGSIZE);
+        }
+        self.take_error()?;
+        let (shut_write, timeout) = {
+            let state = self.state.lock();
+            (state.shut_write, state.options.send_timeout)
+        };
+        if shut_write {
+            return fail!(EPIPE);
+        }
+        if target.is_closed() {
+            return Err(self.dead_target(&target).into());
+        }
+        if self.kind == Kind::Datagram && !target.may_receive_from(self) {
+            return fail!(EPERM);
+        }
+        let own = self.queue.generation();
+        let theirs = target.queue.generation();
+        if self.is_buffer_full() {
+            let wait = WaitFor::default().and_since(&self.queue, Events::WRITE, own);
+            return Err(self.block(outgoing.nonblocking, timeout, wait));
+        }
+        if target.is_full_for(self) {
+            let wait = WaitFor::default().and_since(&target.queue, Events::WRITE, theirs);
+            return Err(self.block(outgoing.nonblocking, timeout, wait));
+        }
+        let mut data = vec![0; length];
+        let taken = if length > 0 { from.take(&mut data)? } else { 0 };
+        if taken < length {
+            return fail!(EFAULT);
+        }
+        let files = flight(std::mem::take(&mut outgoing.files))?;
+        let packet = self.packet(data, outgoing.cred, files);
+        target.deliver(packet)?;
+        Ok(length)
+    }
+
+    /// Where a message goes: ENOTCONN without an address and a peer.
+    fn target(&self, outgoing: &Outgoing) -> SysResult<Arc<UnixSocket>> {
+        let peer = self.peer();
+        match &outgoing.to {
+            Some(_) if self.kind == Kind::SeqPacket => {
+                // A connected one sends to its peer whatever the address says.
+                Ok(peer.ok_or(Errno::ENOTCONN)?)
+            }
+            Some(name) => {
+                let task = current().ok_or(Errno::ENOTCONN)?;
+                Ok(find(&task, self.kind, name)?)
+            }
+            None => Ok(peer.ok_or(Errno::ENOTCONN)?),
+        }
+    }
+
+    /// What sending to a closed socket gives; a datagram socket is not connected to it any more.
+    fn dead_target(&self, target: &Arc<UnixSocket>) -> Errno {
+        if self.kind == Kind::SeqPacket {
+            return Errno::EPIPE;
+        }
+        let mut state = self.state.lock();
+        let old = match &state.phase {
+            Phase::Connected(peer) if Arc::ptr_eq(peer, target) => {
+                Some(std::mem::replace(&mut state.phase, Phase::Unconnected))
+            }
+            _ => None,
+        };
+        drop(state);
+        drop(old);
+        Errno::ECONNREFUSED
+    }
+
+    /// recv(2).
+    pub(in crate::kernel::net) fn receive(
+        &self,
+        to: &mut dyn Sink,
+        flags: ReceiveFlags,
+    ) -> SysResult<Received> {
+        match self.kind {
+            Kind::Stream => self.receive_stream(to, flags),
+            Kind::Datagram | Kind::SeqPacket => self.receive_message(to, flags),
+        }
+    }
+
+    /// Nothing is there: why, or what to wait for. None is the end of the stream.
+    fn nothing_to_receive(&self, state: &mut State, nonblocking: bool) -> SysResult<()> {
+        if let Some(errno) = state.error.take() {
+            return Err(errno.into());
+        }
+        if state.shut_read {
+            return Ok(());
+        }
+        let wait = WaitFor::queue(&self.queue, Events::READ);
+        Err(self.block(nonblocking, state.options.receive_timeout, wait))
+    }
+
+    fn receive_stream(&self, to: &mut dyn Sink, flags: ReceiveFlags) -> SysResult<Received> {
+        let mut received = Received::default();
+        let mut done = Vec::new();
+        let result = {
+            let mut state = self.state.lock();
+            if !matches!(state.phase, Phase::Connected(_)) && !state.shut_read {
+                return fail!(EINVAL);
+            }
+            if to.remaining() == 0 {
+                return Ok(received);
+            }
+            let copied = copy_stream(&mut state, to, flags, &mut received, &mut done);
+            let enough = received.length > 0 && !(flags.wait_all && to.remaining() > 0 && !flags.peek);
+            if copied.is_ok() && !enough && received.files.is_empty() {
+                match self.nothing_to_receive(&mut state, flags.nonblocking) {
+                    // What there is, when it ends here or nobody waits.
+                    Ok(()) => Ok(()),
+                    Err(crate::kernel::stop::Stop::Errno(..)) if received.length > 0 => Ok(()),
+                    Err(stop) => Err(stop),
+                }
+            } else {
+                copied.map_err(Into::into)
+            }
+        };
+        // Their room and files are given back with no lock held.
+        drop(done);
+        result.map(|()| received)
+    }
+
+    fn receive_message(&self, to: &mut dyn Sink, flags: ReceiveFlags) -> SysResult<Received> {
+        let (mut received, done) = {
+            let mut state = self.state.lock();
+            if self.kind == Kind::SeqPacket && !matches!(state.phase, Phase::Connected(_)) {
+                return fail!(ENOTCONN);
+            }
+            let Some(packet) = state.inbox.front_mut() else {
+                self.nothing_to_receive(&mut state, flags.nonblocking)?;
+                return Ok(Received::default());
+            };
+            let mut received = Received {
+                length: 0,
+                full_length: packet.data.len(),
+                from: packet.from.clone(),
+                cred: Some(packet.cred),
+                files: if flags.peek {
+                    packet.files.copy()
+                } else {
+                    packet.files.take()
+                },
+            };
+            let want = packet.data.len().min(to.remaining());
+            let copied = if want > 0 {
+                to.put(&packet.data[..want])
+            } else {
+                Ok(0)
+            };
+            let done = if flags.peek { None } else { state.inbox.pop_front() };
+            received.length = match copied {
+                Ok(length) => length,
+                Err(errno) => {
+                    drop(state);
+                    drop(done);
+                    return Err(errno.into());
+                }
+            };
+            (received, done)
+        };
+        if done.is_some() && self.kind == Kind::Datagram {
+            self.queue.notify(Events::WRITE);
+        }
+        drop(done);
+        received.full_length = received.full_length.max(received.length);
+        Ok(received)
+    }
+}
+
+/// Copy from the queue: packets of one sender, up to and including the first with files.
+fn copy_stream(
+    state: &mut State,
+    to: &mut dyn Sink,
+    flags: ReceiveFlags,
+    received: &mut Received,
+    done: &mut Vec<Packet>,
+) -> Result<(), Errno> {
+    let check_cred = state.options.pass_cred;
+    let mut index = 0;
+    while to.remaining() > 0 {
+        let Some(packet) = state.inbox.get_mut(index) else {
+            break;
+        };
+        if check_cred && received.cred.is_some_and(|cred| cred != packet.cred) {
+            break;
+        }
+        let rest = &packet.data[packet.consumed..];
+        let want = rest.len().min(to.remaining());
+        let copied = match to.put(&rest[..want]) {
+            Ok(copied) => copied,
+            Err(_) if received.length > 0 => break,
+            Err(errno) => return Err(errno),
+        };
+        received.length += copied;
+        received.cred = Some(packet.cred);
+        received.from = packet.from.clone();
+        let has_files = !packet.files.is_empty();
+        let finished = copied == rest.len();
+        if flags.peek {
+            received.files = packet.files.copy();
+            index += 1;
+        } else {
+            received.files = packet.files.take();
+            packet.consumed += copied;
+            if finished {
+                done.extend(state.inbox.pop_front());
+            }
+        }
+        if has_files || !finished {
+            break;
+        }
+    }
+    received.full_length = received.length;
+    Ok(())
+}
+
+fn flight(files: Vec<Arc<File>>) -> Result<FilesInFlight, Errno> {
+    match current() {
+        Some(task) => in_flight_of(&task).send(files),
+        None => InFlight::default().send(files),
+    }
+}
+
+fn in_flight_of(task: &Task) -> &InFlight {
+    &task.kernel.net.in_flight
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::stop::Stop;
+    use crate::kernel::user_memory::{KernelSink, KernelSource};
+
+    const CRED: Ucred = Ucred {
+        pid: 1,
+        uid: 0,
+        gid: 0,
+    };
+
+    fn send(socket: &UnixSocket, bytes: &[u8]) -> SysResult<usize> {
+        socket.send(&mut KernelSource::new(bytes), &mut Outgoing::plain(true))
+    }
+
+    fn receive(socket: &UnixSocket, max: usize) -> Result<Vec<u8>, Option<Errno>> {
+        let mut sink = KernelSink::new(max);
+        let flags = ReceiveFlags {
+            nonblocking: true,
+            ..ReceiveFlags::default()
+        };
+        match socket.receive(&mut sink, flags) {
+            Ok(_) => Ok(sink.bytes),
+            Err(Stop::Errno(errno, _)) => Err(Some(errno)),
+            Err(_) => Err(None),
+        }
+    }
+
+    fn errno<T>(result: SysResult<T>) -> Option<Errno> {
+        match result {
+            Err(Stop::Errno(errno, _)) => Some(errno),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_stream_glues_and_ends() {
+        let (a, b) = UnixSocket::pair(Kind::Stream, CRED);
+        assert_eq!(receive(&b, 9), Err(Some(Errno::EAGAIN)));
+        assert!(matches!(send(&a, b"abc"), Ok(3)));
+        assert!(matches!(send(&a, b"def"), Ok(3)));
+        assert_eq!(receive(&b, 4), Ok(b"abcd".to_vec()));
+        assert_eq!(receive(&b, 4), Ok(b"ef".to_vec()));
+        a.close(false);
+        assert_eq!(receive(&b, 4), Ok(Vec::new()));
+        assert_eq!(errno(send(&b, b"x")), Some(Errno::EPIPE));
+    }
+
+    #[test]
+    fn messages_keep_their_ends() {
+        let (a, b) = UnixSocket::pair(Kind::SeqPacket, CRED);
+        assert!(matches!(send(&a, b"abc"), Ok(3)));
+        assert!(matches!(send(&a, b""), Ok(0)));
+        assert_eq!(receive(&b, 2), Ok(b"ab".to_vec()));
+        assert_eq!(receive(&b, 2), Ok(Vec::new()));
+        assert_eq!(receive(&b, 2), Err(Some(Errno::EAGAIN)));
+    }
+
+    #[test]
+    fn unread_data_resets() {
+        let (a, b) = UnixSocket::pair(Kind::Stream, CRED);
+        assert!(matches!(send(&a, b"unread"), Ok(6)));
+        b.close(false);
+        assert_eq!(receive(&a, 1), Err(Some(Errno::ECONNRESET)));
+        assert_eq!(receive(&a, 1), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_full_buffer_refuses_until_it_is_read() {
+        let (a, b) = UnixSocket::pair(Kind::Stream, CRED);
+        let text = vec![7; 1 << 20];
+        let Ok(sent) = send(&a, &text) else {
+            panic!("nothing sent")
+        };
+        assert!(sent < text.len());
+        assert_eq!(errno(send(&a, &text)), Some(Errno::EAGAIN));
+        assert!(!a.poll().intersects(Events::WRITE));
+        assert_eq!(receive(&b, text.len()).map(|got| got.len()), Ok(sent));
+        assert!(a.poll().intersects(Events::WRITE));
+    }
+}
