@@ -10,9 +10,10 @@ use super::{
 };
 use crate::kernel::Kernel;
 use crate::kernel::abi::time::Timespec;
+use crate::kernel::fs::Fd;
 use crate::kernel::stop::{Errno, SysResult, fail};
 use crate::kernel::syscall::SyscallCx;
-use crate::kernel::task::{Capability, Creds, Pid, Task, ThreadGroup};
+use crate::kernel::task::{Capability, Creds, Pid, Task, ThreadGroup, pidfd};
 use crate::kernel::user_memory::UserRef;
 use crate::kernel::wait::{Events, OnSignal, WaitFor};
 
@@ -389,6 +390,43 @@ pub(crate) fn rt_tgsigqueueinfo(
     }
     let info = queued_info(cx, tgid, signal, info)?;
     send_to_thread(cx, Some(tgid), tid, info)
+}
+
+/// pidfd_send_signal(2).
+pub(crate) fn pidfd_send_signal(
+    cx: &mut SyscallCx<'_>,
+    pidfd: Fd,
+    signal: i32,
+    info: UserRef<[u8; 128]>,
+    flags: u32,
+) -> SysResult<()> {
+    const THREAD_GROUP: u32 = 2;
+    const PROCESS_GROUP: u32 = 4;
+    if !matches!(flags, 0 | THREAD_GROUP | PROCESS_GROUP) {
+        return fail!(EINVAL);
+    }
+    let group = pidfd::group_of(cx, pidfd)?;
+    let info = if info.is_null() {
+        SigInfo::user(signal, cx.task.pid(), cx.task.creds().uid)
+    } else {
+        let given = SigInfo::from_bytes(&cx.memory.read(info)?);
+        if given.signal != signal {
+            return fail!(EINVAL);
+        }
+        if (given.code >= 0 || given.code == libc::SI_TKILL) && group.pid != cx.task.pid() {
+            return fail!(EPERM);
+        }
+        given
+    };
+    check_signal_or_zero(signal)?;
+    if cx.kernel.pids.group(group.pid).is_none_or(|now| !Arc::ptr_eq(&now, &group)) {
+        return fail!(ESRCH);
+    }
+    if flags == PROCESS_GROUP {
+        return kill(cx, -group.pid, signal);
+    }
+    may_signal(cx.task, &group, signal)?;
+    Ok(send_unless_zero(cx.kernel, &group, info)?)
 }
 
 impl SyscallCx<'_> {

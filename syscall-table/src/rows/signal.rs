@@ -19,7 +19,7 @@ macro_rules! signal_rows {
             219 restart_syscall () -> Int, full, blocks, kernel;
             234 tgkill (tgid: Pid, tid: Pid, sig: Signal) -> Int, full, kernel;
             297 rt_tgsigqueueinfo (tgid: Pid, tid: Pid, sig: Signal, info: In(Siginfo)) -> Int, full, kernel;
-            424 pidfd_send_signal (pidfd: Fd, sig: Signal, info: In(Siginfo), flags: Flags(PIDFD_SIGNAL)) -> Int, refused(ENOSYS) "not implemented yet", kernel;
+            424 pidfd_send_signal (pidfd: Fd, sig: Signal, info: In(Siginfo), flags: Flags(PIDFD_SIGNAL)) -> Int, partial "pidfds name processes, not threads", kernel;
         }
     };
 }
