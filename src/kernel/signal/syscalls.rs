@@ -419,7 +419,12 @@ pub(crate) fn pidfd_send_signal(
         given
     };
     check_signal_or_zero(signal)?;
-    if cx.kernel.pids.group(group.pid).is_none_or(|now| !Arc::ptr_eq(&now, &group)) {
+    if cx
+        .kernel
+        .pids
+        .group(group.pid)
+        .is_none_or(|now| !Arc::ptr_eq(&now, &group))
+    {
         return fail!(ESRCH);
     }
     if flags == PROCESS_GROUP {
