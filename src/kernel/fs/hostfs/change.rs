@@ -90,7 +90,7 @@ fn permissions(mode: u32) -> Mode {
 /// [`crate::kernel::fs::Inode::create`].
 pub(super) fn create(dir: &HostInode, name: &[u8], args: &CreateArgs) -> Result<Arc<HostInode>, Errno> {
     dir.tree.check_writable()?;
-    let at = dir.path_fd()?;
+    let at = dir.directory_of(name)?;
     let kind = FileType::from_mode(args.mode).ok_or(Errno::EINVAL)?;
     let mode = permissions(args.mode);
     match kind {
@@ -164,7 +164,7 @@ pub(super) fn symlink(
     args: &CreateArgs,
 ) -> Result<Arc<HostInode>, Errno> {
     dir.tree.check_writable()?;
-    symlinkat(target, dir.path_fd()?, name).map_err(errno)?;
+    symlinkat(target, dir.directory_of(name)?, name).map_err(errno)?;
     own(dir.find(name)?, args)
 }
 
@@ -173,7 +173,14 @@ pub(super) fn link(dir: &HostInode, name: &[u8], inode: &HostInode) -> Result<()
     dir.tree.check_writable()?;
     let fd = inode.path_fd()?;
     let (old_dir, old_name) = inode.tree.self_fd.name_of(fd.as_fd());
-    linkat(old_dir, old_name, dir.path_fd()?, name, AtFlags::SYMLINK_FOLLOW).map_err(errno)
+    linkat(
+        old_dir,
+        old_name,
+        dir.directory_of(name)?,
+        name,
+        AtFlags::SYMLINK_FOLLOW,
+    )
+    .map_err(errno)
 }
 
 /// [`crate::kernel::fs::Inode::unlink`].
@@ -184,7 +191,7 @@ pub(super) fn unlink(dir: &HostInode, name: &[u8], directory: bool) -> Result<()
     } else {
         AtFlags::empty()
     };
-    unlinkat(dir.path_fd()?, name, flags).map_err(errno)
+    unlinkat(dir.directory_of(name)?, name, flags).map_err(errno)
 }
 
 /// [`crate::kernel::fs::Inode::rename`].
@@ -197,5 +204,6 @@ pub(super) fn rename(
 ) -> Result<(), Errno> {
     dir.tree.check_writable()?;
     let flags = RenameFlags::from_bits_retain(flags);
-    renameat_with(dir.path_fd()?, name, new_dir.path_fd()?, new_name, flags).map_err(errno)
+    let (from, to) = (dir.directory_of(name)?, new_dir.directory_of(new_name)?);
+    renameat_with(from, name, to, new_name, flags).map_err(errno)
 }

@@ -162,9 +162,21 @@ impl HostInode {
         }
     }
 
+    /// A descriptor of this directory to use `name` in. The VFS hands in single components only; that nothing else gets
+    /// to the host does not rest on it.
+    pub(super) fn directory_of(&self, name: &[u8]) -> Result<PathFd<'_>, Errno> {
+        if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') {
+            return Err(Errno::EINVAL);
+        }
+        if self.kind != FileType::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        self.path_fd()
+    }
+
     /// The inode that the host has at `name`.
     pub(super) fn find(&self, name: &[u8]) -> Result<Arc<HostInode>, Errno> {
-        let directory = self.path_fd()?;
+        let directory = self.directory_of(name)?;
         if self.tree.is_fixed() {
             let st = host::stat_at(&directory, name)?;
             let parent = self.this.upgrade().ok_or(Errno::ESTALE)?;
@@ -297,9 +309,6 @@ impl Inode for HostInode {
     }
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
-        if self.kind != FileType::Directory {
-            return Err(Errno::ENOTDIR);
-        }
         Ok(self.find(name)?)
     }
 

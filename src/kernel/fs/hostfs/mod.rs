@@ -296,3 +296,6 @@ pub(super) fn raise_descriptor_limit() -> u64 {
     }
     soft
 }
+
+#[cfg(test)]
+mod tests;

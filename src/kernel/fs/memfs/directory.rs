@@ -19,9 +19,20 @@ pub(super) struct Directory {
     listing: OnceLock<Arc<Listing>>,
 }
 
+/// The directory that a directory is in.
 struct Parent {
-    node: Weak<Node>,
     ino: u64,
+    node: ParentNode,
+}
+
+/// Going up must always be possible, and nodes must not hold each other in a circle.
+enum ParentNode {
+    /// It is the root, or was removed.
+    None,
+    /// The parent has this among its own names, and so holds it and is itself kept.
+    Holds(Weak<Node>),
+    /// The parent has this from its lower directory and does not hold it.
+    Lower(Arc<Node>),
 }
 
 /// What this directory says of names, where it says anything else than the lower one.
@@ -81,7 +92,7 @@ impl Directory {
     /// Of a directory that is its own parent until told otherwise.
     pub(super) fn new(ino: u64) -> Directory {
         let parent = Parent {
-            node: Weak::new(),
+            node: ParentNode::None,
             ino,
         };
         Directory {
@@ -160,19 +171,24 @@ impl Node {
         Ok(if nested { names.lock_nested() } else { names.lock() })
     }
 
-    /// The directory that a directory is in, as long as somebody uses it; none for the root.
-    pub(super) fn parent(&self) -> Option<Arc<Node>> {
-        let parent = self.directory.as_ref()?.parent.lock();
-        parent.node.upgrade()
+    /// The directory that a directory is in; none for the root.
+    fn parent(&self) -> Option<Arc<Node>> {
+        match &self.directory.as_ref()?.parent.lock().node {
+            ParentNode::None => None,
+            ParentNode::Holds(parent) => parent.upgrade(),
+            ParentNode::Lower(parent) => Some(parent.clone()),
+        }
     }
 
-    /// Say which directory a directory is in.
+    /// Say which directory a directory is in, which has it among its own names.
     pub(super) fn set_parent(&self, parent: &Node) {
+        self.put_parent(parent.ino, ParentNode::Holds(parent.this.clone()));
+    }
+
+    fn put_parent(&self, ino: u64, node: ParentNode) {
         if let Some(directory) = &self.directory {
-            *directory.parent.lock() = Parent {
-                node: parent.this.clone(),
-                ino: parent.ino,
-            };
+            let old = std::mem::replace(&mut *directory.parent.lock(), Parent { ino, node });
+            drop(old);
         }
     }
 
@@ -191,6 +207,22 @@ impl Node {
         false
     }
 
+    /// A lower directory was found in the lower directory of `parent`, where it is unless it was moved since.
+    fn adopt(&self, parent: &Node) -> Result<(), Errno> {
+        let Some(directory) = &self.directory else {
+            return Ok(());
+        };
+        let parent = parent.arc()?;
+        let mut at = directory.parent.lock();
+        if matches!(at.node, ParentNode::None) {
+            *at = Parent {
+                ino: parent.ino,
+                node: ParentNode::Lower(parent),
+            };
+        }
+        Ok(())
+    }
+
     /// What the lower directory has under `name`. Asks the lower tree: no lock may be held.
     pub(super) fn lower_child(&self, name: &[u8]) -> Result<Option<Arc<Node>>, Errno> {
         let Some(lower) = &self.lower else { return Ok(None) };
@@ -198,6 +230,7 @@ impl Node {
             Err(Errno::ENOENT) => return Ok(None),
             found => self.tree.node_of(found?)?,
         };
+        found.adopt(self)?;
         Ok(Some(found))
     }
 
@@ -252,9 +285,7 @@ pub(super) fn lookup(dir: &Node, name: &[u8]) -> Result<Arc<Node>, Errno> {
             None => {}
         }
     }
-    let node = dir.lower_child(name)?.ok_or(Errno::ENOENT)?;
-    node.set_parent(dir);
-    Ok(node)
+    dir.lower_child(name)?.ok_or(Errno::ENOENT)
 }
 
 /// Make a new node under a new name. EEXIST, ENOENT in a removed directory, ENOSPC.
@@ -283,9 +314,6 @@ pub(super) fn add_new(
 /// Give a node one more name. EPERM for a directory, ENOENT for a node whose last name is gone, EMLINK.
 pub(super) fn add_link(dir: &Node, name: &[u8], node: &Node) -> Result<(), Errno> {
     let directory = dir.as_directory()?;
-    if node.kind == FileType::Directory {
-        return Err(Errno::EPERM);
-    }
     let lower = dir.lower_child(name)?;
     let now = dir.tree.now();
     let mut names = dir.names(false)?;
@@ -294,6 +322,9 @@ pub(super) fn add_link(dir: &Node, name: &[u8], node: &Node) -> Result<(), Errno
     }
     if names.resolve(name, &lower).is_some() {
         return Err(Errno::EEXIST);
+    }
+    if node.kind == FileType::Directory {
+        return Err(Errno::EPERM);
     }
     let this = node.arc()?;
     {
@@ -429,4 +460,13 @@ pub(super) fn take_children(node: &mut Node) -> Vec<Arc<Node>> {
         Slot::Whiteout => None,
     };
     own.into_values().filter_map(node_of).collect()
+}
+
+/// Take the way up out of a directory that is going away.
+pub(super) fn take_parent(node: &mut Node) -> Option<Arc<Node>> {
+    let parent = node.directory.as_mut()?.parent.get_mut();
+    match std::mem::replace(&mut parent.node, ParentNode::None) {
+        ParentNode::Lower(parent) => Some(parent),
+        _ => None,
+    }
 }

@@ -273,4 +273,8 @@ impl FileSystem for MemFs {
 }
 
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
 mod tests;

@@ -342,7 +342,7 @@ impl Inode for Node {
 }
 
 impl Drop for Node {
-    /// Lets go of a directory's contents one after the other: a tree may be deeper than the stack.
+    /// Lets go of a directory's contents and of those above one after the other: a tree may be deeper than the stack.
     fn drop(&mut self) {
         let state = self.state.get_mut();
         self.tree.recharge(&mut state.charged, 0);
@@ -350,10 +350,12 @@ impl Drop for Node {
         if self.lower.is_none() {
             self.tree.inodes.fetch_sub(1, Ordering::Relaxed);
         }
-        let mut below = directory::take_children(self);
-        while let Some(node) = below.pop() {
+        let mut held = directory::take_children(self);
+        held.extend(directory::take_parent(self));
+        while let Some(node) = held.pop() {
             if let Some(mut node) = Arc::into_inner(node) {
-                below.append(&mut directory::take_children(&mut node));
+                held.append(&mut directory::take_children(&mut node));
+                held.extend(directory::take_parent(&mut node));
             }
         }
     }

@@ -1,114 +1,11 @@
 //! Behaviour of a tree in memory, alone and upon a host directory.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{MemFs, MemFsOptions};
-use crate::kernel::fs::hostfs::{Coherence, HostFs, HostFsOptions};
-use crate::kernel::fs::{
-    CreateArgs, File, FileSystem, FileType, Inode, Link, MapRequest, OpenFlags, SetAttr,
-};
-use crate::kernel::stop::{Errno, Stop, SysResult};
-use crate::kernel::time::Clock;
-use crate::kernel::user_memory::{KernelSink, KernelSource};
-
-/// A host directory that goes away with the test.
-pub(super) struct TempDir(PathBuf);
-
-impl TempDir {
-    pub(super) fn new() -> TempDir {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let n = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("uvm-memfs-{}-{n}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        TempDir(path)
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for TempDir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-pub(super) fn options() -> MemFsOptions {
-    MemFsOptions::new(7, Arc::new(Clock::new()))
-}
-
-pub(super) fn lower(path: &Path) -> Arc<HostFs> {
-    let options = HostFsOptions {
-        dev: 6,
-        coherence: Coherence::Fixed,
-        writable: false,
-    };
-    HostFs::open(path, options).unwrap()
-}
-
-pub(super) fn overlay(path: &Path) -> Arc<MemFs> {
-    MemFs::overlay(lower(path).root(), options()).unwrap()
-}
-
-pub(super) fn args(mode: u32) -> CreateArgs {
-    CreateArgs {
-        mode,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-    }
-}
-
-pub(super) fn plain<T>(result: SysResult<T>) -> Result<T, Errno> {
-    result.map_err(|stop| match stop {
-        Stop::Errno(errno, _) => errno,
-        other => panic!("{other:?}"),
-    })
-}
-
-pub(super) fn open(inode: &Arc<dyn Inode>, flags: OpenFlags) -> Result<Arc<File>, Errno> {
-    let ops = inode.clone().open(flags)?;
-    Ok(File::anonymous(ops, String::new(), inode.clone(), flags))
-}
-
-pub(super) fn read_at(file: &File, pos: u64, len: usize) -> Result<Vec<u8>, Errno> {
-    let mut sink = KernelSink::new(len);
-    plain(file.ops.read(file, &mut pos.clone(), &mut sink))?;
-    Ok(sink.bytes)
-}
-
-pub(super) fn write_at(file: &File, pos: u64, bytes: &[u8]) -> Result<usize, Errno> {
-    loop {
-        match file
-            .ops
-            .write(file, &mut pos.clone(), &mut KernelSource::new(bytes))
-        {
-            Err(Stop::Block(_)) => {}
-            done => return plain(done),
-        }
-    }
-}
-
-pub(super) fn contents(inode: &Arc<dyn Inode>) -> Result<Vec<u8>, Errno> {
-    read_at(&*open(inode, OpenFlags::empty())?, 0, 1 << 20)
-}
-
-pub(super) fn names(inode: &Arc<dyn Inode>) -> Vec<String> {
-    let file = open(inode, OpenFlags::DIRECTORY).unwrap();
-    let mut names = Vec::new();
-    let mut emit = |entry: crate::kernel::fs::DirEntry| {
-        names.push(String::from_utf8(entry.name).unwrap());
-        true
-    };
-    plain(file.ops.read_dir(&file, 0, &mut emit)).unwrap();
-    names.sort();
-    names.retain(|n| n != "." && n != "..");
-    names
-}
+use super::MemFs;
+use super::testing::{TempDir, args, contents, names, open, options, overlay, plain, read_at, write_at};
+use crate::kernel::fs::{FileSystem, FileType, Link, MapRequest, OpenFlags, SetAttr};
+use crate::kernel::stop::Errno;
 
 fn size(size: u64) -> SetAttr {
     SetAttr {
