@@ -1,7 +1,8 @@
 //! Open file descriptions and what they do.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bitflags::bitflags;
@@ -10,7 +11,7 @@ use super::inotify::{Notice, Watches};
 use super::locks::{InodeId, LockOwner, LockTable};
 use super::{FileType, Inode, Path};
 use crate::kernel::stop::{Errno, SysResult};
-use crate::kernel::sync::{Lock, Rank};
+use crate::kernel::sync::{Lock, LockGuard, Rank};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::user_memory::{Sink, Source};
 use crate::kernel::wait::{Events, WaitQueue};
@@ -196,13 +197,72 @@ pub struct File {
     pub inode: Arc<dyn Inode>,
     flags: AtomicU32,
     /// Position in bytes. Held while a seekable file is read or written at it, as Linux holds f_pos_lock.
-    pub pos: Lock<u64>,
+    pub pos: Position,
     /// Receiver of SIGIO (F_SETOWN): positive a pid, negative a process group.
     pub owner: Lock<FileOwner>,
     /// Set once it holds locks of its own (flock, OFD), on this inode.
     locks: OnceLock<(Arc<LockTable>, InodeId)>,
     /// Who hears of what is done with it; none for what has no name.
     watches: OnceLock<Arc<Watches>>,
+}
+
+/// The position of an open file description.
+pub struct Position {
+    lock: Lock<()>,
+    value: AtomicU64,
+}
+
+/// The right to use and move a position; what it was moved to counts when this is dropped.
+pub struct PositionGuard<'a> {
+    to: &'a AtomicU64,
+    value: u64,
+    _held: LockGuard<'a, ()>,
+}
+
+impl Default for Position {
+    fn default() -> Self {
+        Position {
+            lock: Lock::new(Rank::File, ()),
+            value: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Position {
+    /// Keep others from using it.
+    #[track_caller]
+    pub fn lock(&self) -> PositionGuard<'_> {
+        let held = self.lock.lock();
+        PositionGuard {
+            to: &self.value,
+            value: self.get(),
+            _held: held,
+        }
+    }
+
+    /// Where it is now, whoever is using it: for showing.
+    pub fn get(&self) -> u64 {
+        self.value.load(Ordering::Relaxed)
+    }
+}
+
+impl Deref for PositionGuard<'_> {
+    type Target = u64;
+    fn deref(&self) -> &u64 {
+        &self.value
+    }
+}
+
+impl DerefMut for PositionGuard<'_> {
+    fn deref_mut(&mut self) -> &mut u64 {
+        &mut self.value
+    }
+}
+
+impl Drop for PositionGuard<'_> {
+    fn drop(&mut self) {
+        self.to.store(self.value, Ordering::Relaxed);
+    }
 }
 
 /// F_SETOWN, F_SETSIG.
@@ -246,7 +306,7 @@ impl File {
             anon_name,
             inode,
             flags: AtomicU32::new((keep - OpenFlags::CLOEXEC).bits()),
-            pos: Lock::new(Rank::File, 0),
+            pos: Position::default(),
             owner: Lock::new(Rank::Leaf, FileOwner::default()),
             locks: OnceLock::new(),
             watches: OnceLock::new(),
