@@ -27,6 +27,13 @@ struct Cli {
 enum Verb {
     /// Run a command in a guest made from a directory
     Run(run::RunArgs),
+    /// Restore the terminal when uvm is killed
+    #[command(name = crate::machine::GUARD_VERB, hide = true)]
+    TerminalGuard {
+        /// Be the guard instead of starting it
+        #[arg(long)]
+        guard: bool,
+    },
     /// Print the table of system calls and how each is supported
     Syscalls {
         /// Print JSON
@@ -43,6 +50,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     };
     let done = match cli.verb {
         Verb::Run(args) => run::run(args),
+        Verb::TerminalGuard { guard } => crate::machine::terminal_guard(guard).map(|()| 0),
         Verb::Syscalls { json } => syscalls(json),
     };
     match done {

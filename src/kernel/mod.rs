@@ -29,6 +29,7 @@ pub mod user_memory;
 pub mod wait;
 
 use crate::platform::Platform;
+use sync::{Lock, Rank};
 use task::PidTable;
 use time::Clock;
 use wait::reactor::Reactor;
@@ -56,13 +57,63 @@ pub struct Kernel {
     /// Sockets.
     pub net: net::Net,
     /// Held while one epoll instance begins to watch another.
-    pub epoll_nesting: sync::Lock<()>,
+    pub epoll_nesting: Lock<()>,
     /// The guest's name and the like.
-    pub uts: sync::Lock<Uts>,
+    pub uts: Lock<Uts>,
     /// How the first process ended, and the machine with it.
-    pub ended: sync::Lock<Option<task::ExitStatus>>,
+    pub ended: Lock<Option<task::ExitStatus>>,
     /// Where syscalls are reported to, when somebody wants to see them.
     pub tracer: Option<Box<dyn syscall::Tracer>>,
+}
+
+/// What the machine gives a new kernel.
+pub struct Boot {
+    /// What runs guest code.
+    pub platform: Arc<dyn Platform>,
+    /// The root file system, mounted.
+    pub vfs: fs::Vfs,
+    /// The guest's host name.
+    pub nodename: Vec<u8>,
+    /// The source of all time.
+    pub clock: Arc<Clock>,
+    /// Timers and host readiness; its thread is the machine's.
+    pub reactor: Arc<Reactor>,
+    /// Where syscalls are reported to.
+    pub tracer: Option<Box<dyn syscall::Tracer>>,
+}
+
+impl Kernel {
+    /// A kernel without processes on the hardware of this host.
+    pub fn new(boot: Boot) -> Arc<Kernel> {
+        let Boot {
+            platform,
+            vfs,
+            nodename,
+            clock,
+            reactor,
+            tracer,
+        } = boot;
+        let uts = Uts {
+            nodename,
+            domainname: b"(none)".to_vec(),
+        };
+        Arc::new(Kernel {
+            platform,
+            hardware: sys::Hardware::read(),
+            processor: sys::Processor::read(),
+            clock,
+            reactor,
+            vfs,
+            terminals: dev::tty::Terminals::default(),
+            pids: PidTable::default(),
+            futexes: ipc::futex::Futexes::default(),
+            net: net::Net::default(),
+            epoll_nesting: Lock::new(Rank::Epoll, ()),
+            uts: Lock::new(Rank::Leaf, uts),
+            ended: Lock::new(Rank::Leaf, None),
+            tracer,
+        })
+    }
 }
 
 /// What uname(2) answers beside the constants.

@@ -1,14 +1,156 @@
 //! One running guest: built from options, run to its end.
 
+mod command;
+mod files;
 mod options;
+mod signals;
+mod stdio;
+mod terminal;
+mod tracer;
 mod user;
 
 pub use options::{Options, PlatformKind, TmpfsMount, TraceTo, Volume};
+pub use terminal::{GUARD_VERB, guard as terminal_guard};
 
-use anyhow::{Result, bail};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::kernel::task::exec::{Init, start_init};
+use crate::kernel::task::{Creds, ExitStatus, Rlimits};
+use crate::kernel::time::Clock;
+use crate::kernel::wait::reactor::Reactor;
+use crate::kernel::wait::{Events, Wakeup};
+use crate::kernel::{Boot, Kernel};
+use crate::platform::Platform;
+use crate::platform::ptrace::PtracePlatform;
+use command::CommandError;
+use stdio::Stdio;
+
+/// Exit status when `--timeout` ended the guest, as timeout(1) has it.
+const TIMED_OUT: u8 = 124;
 
 /// Run a guest to its end and return the exit status for the caller.
 pub fn run(options: Options) -> Result<u8> {
-    let _ = options;
-    bail!("run: guests cannot be started by this build")
+    let kernel = build(&options)?;
+    files::mount_all(&kernel, &options)?;
+    let who = user::resolve(
+        options.user.as_deref(),
+        &files::read_text(&kernel, "/etc/passwd"),
+        &files::read_text(&kernel, "/etc/group"),
+    )?;
+    let mut stdio = Stdio::connect(&kernel)?;
+    let result = run_first(&kernel, &options, &who, &stdio);
+    stdio.finish();
+    if let Some(tracer) = &kernel.tracer {
+        tracer.finish();
+    }
+    match result {
+        Err(error) => match error.downcast::<CommandError>() {
+            Ok(error) => {
+                eprintln!("uvm: {error}");
+                Ok(error.status)
+            }
+            Err(error) => Err(error),
+        },
+        ok => ok,
+    }
+}
+
+/// Start the first process and serve the guest until it ends.
+fn run_first(kernel: &Arc<Kernel>, options: &Options, who: &user::Identity, stdio: &Stdio) -> Result<u8> {
+    let envp = command::environment(options, who, stdio.console.is_some());
+    let argv = command::arguments(options, who);
+    let cwd = command::workdir(kernel, options)?;
+    let cwd_text = cwd.text(&kernel.vfs.mounts.root()).text;
+    let path = command::find(kernel, &argv[0], &envp, &cwd_text)?;
+    let fs = kernel.vfs.context(0o022);
+    fs.lock().cwd = cwd;
+    let init = Init {
+        path: path.clone(),
+        argv,
+        envp,
+        creds: Creds::of_user(who.uid, who.gid, &who.groups),
+        fs,
+        files: stdio.files.clone(),
+        limits: Rlimits::default(),
+    };
+    let first = start_init(kernel, init).map_err(|errno| command::exec_error(&path, errno))?;
+    if let Some(console) = &stdio.console {
+        console.control(first.pid());
+    }
+
+    let timeout = Arc::new(Timeout {
+        kernel: kernel.clone(),
+        fired: AtomicBool::new(false),
+    });
+    let waiter: Arc<dyn Wakeup> = timeout.clone();
+    let _timer = options.timeout.map(|after| {
+        kernel
+            .reactor
+            .timer(kernel.clock.now().after(nanos(after)), &waiter)
+    });
+    let forwarder = signals::forward(kernel.clone(), first.group.clone(), stdio.console.clone())?;
+    let reactor = kernel.reactor.clone();
+    let served = std::thread::Builder::new()
+        .name("reactor".into())
+        .spawn(move || reactor.run())?;
+
+    let ran = kernel.platform.run();
+    forwarder.stop();
+    kernel.reactor.stop();
+    if let Ok(Err(errno)) = served.join() {
+        bail!("run: waiting for timers and descriptors failed: {}", errno.desc());
+    }
+    ran.map_err(|errno| anyhow::anyhow!("run: the platform failed: {}", errno.desc()))?;
+    if timeout.fired.load(Ordering::SeqCst) {
+        return Ok(TIMED_OUT);
+    }
+    let ended = *kernel.ended.lock();
+    match ended {
+        Some(ExitStatus::Exited(code)) => Ok(code),
+        Some(ExitStatus::Signaled { signal, .. }) => Ok(128 + u8::try_from(signal).unwrap_or(0)),
+        None => bail!("run: the guest ended without an exit status: all its host processes were killed"),
+    }
+}
+
+fn build(options: &Options) -> Result<Arc<Kernel>> {
+    let clock = Arc::new(Clock::new());
+    let vfs = files::root(options, &clock)?;
+    let tracer = options.trace.as_ref().map(tracer::open).transpose()?;
+    let platform: Arc<dyn Platform> = match options.platform {
+        PlatformKind::Ptrace => PtracePlatform::new().context("run: the ptrace platform")?,
+        PlatformKind::Seccomp => {
+            bail!("run: --platform seccomp is not part of this build; use --platform ptrace")
+        }
+    };
+    let reactor = Reactor::new(clock.clone()).context("run: timers and descriptors")?;
+    let nodename = options.hostname.clone().into_bytes();
+    Ok(Kernel::new(Boot {
+        platform,
+        vfs,
+        nodename,
+        clock,
+        reactor,
+        tracer,
+    }))
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Ends the guest when its time is over.
+struct Timeout {
+    kernel: Arc<Kernel>,
+    fired: AtomicBool,
+}
+
+impl Wakeup for Timeout {
+    fn wake(&self, _: Events) {
+        self.fired.store(true, Ordering::SeqCst);
+        self.kernel.platform.stop();
+    }
 }

@@ -25,6 +25,7 @@ pub mod procfs;
 pub mod pseudo;
 mod special;
 mod syscalls;
+pub mod sysfs;
 mod types;
 mod vfs;
 pub mod walk;

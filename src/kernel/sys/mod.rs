@@ -27,6 +27,20 @@ pub struct Hardware {
 }
 
 impl Hardware {
+    /// The machine that uvm runs on.
+    pub fn read() -> Hardware {
+        let cpus = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
+        let all = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let cpuinfo = all.split_inclusive("\n\n").take(cpus as usize).collect();
+        let memory = nix::sys::sysinfo::sysinfo().map_or(0, |info| info.ram_total());
+        Hardware {
+            cpus,
+            memory,
+            cpuinfo,
+            boot_id: random_uuid(),
+        }
+    }
+
     /// Memory not in use, in bytes.
     pub fn free_memory(&self) -> u64 {
         let free = nix::sys::sysinfo::sysinfo().map_or(0, |info| info.ram_unused());

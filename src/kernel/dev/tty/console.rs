@@ -15,6 +15,7 @@ use crate::kernel::Kernel;
 use crate::kernel::fs::walk::{WalkCx, WalkFlags};
 use crate::kernel::fs::{File, OpenFlags};
 use crate::kernel::sync::{Lock, Rank};
+use crate::kernel::task::Pid;
 use crate::kernel::wait::reactor::HostWatch;
 use crate::kernel::wait::{Events, Registration, WaitQueue, Wakeup};
 
@@ -83,6 +84,13 @@ impl Console {
             inode,
             OpenFlags::RDWR,
         ))
+    }
+
+    /// Make it the controlling terminal of the session that `leader` leads.
+    pub fn control(&self, leader: Pid) {
+        let mut state = self.tty.state.lock();
+        state.session = Some(leader);
+        state.foreground = leader;
     }
 
     /// The host's terminal has this size now.

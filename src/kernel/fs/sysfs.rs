@@ -1,0 +1,126 @@
+//! A minimal sysfs: what programs ask about CPUs, memory and the classes of devices.
+
+use std::sync::{Arc, Weak};
+
+use super::pseudo::{Entry, PseudoDir, PseudoFs};
+use super::{FileSystem, FileType};
+use crate::kernel::Kernel;
+
+/// Magic of statfs(2).
+const SYSFS_MAGIC: u64 = 0x6265_6572;
+
+/// The file system of a guest, with device number `dev`.
+pub fn new(kernel: &Arc<Kernel>, dev: u64) -> Arc<dyn FileSystem> {
+    let root = Dir {
+        kernel: Arc::downgrade(kernel),
+        prefix: String::new(),
+    };
+    PseudoFs::new("sysfs", SYSFS_MAGIC, dev, kernel.clock.realtime(), root)
+}
+
+type Make = fn(u32) -> String;
+
+fn cpu_range(cpus: u32) -> String {
+    if cpus > 1 {
+        format!("0-{}", cpus - 1)
+    } else {
+        "0".to_owned()
+    }
+}
+
+/// Every file by its path, made from the number of CPUs; `%` in a path stands for each CPU. A path that ends with a slash
+/// is an empty directory.
+const FILES: &[(&str, Make)] = &[
+    ("block/", |_| String::new()),
+    ("bus/", |_| String::new()),
+    ("class/block/", |_| String::new()),
+    ("class/net/", |_| String::new()),
+    ("class/tty/", |_| String::new()),
+    ("dev/block/", |_| String::new()),
+    ("dev/char/", |_| String::new()),
+    ("devices/system/cpu/cpu%/online", |_| "1".to_owned()),
+    ("devices/system/cpu/cpu%/topology/core_id", |_| "0".to_owned()),
+    ("devices/system/cpu/cpu%/topology/physical_package_id", |_| {
+        "0".to_owned()
+    }),
+    ("devices/system/cpu/kernel_max", |_| "8191".to_owned()),
+    ("devices/system/cpu/offline", |_| String::new()),
+    ("devices/system/cpu/online", cpu_range),
+    ("devices/system/cpu/possible", cpu_range),
+    ("devices/system/cpu/present", cpu_range),
+    ("devices/system/node/node0/cpulist", cpu_range),
+    ("devices/system/node/online", |_| "0".to_owned()),
+    ("devices/system/node/possible", |_| "0".to_owned()),
+    ("firmware/", |_| String::new()),
+    ("fs/cgroup/", |_| String::new()),
+    ("kernel/mm/transparent_hugepage/enabled", |_| {
+        "always [madvise] never".to_owned()
+    }),
+    ("kernel/mm/transparent_hugepage/hpage_pmd_size", |_| {
+        "2097152".to_owned()
+    }),
+    ("module/", |_| String::new()),
+    ("power/", |_| String::new()),
+];
+
+/// The directory of all files whose paths begin with a prefix.
+struct Dir {
+    kernel: Weak<Kernel>,
+    prefix: String,
+}
+
+impl Dir {
+    /// Names below the prefix with what makes them, none for directories.
+    fn below(&self) -> Vec<(String, Option<Make>)> {
+        let Some(kernel) = self.kernel.upgrade() else {
+            return Vec::new();
+        };
+        let mut found: Vec<(String, Option<Make>)> = Vec::new();
+        for (path, make) in FILES {
+            let per_cpu = if path.contains('%') {
+                kernel.hardware.cpus
+            } else {
+                1
+            };
+            for cpu in 0..per_cpu {
+                let path = path.replace('%', &cpu.to_string());
+                let Some(rest) = path.strip_prefix(&self.prefix) else {
+                    continue;
+                };
+                let name = rest.split('/').next().unwrap_or_default();
+                if !name.is_empty() && !found.iter().any(|(known, _)| known == name) {
+                    found.push((name.to_owned(), (name.len() == rest.len()).then_some(*make)));
+                }
+            }
+        }
+        found
+    }
+}
+
+impl PseudoDir for Dir {
+    fn list(&self) -> Vec<(String, FileType)> {
+        let kind = |make: &Option<Make>| {
+            if make.is_some() {
+                FileType::Regular
+            } else {
+                FileType::Directory
+            }
+        };
+        self.below()
+            .iter()
+            .map(|(name, make)| (name.clone(), kind(make)))
+            .collect()
+    }
+
+    fn find(&self, name: &str) -> Option<Entry> {
+        let (_, make) = self.below().into_iter().find(|(known, _)| known == name)?;
+        let kernel = self.kernel.clone();
+        Some(match make {
+            Some(make) => Entry::text(move || make(kernel.upgrade().map_or(1, |k| k.hardware.cpus)) + "\n"),
+            None => Entry::dir(Dir {
+                kernel,
+                prefix: format!("{}{name}/", self.prefix),
+            }),
+        })
+    }
+}

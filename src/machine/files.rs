@@ -1,0 +1,325 @@
+//! The guest's file tree: root, kernel file systems, volumes.
+
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::errno::Errno;
+
+use super::{Options, Volume};
+use crate::kernel::Kernel;
+use crate::kernel::dev;
+use crate::kernel::dev::tty::devpts::DevPts;
+use crate::kernel::fs::hostfs::{Coherence, HostFs, HostFsOptions};
+use crate::kernel::fs::memfs::{MemFs, MemFsOptions};
+use crate::kernel::fs::walk::{WalkCx, WalkFlags};
+use crate::kernel::fs::{
+    CreateArgs, Dentry, File, FileSystem, FileType, MountFlags, OpenFlags, Path, Vfs, procfs, sysfs,
+};
+use crate::kernel::time::Clock;
+use crate::kernel::user_memory::KernelSink;
+
+/// Longest file of the guest that the machine itself reads, in bytes.
+const FILE_MAX: usize = 4 << 20;
+
+/// Device numbers of the file systems that every guest has; the next ones are for volumes and mounts of its own.
+const ROOT_DEV: u64 = 0x20;
+const LOWER_DEV: u64 = 0x21;
+const PROC_DEV: u64 = 0x22;
+const SYS_DEV: u64 = 0x23;
+const DEV_DEV: u64 = 0x24;
+const PTS_DEV: u64 = 0x25;
+const SHM_DEV: u64 = 0x26;
+const RUN_DEV: u64 = 0x27;
+const FIRST_OTHER_DEV: u64 = 0x30;
+
+/// The root file system. A read-only root gets its flag when everything is mounted.
+pub(super) fn root(options: &Options, clock: &Arc<Clock>) -> Result<Vfs> {
+    let shown = options.rootfs.display();
+    let kind = std::fs::metadata(&options.rootfs).with_context(|| format!("run: {shown}"))?;
+    if !kind.is_dir() {
+        bail!("run: {shown} is not a directory; give the directory that becomes the guest's root");
+    }
+    let fs: Arc<dyn FileSystem> = if options.writable {
+        let host = HostFsOptions {
+            dev: ROOT_DEV,
+            coherence: Coherence::Shared,
+            writable: true,
+        };
+        HostFs::open(&options.rootfs, host).with_context(|| format!("run: {shown}"))?
+    } else {
+        let host = HostFsOptions {
+            dev: LOWER_DEV,
+            coherence: Coherence::Fixed,
+            writable: false,
+        };
+        let lower = HostFs::open(&options.rootfs, host).with_context(|| format!("run: {shown}"))?;
+        MemFs::overlay(lower.root(), MemFsOptions::new(ROOT_DEV, clock.clone()))
+            .with_context(|| format!("run: {shown}"))?
+    };
+    let source: &[u8] = if options.writable { b"host" } else { b"overlay" };
+    Ok(Vfs::new(fs, source, MountFlags::RELATIME))
+}
+
+/// Mount what every guest has and what the options ask for.
+pub(super) fn mount_all(kernel: &Arc<Kernel>, options: &Options) -> Result<()> {
+    dev::register(&kernel.vfs.special);
+    kernel_mounts(kernel, options).context("run: setting up the guest's /proc, /sys and /dev")?;
+    for mount in &options.tmpfs {
+        let data = mount.size.map_or(String::new(), |size| format!("size={size}"));
+        let settings = MemFsOptions::new(next_dev(kernel), kernel.clock.clone())
+            .apply(data.as_bytes())
+            .with_context(|| format!("run: --tmpfs {}", mount.target.display()))?;
+        mount_at(
+            kernel,
+            mount.target.as_bytes(),
+            MemFs::tmpfs(settings),
+            b"tmpfs",
+            MountFlags::NOSUID | MountFlags::NODEV,
+        )
+        .with_context(|| format!("run: --tmpfs {}", mount.target.display()))?;
+    }
+    for volume in &options.volumes {
+        mount_volume(kernel, volume)
+            .with_context(|| format!("run: -v {}:{}", volume.source.display(), volume.target.display()))?;
+    }
+    if options.read_only {
+        let root = kernel.vfs.mounts.root().mount;
+        root.set_flags(root.flags() | MountFlags::READ_ONLY);
+    }
+    Ok(())
+}
+
+fn next_dev(kernel: &Kernel) -> u64 {
+    FIRST_OTHER_DEV + kernel.vfs.mounts.list().len() as u64
+}
+
+fn kernel_mounts(kernel: &Arc<Kernel>, options: &Options) -> Result<(), Errno> {
+    let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    let tmpfs = |dev, data: &str| -> Result<Arc<MemFs>, Errno> {
+        Ok(MemFs::tmpfs(
+            MemFsOptions::new(dev, kernel.clock.clone()).apply(data.as_bytes())?,
+        ))
+    };
+    if options
+        .rootfs
+        .canonicalize()
+        .is_ok_and(|path| path == std::path::Path::new("/"))
+    {
+        // Sockets and pid files of this machine's services mean nothing in the guest.
+        mount_at(
+            kernel,
+            b"/run",
+            tmpfs(RUN_DEV, "mode=755")?,
+            b"tmpfs",
+            MountFlags::NOSUID | MountFlags::NODEV,
+        )?;
+    }
+    mount_at(kernel, b"/proc", procfs::new(kernel, PROC_DEV), b"proc", quiet)?;
+    mount_at(
+        kernel,
+        b"/sys",
+        sysfs::new(kernel, SYS_DEV),
+        b"sysfs",
+        quiet | MountFlags::READ_ONLY,
+    )?;
+    mount_at(
+        kernel,
+        b"/dev",
+        tmpfs(DEV_DEV, "mode=755")?,
+        b"tmpfs",
+        MountFlags::NOSUID,
+    )?;
+    for (name, major, minor, mode) in dev::NODES {
+        let rdev = libc::makedev(major, minor);
+        make(
+            kernel,
+            format!("/dev/{name}").as_bytes(),
+            libc::S_IFCHR | mode,
+            rdev,
+        )?;
+    }
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
+        let args = CreateArgs {
+            mode: 0o777,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+        };
+        let dir = lookup(kernel, b"/dev")?;
+        let inode = dir.inode().symlink(name.as_bytes(), target.as_bytes(), &args)?;
+        kernel.vfs.added(&dir.dentry, name.as_bytes(), inode);
+    }
+    let pts = DevPts::new(kernel, PTS_DEV);
+    mount_at(
+        kernel,
+        b"/dev/pts",
+        pts,
+        b"devpts",
+        MountFlags::NOSUID | MountFlags::NOEXEC,
+    )?;
+    mount_at(
+        kernel,
+        b"/dev/shm",
+        tmpfs(SHM_DEV, "mode=1777")?,
+        b"tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV,
+    )?;
+    register_types(kernel);
+    Ok(())
+}
+
+/// What mount(2) inside the guest can mount.
+fn register_types(kernel: &Arc<Kernel>) {
+    let types = &kernel.vfs.types;
+    let weak = Arc::downgrade(kernel);
+    types.register(
+        "tmpfs",
+        Arc::new(|task, _, data| {
+            let kernel = &task.kernel;
+            Ok(MemFs::tmpfs(
+                MemFsOptions::new(next_dev(kernel), kernel.clock.clone()).apply(data)?,
+            ))
+        }),
+    );
+    types.register(
+        "proc",
+        Arc::new(|task, _, _| Ok(procfs::new(&task.kernel, PROC_DEV))),
+    );
+    types.register(
+        "sysfs",
+        Arc::new(|task, _, _| Ok(sysfs::new(&task.kernel, SYS_DEV))),
+    );
+    types.register(
+        "devpts",
+        Arc::new(move |_, _, _| Ok(DevPts::new(&weak.upgrade().ok_or(Errno::ENODEV)?, PTS_DEV))),
+    );
+}
+
+/// Mount on an absolute path, making the directory when it is missing.
+fn mount_at(
+    kernel: &Kernel,
+    target: &[u8],
+    fs: Arc<dyn FileSystem>,
+    source: &[u8],
+    flags: MountFlags,
+) -> Result<(), Errno> {
+    let at = make_dirs(kernel, target)?;
+    kernel.vfs.mounts.mount(fs, source, flags, at)?;
+    Ok(())
+}
+
+fn mount_volume(kernel: &Arc<Kernel>, volume: &Volume) -> Result<()> {
+    let source = volume.source.canonicalize()?;
+    let is_dir = source.metadata()?.is_dir();
+    let (top, name) = match source.file_name() {
+        Some(name) if !is_dir => (source.parent().ok_or(anyhow!("it has no directory"))?, Some(name)),
+        _ => (source.as_path(), None),
+    };
+    let host = HostFsOptions {
+        dev: next_dev(kernel),
+        coherence: Coherence::Shared,
+        writable: !volume.read_only,
+    };
+    let fs = HostFs::open(top, host)?;
+    let mut flags = MountFlags::NODEV | MountFlags::NOSUID;
+    flags.set(MountFlags::READ_ONLY, volume.read_only);
+    let target = volume.target.as_bytes();
+    match name {
+        None => mount_at(kernel, target, fs, volume.source.as_os_str().as_bytes(), flags)?,
+        Some(name) => {
+            let at = make_file(kernel, target)?;
+            let mount = crate::kernel::fs::Mount::detached(fs, volume.source.as_os_str().as_bytes());
+            let root: &Arc<Dentry> = &mount.root;
+            let dentry = kernel.vfs.child(root, name.as_bytes())?;
+            let bound = kernel.vfs.mounts.bind(
+                &Path {
+                    mount: mount.clone(),
+                    dentry,
+                },
+                at,
+                false,
+            )?;
+            bound.set_flags(flags);
+        }
+    }
+    Ok(())
+}
+
+/// What a path of the guest leads to.
+pub(super) fn lookup(kernel: &Kernel, path: &[u8]) -> Result<Path, Errno> {
+    WalkCx::at_root(&kernel.vfs).lookup(None, path, WalkFlags::FOLLOW)
+}
+
+/// A directory of the guest, made with its parents when it is missing.
+pub(super) fn make_dirs(kernel: &Kernel, path: &[u8]) -> Result<Path, Errno> {
+    let mut at = kernel.vfs.mounts.root();
+    let mut done = Vec::new();
+    for part in path.split(|&b| b == b'/').filter(|part| !part.is_empty()) {
+        done.push(b'/');
+        done.extend_from_slice(part);
+        at = match lookup(kernel, &done) {
+            Err(Errno::ENOENT) => make(kernel, &done, libc::S_IFDIR | 0o755, 0)?,
+            found => found?,
+        };
+    }
+    match at.inode().file_type() {
+        FileType::Directory => Ok(at),
+        _ => Err(Errno::ENOTDIR),
+    }
+}
+
+/// A file of the guest to mount another one on.
+fn make_file(kernel: &Kernel, path: &[u8]) -> Result<Path, Errno> {
+    match lookup(kernel, path) {
+        Err(Errno::ENOENT) => {
+            let cut = path.iter().rposition(|&b| b == b'/').unwrap_or(0);
+            make_dirs(kernel, &path[..cut])?;
+            make(kernel, path, libc::S_IFREG | 0o644, 0)
+        }
+        found => found,
+    }
+}
+
+fn make(kernel: &Kernel, path: &[u8], mode: u32, rdev: u64) -> Result<Path, Errno> {
+    let parent = WalkCx::at_root(&kernel.vfs).parent(None, path, WalkFlags::default())?;
+    let name = parent.name(Errno::EEXIST)?;
+    let inode = parent.dir.inode().create(
+        name,
+        &CreateArgs {
+            mode,
+            uid: 0,
+            gid: 0,
+            rdev,
+        },
+    )?;
+    let dentry = kernel.vfs.added(&parent.dir.dentry, name, inode);
+    Ok(Path {
+        mount: parent.dir.mount.clone(),
+        dentry,
+    })
+}
+
+/// The text of a file of the guest; empty when there is none. At most [`FILE_MAX`] bytes of it.
+pub(super) fn read_text(kernel: &Kernel, path: &str) -> String {
+    let Ok(path) = lookup(kernel, path.as_bytes()) else {
+        return String::new();
+    };
+    let inode = path.inode().clone();
+    if inode.file_type() != FileType::Regular {
+        return String::new();
+    }
+    let Ok(ops) = inode.clone().open(OpenFlags::empty()) else {
+        return String::new();
+    };
+    let file = File::at_path(ops, path, inode, OpenFlags::empty());
+    let mut sink = KernelSink::new(FILE_MAX);
+    let mut pos = 0;
+    while let Ok(1..) = file.ops.read(&file, &mut pos, &mut sink) {}
+    String::from_utf8_lossy(&sink.bytes).into_owned()
+}

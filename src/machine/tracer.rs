@@ -1,0 +1,56 @@
+//! `--trace`: the kernel's reports as lines of text.
+
+use std::fs::File;
+use std::io::Write;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+
+use super::TraceTo;
+use crate::kernel::syscall::Tracer;
+use crate::kernel::user_memory::{UserAddr, UserMemory};
+use crate::trace::{Log, Memory};
+
+/// One log for all tasks.
+struct LogTracer(Mutex<Log<Box<dyn Write + Send>>>);
+
+/// Open the trace. Nothing is buffered, so that a trace is complete whatever happens.
+pub(super) fn open(to: &TraceTo) -> Result<Box<dyn Tracer>> {
+    let out: Box<dyn Write + Send> = match to {
+        TraceTo::Stderr => Box::new(std::io::stderr()),
+        TraceTo::File(path) => {
+            Box::new(File::create(path).with_context(|| format!("run: --trace={}", path.display()))?)
+        }
+    };
+    Ok(Box::new(LogTracer(Mutex::new(Log::new(out)))))
+}
+
+impl Memory for UserMemory {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> usize {
+        self.copy_in(UserAddr(addr), buf)
+    }
+}
+
+impl LogTracer {
+    fn log(&self, report: impl FnOnce(&mut Log<Box<dyn Write + Send>>)) {
+        report(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Tracer for LogTracer {
+    fn enter(&self, tid: i32, nr: u64, args: &[u64; 6], memory: &UserMemory) {
+        self.log(|log| log.enter(tid, nr, args, memory));
+    }
+
+    fn exit(&self, tid: i32, nr: u64, args: &[u64; 6], result: i64, memory: &UserMemory) {
+        self.log(|log| log.exit(tid, nr, args, result, memory));
+    }
+
+    fn event(&self, tid: i32, text: &str) {
+        self.log(|log| log.event(tid, text));
+    }
+
+    fn finish(&self) {
+        self.log(Log::finish);
+    }
+}
