@@ -54,6 +54,8 @@ pub struct Kernel {
     pub pids: PidTable,
     /// Who waits on which word of memory.
     pub futexes: ipc::futex::Futexes,
+    /// System V IPC.
+    pub sysv: ipc::sysv::SysV,
     /// Sockets.
     pub net: net::Net,
     /// Held while one epoll instance begins to watch another.

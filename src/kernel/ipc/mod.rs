@@ -1,6 +1,7 @@
-//! Inter-process communication beside files: futexes.
+//! Inter-process communication beside files: futexes and System V IPC.
 
 pub mod futex;
 mod syscalls;
+pub mod sysv;
 
 pub(in crate::kernel) use syscalls::dispatch;

@@ -171,6 +171,7 @@ enum Note {
 fn end_group(task: &Arc<Task>) {
     let (kernel, group) = (&task.kernel, &task.group);
     group.timers.on_exit();
+    kernel.sysv.on_exit(group.pid);
     let status = {
         let state = group.state.lock();
         state
