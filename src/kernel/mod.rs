@@ -110,6 +110,7 @@ impl Kernel {
             pids: PidTable::default(),
             futexes: ipc::futex::Futexes::default(),
             net: net::Net::default(),
+            sysv: ipc::sysv::SysV::default(),
             epoll_nesting: Lock::new(Rank::Epoll, ()),
             uts: Lock::new(Rank::Leaf, uts),
             ended: Lock::new(Rank::Leaf, None),

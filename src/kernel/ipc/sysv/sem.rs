@@ -234,7 +234,7 @@ pub(crate) fn semtimedop(
         }
         state
             .perm
-            .check(&cx.task.creds(), if alters { WRITE } else { READ })?;
+            .check(&creds, if alters { WRITE } else { READ })?;
         match attempt(&state.semaphores, &operations)? {
             Attempt::Done(values) => {
                 commit(&mut state, &operations, &values, cx.task.pid())?;
