@@ -232,9 +232,7 @@ pub(crate) fn semtimedop(
         {
             return fail!(EFBIG);
         }
-        state
-            .perm
-            .check(&creds, if alters { WRITE } else { READ })?;
+        state.perm.check(&creds, if alters { WRITE } else { READ })?;
         match attempt(&state.semaphores, &operations)? {
             Attempt::Done(values) => {
                 commit(&mut state, &operations, &values, cx.task.pid())?;
