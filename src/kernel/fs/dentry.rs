@@ -21,6 +21,8 @@ pub struct Dentry {
     place: Lock<Place>,
     children: Lock<Children>,
     unlinked: AtomicBool,
+    /// An O_TMPFILE file, which may get a name although it has none.
+    linkable: AtomicBool,
     /// Mounts of any tree upon it: lets the walk skip the mount table.
     pub(super) mounted_on: AtomicU32,
     /// Used since the name cache's hand last passed.
@@ -69,10 +71,11 @@ impl Dentry {
         Dentry::build(inode, name, None)
     }
 
-    /// A name that is no longer in its directory, or never was (O_TMPFILE).
-    pub fn deleted(self: &Arc<Self>, inode: Arc<dyn Inode>, name: Vec<u8>) -> Arc<Dentry> {
+    /// A name that was never in its directory (O_TMPFILE); `linkable` says whether link(2) may give it one.
+    pub fn unnamed(self: &Arc<Self>, inode: Arc<dyn Inode>, name: Vec<u8>, linkable: bool) -> Arc<Dentry> {
         let dentry = Dentry::build(inode, name, Some(self.clone()));
         dentry.unlinked.store(true, Ordering::Relaxed);
+        dentry.linkable.store(linkable, Ordering::Relaxed);
         dentry
     }
 
@@ -82,6 +85,7 @@ impl Dentry {
             place: Lock::new(Rank::Leaf, Place { name, parent }),
             children: Lock::new(Rank::Dentry, Children::default()),
             unlinked: AtomicBool::new(false),
+            linkable: AtomicBool::new(false),
             mounted_on: AtomicU32::new(0),
             used: AtomicBool::new(true),
             slot: AtomicU32::new(0),
@@ -101,6 +105,11 @@ impl Dentry {
     /// Whether the name was removed while the dentry was in use.
     pub fn is_unlinked(&self) -> bool {
         self.unlinked.load(Ordering::Relaxed)
+    }
+
+    /// Whether link(2) may name it although its inode has no name left.
+    pub fn is_linkable(&self) -> bool {
+        self.linkable.load(Ordering::Relaxed)
     }
 
     /// Whether something is mounted on it.

@@ -80,7 +80,7 @@ pub(super) fn fcntl(cx: &mut SyscallCx<'_>, fd: Fd, cmd: i32, arg: u64) -> SysRe
             files.set_close_on_exec(fd, small & libc::FD_CLOEXEC != 0)?;
             return Ok(0);
         }
-        libc::F_GETFL => return Ok(u64::from((file.flags() | OpenFlags::LARGEFILE).bits())),
+        libc::F_GETFL => return Ok(u64::from(file.flags().bits())),
         F_DUPFD_QUERY => {
             let other = files.get_any(Fd(small))?;
             return Ok(u64::from(Arc::ptr_eq(&file, &other)));

@@ -134,6 +134,9 @@ pub(super) fn linkat(
         return fail!(EXDEV);
     }
     let meta = source.inode().metadata()?;
+    if meta.nlink == 0 && !source.dentry.is_linkable() {
+        return fail!(ENOENT);
+    }
     access::may_hard_link(&creds, &meta)?;
     access::may_create(&creds, &parent.dir)?;
     if meta.file_type() == FileType::Directory {

@@ -51,6 +51,8 @@ pub(super) fn openat(
     let mut flags = OpenFlags::from_bits_truncate(flags);
     if flags.contains(OpenFlags::PATH) {
         flags &= WITH_PATH;
+    } else {
+        flags |= OpenFlags::LARGEFILE;
     }
     let request = Request::new(flags, mode & 0o7777, WalkFlags::empty())?;
     run(cx, dirfd, path, &request)
@@ -219,7 +221,9 @@ fn unnamed(cx: &mut SyscallCx<'_>, dir: &Path, request: &Request) -> SysResult<A
     let name = format!("#{}", inode.metadata()?.ino);
     let path = Path {
         mount: dir.mount.clone(),
-        dentry: dir.dentry.deleted(inode, name.into_bytes()),
+        dentry: dir
+            .dentry
+            .unnamed(inode, name.into_bytes(), !request.has(OpenFlags::EXCL)),
     };
     start_using(cx, path, request.flags)
 }
