@@ -58,6 +58,8 @@ pub struct Kernel {
     pub sysv: ipc::sysv::SysV,
     /// Sockets.
     pub net: net::Net,
+    /// Files in memory that no directory names.
+    pub hidden_files: mm::HiddenFiles,
     /// Held while one epoll instance begins to watch another.
     pub epoll_nesting: Lock<()>,
     /// The guest's name and the like.
@@ -111,6 +113,7 @@ impl Kernel {
             futexes: ipc::futex::Futexes::default(),
             net: net::Net::default(),
             sysv: ipc::sysv::SysV::default(),
+            hidden_files: mm::HiddenFiles::default(),
             epoll_nesting: Lock::new(Rank::Epoll, ()),
             uts: Lock::new(Rank::Leaf, uts),
             ended: Lock::new(Rank::Leaf, None),

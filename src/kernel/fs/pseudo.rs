@@ -24,6 +24,10 @@ pub trait PseudoDir: Send + Sync {
     fn list(&self) -> Vec<(String, FileType)>;
     /// What a name is.
     fn find(&self, name: &str) -> Option<Entry>;
+    /// How many directories it holds, where programs count them by its links.
+    fn subdirectories(&self) -> u32 {
+        0
+    }
 }
 
 /// A file's contents.
@@ -202,7 +206,10 @@ impl Inode for Node {
             dev: self.fs.dev,
             ino: self.ino,
             mode: kind.mode() | self.mode,
-            nlink: if kind == FileType::Directory { 2 } else { 1 },
+            nlink: match &self.body {
+                Body::Dir(dir) => 2 + dir.subdirectories(),
+                _ => 1,
+            },
             uid: self.owner.0,
             gid: self.owner.1,
             rdev: 0,

@@ -2,9 +2,11 @@
 //! what the host cannot know: the break, which guest file a handed-in file is, where arguments and environment lie.
 
 mod limits;
+mod memfd;
 mod ranges;
 mod syscalls;
 
+pub use memfd::HiddenFiles;
 pub(in crate::kernel) use syscalls::dispatch;
 
 use std::collections::{HashMap, HashSet};

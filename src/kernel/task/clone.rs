@@ -12,6 +12,7 @@ use crate::kernel::signal::{AltStack, PendingSignals, SigHand, SignalState};
 use crate::kernel::stop::{Errno, SysResult, fail};
 use crate::kernel::sync::{Lock, Rank};
 use crate::kernel::syscall::SyscallCx;
+use crate::kernel::time;
 use crate::kernel::user_memory::{UserAddr, UserRef};
 use crate::platform::{ForkKind, PAGE_SIZE, Thread, USER_END};
 
@@ -354,6 +355,9 @@ fn fork_thread(
     if let Err(errno) = enter(cx, request, &child) {
         child.mm().drop_user();
         return Err(errno.into());
+    }
+    if !request.has(CloneFlags::THREAD) && child.group.soft_limit(libc::RLIMIT_CPU) != u64::MAX {
+        time::watch_cpu_limit(&child);
     }
     if request.has(CloneFlags::PARENT_SETTID) {
         let _ = cx.memory.write(request.parent_tid.cast(), &tid);

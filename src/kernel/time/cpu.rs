@@ -26,15 +26,6 @@ pub struct CpuClock {
     user_only: bool,
 }
 
-/// CPU time of a process, its ended threads included: user and system, in nanoseconds.
-pub(super) fn process_cpu(group: &ThreadGroup) -> (u64, u64) {
-    let ended = group.state.lock().ended_cpu;
-    group.threads().iter().fold(ended, |(user, system), thread| {
-        let (u, s) = thread.cpu_time();
-        (user.saturating_add(u), system.saturating_add(s))
-    })
-}
-
 impl CpuClock {
     /// The clock of a process.
     pub fn of_process(group: &Arc<ThreadGroup>, user_only: bool) -> CpuClock {
@@ -86,7 +77,7 @@ impl CpuClock {
     /// The present reading in nanoseconds; stands still once what it measures has ended.
     pub fn now(&self) -> u64 {
         let (user, system) = match &self.whose {
-            Whose::Process(group) => group.upgrade().map_or((0, 0), |g| process_cpu(&g)),
+            Whose::Process(group) => group.upgrade().map_or((0, 0), |g| g.cpu_time()),
             Whose::Thread(task) => task.upgrade().map_or((0, 0), |t| t.cpu_time()),
         };
         if self.user_only {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
+use super::cpu_limit::CpuLimit;
 use super::interval::IntervalTimer;
 use super::posix::PosixTimer;
 use crate::kernel::Kernel;
@@ -18,6 +19,7 @@ pub(super) struct Timers {
     pub(super) interval: [Option<Arc<IntervalTimer>>; 3],
     pub(super) posix: BTreeMap<i32, Arc<PosixTimer>>,
     pub(super) next_id: i32,
+    pub(super) cpu_limit: Option<Arc<CpuLimit>>,
 }
 
 impl Default for ProcessTimers {

@@ -25,7 +25,7 @@ macro_rules! mm_rows {
             279 move_pages (pid: Pid, count: Size, pages: Addr, nodes: Addr, status: Addr, flags: Flags(MPOL_BIND_FLAGS)) -> Int, refused(ENOSYS) "the machine has one memory node", kernel;
             310 process_vm_readv (pid: Pid, local_iov: OutIovec(liovcnt), liovcnt: Size, remote_iov: InArray(Iovec, riovcnt), riovcnt: Size, flags: Hex) -> Size, full, kernel;
             311 process_vm_writev (pid: Pid, local_iov: InIovec(liovcnt), liovcnt: Size, remote_iov: InArray(Iovec, riovcnt), riovcnt: Size, flags: Hex) -> Size, full, kernel;
-            319 memfd_create (name: Str, flags: Flags(MEMFD)) -> Fd, refused(ENOSYS) "not implemented yet", kernel;
+            319 memfd_create (name: Str, flags: Flags(MEMFD)) -> Fd, partial "no huge pages", kernel;
             323 userfaultfd (flags: Flags(USERFAULTFD)) -> Fd, refused(ENOSYS) "page faults are the host's business", kernel;
             325 mlock2 (addr: Addr, len: Size, flags: Flags(MLOCK)) -> Int, full, kernel;
             329 pkey_mprotect (addr: Addr, len: Size, prot: Flags(PROT), pkey: Int) -> Int, full, kernel;

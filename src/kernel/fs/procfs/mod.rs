@@ -100,7 +100,8 @@ impl Found {
 
     /// R, S, T or Z.
     fn state(&self) -> char {
-        if self.zombie.is_some() {
+        let exited = |t: &Arc<Task>| t.state.lock().exited;
+        if self.zombie.is_some() || self.task.as_ref().is_some_and(exited) {
             return 'Z';
         }
         if self.group.state.lock().stopped.is_some() {
@@ -127,6 +128,15 @@ impl Found {
         } else {
             self.group.threads()
         }
+    }
+
+    /// Ids of all threads: the first one also when it alone has ended, as long as the process is there.
+    fn tids(&self) -> Vec<i32> {
+        let mut tids: Vec<i32> = self.group.threads().iter().map(|t| t.tid()).collect();
+        if !tids.contains(&self.group.pid) {
+            tids.insert(0, self.group.pid);
+        }
+        tids
     }
 
     /// User and system time in nanoseconds.

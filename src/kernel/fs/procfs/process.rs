@@ -231,17 +231,17 @@ struct Threads(Subject);
 
 impl PseudoDir for Threads {
     fn list(&self) -> Vec<(String, FileType)> {
-        let threads = self.0.find().map(|f| f.group.threads()).unwrap_or_default();
-        threads
-            .iter()
-            .map(|t| (t.tid().to_string(), FileType::Directory))
-            .collect()
+        let tids = self.0.find().map(|found| found.tids()).unwrap_or_default();
+        tids.iter().map(|tid| (tid.to_string(), FileType::Directory)).collect()
+    }
+
+    fn subdirectories(&self) -> u32 {
+        u32::try_from(self.list().len()).unwrap_or(u32::MAX - 2)
     }
 
     fn find(&self, name: &str) -> Option<Entry> {
         let tid = parse_pid(name)?;
-        let found = self.0.find().ok()?;
-        found.group.threads().iter().find(|t| t.tid() == tid)?;
+        self.0.find().ok()?.tids().iter().find(|t| **t == tid)?;
         let subject = Subject {
             tid,
             thread: true,

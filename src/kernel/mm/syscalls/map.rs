@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::kernel::fs::{Fd, File, MapRequest};
 use crate::kernel::mm::limits::Limits;
-use crate::kernel::mm::{Mm, MmState, is_noexec, is_page_aligned, page_align, user_end};
+use crate::kernel::mm::{Mm, MmState, memfd, is_noexec, is_page_aligned, page_align, user_end};
 use crate::kernel::stop::{Errno, SysResult, fail};
 use crate::kernel::syscall::SyscallCx;
 use crate::platform::{HostFile, MapFlags, MemOp, PAGE_SIZE, Prot, USER_END, USER_START};
@@ -82,10 +82,13 @@ pub fn mmap(
         file: host_file.as_ref().map(|f| (f, offset)),
     };
     let at = cx.thread.memory(&[op])?;
+    let path = file
+        .as_ref()
+        .map(|f| f.path.clone().unwrap_or_else(|| cx.kernel.vfs.anon.path_of(f)));
     let mut state = mm.state.lock();
     state.forget(at, at.saturating_add(len));
     state.shares_memory |= kind.contains(MapFlags::SHARED);
-    if let (Some(host_file), Some(path)) = (&host_file, file.as_ref().and_then(|f| f.path.clone())) {
+    if let (Some(host_file), Some(path)) = (&host_file, path) {
         state.remember_file(&*mm.space, host_file.key(), path);
     }
     if let Some(flags) = locks {
@@ -198,6 +201,9 @@ fn map_file(
         return fail!(EACCES);
     }
     if prot.contains(Prot::EXEC) && file.path.as_ref().is_some_and(is_noexec) {
+        return fail!(EPERM);
+    }
+    if shared && prot.contains(Prot::WRITE) && memfd::forbids_writing(file) {
         return fail!(EPERM);
     }
     let host_file = file.ops.map(

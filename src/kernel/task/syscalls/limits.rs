@@ -6,6 +6,7 @@ use crate::kernel::abi::task::RlimitAbi;
 use crate::kernel::stop::{Errno, SysResult, fail};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::task::{Capability, Pid, Rlimit, Task, exec};
+use crate::kernel::time;
 use crate::kernel::user_memory::UserRef;
 
 /// Highest RLIMIT_NOFILE (fs.nr_open).
@@ -74,6 +75,9 @@ fn set(cx: &mut SyscallCx<'_>, target: &Arc<Task>, resource: u32, new: RlimitAbi
             soft: new.soft,
             hard: new.hard,
         };
+    }
+    if resource == libc::RLIMIT_CPU {
+        time::watch_cpu_limit(target);
     }
     if resource == libc::RLIMIT_STACK && Arc::ptr_eq(&target.group, &cx.task.group) {
         exec::grow_stack(cx, new.soft);
