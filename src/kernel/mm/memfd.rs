@@ -232,7 +232,11 @@ impl FileOps for SealedOps {
         }
         if self.inode.has(SEAL_GROW) {
             let size = self.inode.inner.metadata()?.size;
-            let start = if file.flags().contains(OpenFlags::APPEND) { size } else { *pos };
+            let start = if file.flags().contains(OpenFlags::APPEND) {
+                size
+            } else {
+                *pos
+            };
             if start.saturating_add(from.remaining() as u64) > size {
                 return fail!(EPERM);
             }
@@ -287,7 +291,8 @@ impl FileOps for SealedOps {
             if self.inode.has(SEAL_WRITE | SEAL_FUTURE_WRITE) {
                 return fail!(EPERM);
             }
-        } else if self.inode.has(SEAL_GROW) && offset.saturating_add(len) > self.inode.inner.metadata()?.size {
+        } else if self.inode.has(SEAL_GROW) && offset.saturating_add(len) > self.inode.inner.metadata()?.size
+        {
             return fail!(EPERM);
         }
         self.ops.allocate(file, mode, offset, len)

@@ -43,9 +43,15 @@ impl CpuLimit {
     fn arm(&self, kernel: &Kernel, group: &ThreadGroup) {
         let next = {
             let state = group.state.lock();
-            state.limits.0.get(libc::RLIMIT_CPU as usize).map_or(u64::MAX, |l| l.soft.min(l.hard))
+            state
+                .limits
+                .0
+                .get(libc::RLIMIT_CPU as usize)
+                .map_or(u64::MAX, |l| l.soft.min(l.hard))
         };
-        let Some(waiter) = self.waiter.upgrade() else { return };
+        let Some(waiter) = self.waiter.upgrade() else {
+            return;
+        };
         let waiter: Arc<dyn Wakeup> = waiter;
         let mut countdown = self.countdown.lock();
         // A limit of 0 is taken as a second.

@@ -14,7 +14,7 @@ mod syscalls;
 pub use clock::{Clock, Instant, NANOS_PER_SEC, Timestamp};
 pub(in crate::kernel) use clocks::timer_base;
 pub use countdown::{Base, Countdown};
-pub use process::ProcessTimers;
 pub(in crate::kernel) use cpu_limit::watch_cpu_limit;
+pub use process::ProcessTimers;
 pub(in crate::kernel) use process::signal_taken;
 pub(in crate::kernel) use syscalls::dispatch;

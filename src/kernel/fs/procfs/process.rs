@@ -232,7 +232,9 @@ struct Threads(Subject);
 impl PseudoDir for Threads {
     fn list(&self) -> Vec<(String, FileType)> {
         let tids = self.0.find().map(|found| found.tids()).unwrap_or_default();
-        tids.iter().map(|tid| (tid.to_string(), FileType::Directory)).collect()
+        tids.iter()
+            .map(|tid| (tid.to_string(), FileType::Directory))
+            .collect()
     }
 
     fn subdirectories(&self) -> u32 {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::kernel::fs::{Fd, File, MapRequest};
 use crate::kernel::mm::limits::Limits;
-use crate::kernel::mm::{Mm, MmState, memfd, is_noexec, is_page_aligned, page_align, user_end};
+use crate::kernel::mm::{Mm, MmState, is_noexec, is_page_aligned, memfd, page_align, user_end};
 use crate::kernel::stop::{Errno, SysResult, fail};
 use crate::kernel::syscall::SyscallCx;
 use crate::platform::{HostFile, MapFlags, MemOp, PAGE_SIZE, Prot, USER_END, USER_START};
