@@ -286,7 +286,8 @@ fn the_terminal_is_restored() {
     if !guests_run() {
         return;
     }
-    let ends: [(&str, fn(&mut Terminal), i32); 4] = [
+    type End = (&'static str, fn(&mut Terminal), i32);
+    let ends: [End; 4] = [
         (
             "an exit in raw mode",
             |terminal| terminal.send("stty raw -echo; exit 4\r"),

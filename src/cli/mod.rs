@@ -26,7 +26,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     /// Run a command in a guest made from a directory
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// Restore the terminal when uvm is killed
     #[command(name = crate::machine::GUARD_VERB, hide = true)]
     TerminalGuard {
@@ -49,7 +49,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Err(error) => return usage_error(&error),
     };
     let done = match cli.verb {
-        Verb::Run(args) => run::run(args),
+        Verb::Run(args) => run::run(*args),
         Verb::TerminalGuard { guard } => crate::machine::terminal_guard(guard).map(|()| 0),
         Verb::Syscalls { json } => syscalls(json),
     };

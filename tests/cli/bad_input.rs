@@ -79,7 +79,7 @@ fn a_root_that_is_none() {
     assert_told(&uvm(["run", &long, "true"]), 125, &[]);
     if !geteuid().is_root() {
         let closed = scratch("closed");
-        fs::set_permissions(&closed, fs::Permissions::from_mode(0)).expect("chmod");
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o0)).expect("chmod");
         assert_told(
             &uvm(["run", closed.to_str().expect("UTF-8"), "true"]),
             125,

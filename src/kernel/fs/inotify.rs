@@ -20,29 +20,50 @@ use crate::kernel::wait::{Events, WaitFor, WaitQueue};
 bitflags! {
     /// Events and options with the values of IN_*.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    #[allow(missing_docs)]
     pub struct Notice: u32 {
+        /// IN_ACCESS
         const ACCESS = 0x1;
+        /// IN_MODIFY
         const MODIFY = 0x2;
+        /// IN_ATTRIB
         const ATTRIB = 0x4;
+        /// IN_CLOSE_WRITE
         const CLOSE_WRITE = 0x8;
+        /// IN_CLOSE_NOWRITE
         const CLOSE_NOWRITE = 0x10;
+        /// IN_OPEN
         const OPEN = 0x20;
+        /// IN_MOVED_FROM
         const MOVED_FROM = 0x40;
+        /// IN_MOVED_TO
         const MOVED_TO = 0x80;
+        /// IN_CREATE
         const CREATE = 0x100;
+        /// IN_DELETE
         const DELETE = 0x200;
+        /// IN_DELETE_SELF
         const DELETE_SELF = 0x400;
+        /// IN_MOVE_SELF
         const MOVE_SELF = 0x800;
+        /// IN_UNMOUNT
         const UNMOUNT = 0x2000;
+        /// IN_Q_OVERFLOW
         const Q_OVERFLOW = 0x4000;
+        /// IN_IGNORED
         const IGNORED = 0x8000;
+        /// IN_ONLYDIR
         const ONLYDIR = 0x0100_0000;
+        /// IN_DONT_FOLLOW
         const DONT_FOLLOW = 0x0200_0000;
+        /// IN_EXCL_UNLINK
         const EXCL_UNLINK = 0x0400_0000;
+        /// IN_MASK_CREATE
         const MASK_CREATE = 0x1000_0000;
+        /// IN_MASK_ADD
         const MASK_ADD = 0x2000_0000;
+        /// IN_ISDIR
         const ISDIR = 0x4000_0000;
+        /// IN_ONESHOT
         const ONESHOT = 0x8000_0000;
     }
 }

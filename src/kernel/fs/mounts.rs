@@ -16,14 +16,20 @@ const MOUNT_MAX: usize = 10_000;
 bitflags! {
     /// Per-mount flags with the values of MS_*.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-    #[allow(missing_docs)]
     pub struct MountFlags: u32 {
+        /// MS_RDONLY
         const READ_ONLY = 1;
+        /// MS_NOSUID
         const NOSUID = 2;
+        /// MS_NODEV
         const NODEV = 4;
+        /// MS_NOEXEC
         const NOEXEC = 8;
+        /// MS_NOATIME
         const NOATIME = 1024;
+        /// MS_NODIRATIME
         const NODIRATIME = 2048;
+        /// MS_RELATIME
         const RELATIME = 1 << 21;
     }
 }

@@ -22,7 +22,11 @@ pub enum Delivery {
 
 /// Act on all pending signals of `task`, which is in `call` or in none. A handler that is to run has its frame on the
 /// guest's stack when this returns, and the call has its result or will be made again.
-pub fn deliver(task: &Arc<Task>, thread: &mut dyn Thread, call: &mut Option<Call>) -> Delivery {
+pub(in crate::kernel) fn deliver(
+    task: &Arc<Task>,
+    thread: &mut dyn Thread,
+    call: &mut Option<Call>,
+) -> Delivery {
     let uninterruptible = call
         .as_ref()
         .is_some_and(|c| c.on_signal == OnSignal::Uninterruptible);

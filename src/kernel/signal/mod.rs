@@ -14,11 +14,12 @@ mod pending;
 mod send;
 mod syscalls;
 
-pub use deliver::{Delivery, deliver, is_pending};
+pub(in crate::kernel) use deliver::deliver;
+pub use deliver::{Delivery, is_pending};
 pub use info::{SigFields, SigInfo};
 pub use pending::PendingSignals;
 pub use send::{force, send_to_group, send_to_pgrp, send_to_task};
-pub(in crate::kernel) use syscalls::{dispatch, may_signal};
+pub(in crate::kernel) use syscalls::dispatch;
 
 /// A signal number, 1 to 64.
 pub type Signal = i32;

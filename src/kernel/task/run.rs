@@ -1,6 +1,7 @@
 //! A task's life between traps: run the call, park it or end it, look at signals, return to guest code.
 
 use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -43,9 +44,22 @@ pub fn current_deadline() -> Option<Instant> {
 impl TrapHandler for Task {
     fn trap(self: Arc<Self>, thread: &mut dyn Thread, trap: Trap) -> Next {
         CURRENT.set(Some(self.clone()));
-        let next = self.handle(thread, trap);
+        // A panic is a bug of ours; it must cost the guest that met it its life, and nobody else anything.
+        let handled = catch_unwind(AssertUnwindSafe(|| self.clone().handle(thread, trap)));
         CURRENT.set(None);
-        next
+        handled.unwrap_or_else(|_| {
+            tracing::error!(
+                pid = self.pid(),
+                nr = thread.regs().orig_rax,
+                "a handler failed; its process is killed"
+            );
+            self.group.begin_exit(ExitStatus::Signaled {
+                signal: libc::SIGKILL,
+                core: false,
+            });
+            exit::leave(&self);
+            Next::Exit
+        })
     }
 }
 

@@ -66,7 +66,7 @@ impl<'a> Locked<'a> {
         Ok(Locked { old, new: Some(new) })
     }
 
-    fn new(&mut self) -> &mut Names {
+    fn target(&mut self) -> &mut Names {
         self.new.as_mut().unwrap_or(&mut self.old)
     }
 }
@@ -107,8 +107,8 @@ fn attempt(from: &End<'_>, to: &End<'_>, flags: u32) -> Result<(), Errno> {
     let _renames = from.dir.tree.renames.lock();
     let mut names = Locked::lock(from.dir, to.dir)?;
     let node = names.old.resolve(from.name, &from.lower).ok_or(Errno::ENOENT)?;
-    let target = names.new().resolve(to.name, &to.lower);
-    if names.new().dead {
+    let target = names.target().resolve(to.name, &to.lower);
+    if names.target().dead {
         return Err(Errno::ENOENT);
     }
     check(from, to, &node, target.as_ref(), flags)?;
@@ -199,7 +199,7 @@ fn replace(
     }
     node.set_parent(to.dir);
     node.change().ctime = now;
-    names.new().put(to.directory, to.name, node);
+    names.target().put(to.directory, to.name, node);
     from.dir.names_changed(-moves_dir, now);
     to.dir.names_changed(moves_dir - replaces_dir, now);
     Ok(gone)
@@ -215,7 +215,7 @@ fn exchange(from: &End<'_>, to: &End<'_>, names: &mut Locked<'_>, node: Arc<Node
     node.change().ctime = now;
     target.change().ctime = now;
     names.old.replace(from.directory, from.name, target);
-    names.new().replace(to.directory, to.name, node);
+    names.target().replace(to.directory, to.name, node);
     from.dir.names_changed(-moved, now);
     to.dir.names_changed(moved, now);
 }

@@ -9,7 +9,7 @@ mod sysctl;
 
 use std::sync::{Arc, Weak};
 
-use super::pseudo::{Entry, PseudoFs};
+use super::pseudo::PseudoFs;
 use super::{FileSystem, FileType};
 use crate::kernel::Kernel;
 use crate::kernel::stop::Errno;
@@ -156,23 +156,4 @@ impl Found {
 /// A list of names that are all the same kind.
 fn names<'a>(names: impl IntoIterator<Item = &'a str>, kind: FileType) -> Vec<(String, FileType)> {
     names.into_iter().map(|name| (name.to_owned(), kind)).collect()
-}
-
-/// A directory with fixed entries.
-struct Fixed(Vec<(&'static str, FileType, Box<dyn Fn() -> Entry + Send + Sync>)>);
-
-impl super::pseudo::PseudoDir for Fixed {
-    fn list(&self) -> Vec<(String, FileType)> {
-        self.0
-            .iter()
-            .map(|(name, kind, _)| ((*name).to_owned(), *kind))
-            .collect()
-    }
-
-    fn find(&self, name: &str) -> Option<Entry> {
-        self.0
-            .iter()
-            .find(|(known, ..)| *known == name)
-            .map(|(.., make)| make())
-    }
 }

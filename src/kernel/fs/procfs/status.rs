@@ -56,10 +56,10 @@ pub(super) fn stat(found: &Found) -> Result<Vec<u8>, Errno> {
         .unwrap_or_default();
     let rss_limit = found.group.soft_limit(libc::RLIMIT_RSS);
     let exit = found.zombie.map_or(0, |z| z.status.wait_status());
-    let _ = write!(
+    let _ = writeln!(
         Utf8(&mut text),
         ") {} {} {} {} {tty_nr} {tpgid} 0 0 0 0 0 {} {} {} {} {} {nice} {threads} 0 {} {} {} {rss_limit} \
-         {} {} {} 0 0 0 {} {ignored} {caught} {} 0 0 {} 0 0 0 0 0 0 0 {} {} {} {} {} {} {exit}\n",
+         {} {} {} 0 0 0 {} {ignored} {caught} {} 0 0 {} 0 0 0 0 0 0 0 {} {} {} {} {} {} {exit}",
         found.state(),
         found.parent,
         found.pgid,

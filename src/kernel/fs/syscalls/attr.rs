@@ -117,7 +117,7 @@ fn change_owner(cx: &SyscallCx<'_>, path: &Path, uid: u32, gid: u32) -> SysResul
     let owner = creds.fsuid == meta.uid;
     let uid_ok = uid.is_none_or(|uid| owner && uid == meta.uid);
     let gid_ok = gid.is_none_or(|gid| owner && (creds.in_group(gid) || gid == meta.gid));
-    if !(uid_ok && gid_ok) && !creds.capable(Capability::Chown) {
+    if !(creds.capable(Capability::Chown) || uid_ok && gid_ok) {
         return fail!(EPERM);
     }
     change(

@@ -2,7 +2,6 @@
 
 use super::{lookup_at, parent_at, read_path};
 use crate::kernel::fs::access::{self, Access};
-use crate::kernel::fs::inotify::Notice;
 use crate::kernel::fs::walk::{Last, Parent, WalkFlags};
 use crate::kernel::fs::{Dentry, Fd, FileType, Path, create};
 use crate::kernel::stop::{Errno, SysResult, fail};

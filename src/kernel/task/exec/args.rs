@@ -84,7 +84,7 @@ impl Strings {
 }
 
 fn budget(stack_limit: u64) -> u64 {
-    (stack_limit / 4).min(TOTAL_MAX).max(TOTAL_MIN)
+    (stack_limit / 4).clamp(TOTAL_MIN, TOTAL_MAX)
 }
 
 /// The words of a vector, several read at a time; a word that cannot be read is EFAULT when it is reached.
