@@ -17,7 +17,6 @@ mod inode;
 pub mod inotify;
 mod locks;
 pub mod memfs;
-pub mod mount_text;
 mod mounts;
 mod names;
 pub mod pipe;
