@@ -5,7 +5,7 @@
 //!
 //! # Lock order
 //! Locks are taken in the order of [`sync::Rank`], outermost first; debug builds check every acquisition:
-//! File, Timer, Pids, Group, Signal, Task, Mm, Files, FsContext, Mounts, Epoll, Tty, Object, Dentry, Directory, Inode, Table,
+//! Epoll, File, Timer, Pids, Group, Signal, Task, Mm, Files, FsContext, Mounts, Tty, Object, Dentry, Directory, Inode, Table,
 //! Ready, WaitQueue, Reactor, Leaf.
 
 use std::sync::Arc;

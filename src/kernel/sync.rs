@@ -6,6 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Place of a lock in the order written at the top of [`crate::kernel`]. A thread takes locks only in rising order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
+    /// An epoll instance's interest list, nested ones by depth: held while the files on it are asked what is ready.
+    Epoll,
     /// Position of an open file description: held around whatever its file does, as Linux holds f_pos_lock.
     File,
     /// A process's timer, which reads the CPU clocks of processes.
@@ -26,8 +28,6 @@ pub enum Rank {
     FsContext,
     /// The mount tree.
     Mounts,
-    /// An epoll instance's interest list (nested ones by depth).
-    Epoll,
     /// A terminal, before the terminal's other end.
     Tty,
     /// A socket or a pipe.

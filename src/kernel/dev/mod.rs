@@ -6,6 +6,7 @@ pub mod tty;
 
 use std::sync::Arc;
 
+use super::fs::pipe::Fifos;
 use super::fs::{Special, SpecialFiles};
 use tty::{ConsoleDriver, ControllingDriver, PTS_MAJOR, PtmxDriver, PtsDriver};
 
@@ -21,11 +22,12 @@ pub const NODES: [(&str, u32, u32, u32); 8] = [
     ("ptmx", 5, 2, 0o666),
 ];
 
-/// Make the drivers of all devices known.
+/// Make the drivers of all devices and of FIFOs known.
 pub fn register(special: &SpecialFiles) {
     special.register(Special::CharMajor(mem::MEM_MAJOR), Arc::new(mem::MemDriver));
     special.register(Special::Char(5, 0), Arc::new(ControllingDriver));
     special.register(Special::Char(5, 1), Arc::new(ConsoleDriver));
     special.register(Special::Char(5, 2), Arc::new(PtmxDriver));
     special.register(Special::CharMajor(PTS_MAJOR), Arc::new(PtsDriver));
+    special.register(Special::Fifo, Arc::new(Fifos::default()));
 }

@@ -33,6 +33,8 @@ pub struct Pipe {
 
 struct State {
     data: VecDeque<u8>,
+    /// How `data` is cut: lengths, and whether each is a packet (O_DIRECT) or plain bytes, which are never cut further.
+    segments: VecDeque<(usize, bool)>,
     capacity: usize,
     readers: usize,
     writers: usize,
@@ -45,6 +47,31 @@ impl State {
     fn room(&self) -> usize {
         self.capacity.saturating_sub(self.data.len())
     }
+
+    /// Note `count` bytes that were appended.
+    fn added(&mut self, count: usize, packet: bool) {
+        match self.segments.back_mut() {
+            Some((length, false)) if !packet => *length += count,
+            _ if count > 0 => self.segments.push_back((count, packet)),
+            _ => {}
+        }
+    }
+
+    /// Drop the first `count` bytes.
+    fn remove(&mut self, count: usize) {
+        let mut left = count.min(self.data.len());
+        self.data.drain(..left);
+        while left > 0
+            && let Some((length, _)) = self.segments.front_mut()
+        {
+            let part = left.min(*length);
+            *length -= part;
+            left -= part;
+            if *length == 0 {
+                self.segments.pop_front();
+            }
+        }
+    }
 }
 
 impl Pipe {
@@ -54,6 +81,7 @@ impl Pipe {
                 Rank::Object,
                 State {
                     data: VecDeque::new(),
+                    segments: VecDeque::new(),
                     capacity: DEFAULT_CAPACITY,
                     readers: 0,
                     writers: 0,
@@ -145,8 +173,7 @@ impl Pipe {
     pub fn consume(&self, count: usize) {
         let mut state = self.state.lock();
         let before = state.room();
-        let count = count.min(state.data.len());
-        state.data.drain(..count);
+        state.remove(count);
         drop(state);
         self.made_room(before);
     }
@@ -176,10 +203,10 @@ impl Pipe {
         }
         let room_before = source.room();
         let count = max.min(source.data.len()).min(target.room());
+        target.data.extend(source.data.iter().take(count));
+        target.added(count, false);
         if take {
-            target.data.extend(source.data.drain(..count));
-        } else {
-            target.data.extend(source.data.iter().take(count));
+            source.remove(count);
         }
         drop((source, target));
         to.queue.notify(Events::READ);
@@ -211,10 +238,11 @@ impl Pipe {
             return Err(WaitFor::queue(&self.queue, Events::READ).into());
         }
         let room_before = state.room();
+        let &(length, packet) = state.segments.front().unwrap_or(&(state.data.len(), false));
         let mut moved = 0;
         let (first, second) = state.data.as_slices();
         for part in [first, second] {
-            let want = part.len().min(to.remaining());
+            let want = part.len().min(to.remaining()).min(length - moved);
             if want == 0 {
                 continue;
             }
@@ -224,30 +252,42 @@ impl Pipe {
                 Err(errno) => return Err(errno.into()),
             }
         }
-        state.data.drain(..moved);
+        // What of a packet did not fit is lost.
+        state.remove(if packet { length } else { moved });
         drop(state);
         self.made_room(room_before);
         Ok(moved)
     }
 
-    fn write(&self, nonblocking: bool, from: &mut dyn Source) -> SysResult<usize> {
+    fn write(&self, nonblocking: bool, packets: bool, from: &mut dyn Source) -> SysResult<usize> {
         let wanted = from.remaining();
+        if wanted == 0 {
+            return Ok(0);
+        }
         let mut state = self.state.lock();
         if state.readers == 0 {
             drop(state);
             return Err(broken_pipe().into());
         }
-        if wanted == 0 {
-            return Ok(0);
-        }
-        let room = state.room();
-        let needed = if wanted <= PIPE_BUF { wanted } else { 1 };
         let (mut moved, mut memory_ended) = (0, false);
-        if room >= needed {
-            let count = wanted.min(room);
-            moved = fill(&mut state.data, count, from)?;
-            memory_ended = moved < count;
-        } else if nonblocking {
+        while moved < wanted && !memory_ended {
+            let left = wanted - moved;
+            // Atomic when it is short, or a packet.
+            let most = if packets { left.min(PIPE_BUF) } else { left };
+            let least = if packets || wanted <= PIPE_BUF { most } else { 1 };
+            if state.room() < least {
+                break;
+            }
+            let count = most.min(state.room());
+            let filled = match fill(&mut state.data, count, from) {
+                Err(_) if moved > 0 => break,
+                filled => filled?,
+            };
+            state.added(filled, packets);
+            moved += filled;
+            memory_ended = filled < count;
+        }
+        if moved == 0 && nonblocking {
             return fail!(EAGAIN);
         }
         // Made under the lock: a reader that comes now is seen.
@@ -341,7 +381,8 @@ impl FileOps for PipeEnd {
 
     /// A write that moved only a part of what is offered and has to wait blocks with `from` stepped over that part.
     fn write(&self, file: &File, _: &mut u64, from: &mut dyn Source) -> SysResult<usize> {
-        self.pipe.write(file.nonblocking(), from)
+        let packets = file.flags().contains(OpenFlags::DIRECT);
+        self.pipe.write(file.nonblocking(), packets, from)
     }
 
     fn poll(&self, _: &File) -> Events {
@@ -488,17 +529,17 @@ pub(crate) fn pipe(cx: &mut SyscallCx<'_>, fds: UserRef<[i32; 2]>) -> SysResult<
     pipe2(cx, fds, 0)
 }
 
-/// pipe2(2). Packet mode (O_DIRECT) is refused with EINVAL.
+/// pipe2(2).
 pub(crate) fn pipe2(cx: &mut SyscallCx<'_>, fds: UserRef<[i32; 2]>, flags: u32) -> SysResult<()> {
     let flags = OpenFlags::from_bits_retain(flags);
-    if !(OpenFlags::CLOEXEC | OpenFlags::NONBLOCK).contains(flags) {
+    if !(OpenFlags::CLOEXEC | OpenFlags::NONBLOCK | OpenFlags::DIRECT).contains(flags) {
         return fail!(EINVAL);
     }
     let (reading, writing) = pair();
     let anon = &cx.kernel.vfs.anon;
     let object = reading.pipe.clone();
     let inode = anon.inode(&cx.kernel.clock, &cx.task.creds(), AnonKind::Pipe, Some(object));
-    let keep = flags & OpenFlags::NONBLOCK;
+    let keep = flags & (OpenFlags::NONBLOCK | OpenFlags::DIRECT);
     let reading = anon.file_of(&inode, Arc::new(reading), keep);
     let writing = anon.file_of(&inode, Arc::new(writing), keep | OpenFlags::WRONLY);
     install_pair(cx, [reading, writing], flags.contains(OpenFlags::CLOEXEC), fds)
@@ -548,7 +589,7 @@ mod tests {
 
     fn write(pipe: &Pipe, bytes: &[u8]) -> (SysResult<usize>, usize) {
         let mut source = KernelSource::new(bytes);
-        let result = pipe.write(false, &mut source);
+        let result = pipe.write(false, false, &mut source);
         (result, bytes.len() - source.remaining())
     }
 
@@ -583,7 +624,7 @@ mod tests {
         let (result, moved) = write(&r.pipe, &[3; PIPE_BUF + 1]);
         assert!(blocked(&result) && moved == 10);
         assert_eq!(
-            errno(r.pipe.write(true, &mut KernelSource::new(&[0]))),
+            errno(r.pipe.write(true, false, &mut KernelSource::new(&[0]))),
             Some(Errno::EAGAIN)
         );
         assert_eq!(read(&r.pipe, DEFAULT_CAPACITY).len(), DEFAULT_CAPACITY);
@@ -602,6 +643,25 @@ mod tests {
         let (_r, w) = pair();
         drop(_r);
         assert_eq!(errno(write(&w.pipe, b"x").0), Some(Errno::EPIPE));
+    }
+
+    #[test]
+    fn packets_keep_their_ends_and_lose_what_does_not_fit() {
+        let (r, _w) = pair();
+        let packet = |bytes: &[u8]| r.pipe.write(true, true, &mut KernelSource::new(bytes));
+        assert!(matches!(write(&r.pipe, b"plain").0, Ok(5)));
+        assert!(matches!((packet(b"abc"), packet(b"defg")), (Ok(3), Ok(4))));
+        assert!(matches!(packet(&[1; PIPE_BUF + 1]), Ok(n) if n == PIPE_BUF + 1));
+        assert_eq!(read(&r.pipe, 100), b"plain");
+        assert_eq!(
+            (read(&r.pipe, 100), read(&r.pipe, 2)),
+            (b"abc".to_vec(), b"de".to_vec())
+        );
+        assert_eq!(
+            (read(&r.pipe, 9000).len(), read(&r.pipe, 9000).len()),
+            (PIPE_BUF, 1)
+        );
+        assert!(r.pipe.is_empty());
     }
 
     #[test]
