@@ -5,6 +5,8 @@ mod limits;
 mod memfd;
 mod ranges;
 mod syscalls;
+#[cfg(test)]
+mod tests;
 
 pub use memfd::HiddenFiles;
 pub(in crate::kernel) use syscalls::dispatch;

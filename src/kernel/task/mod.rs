@@ -13,6 +13,8 @@ pub mod pidfd;
 mod pids;
 mod run;
 mod syscalls;
+#[cfg(test)]
+pub(in crate::kernel) mod testing;
 mod usage;
 mod vfork;
 mod wait;
