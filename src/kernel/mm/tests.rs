@@ -24,12 +24,31 @@ const MOVE: u64 = 3;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Map { page: usize, pages: usize, prot: u32, replace: bool },
-    Unmap { page: usize, pages: usize },
-    Protect { page: usize, pages: usize, prot: u32 },
-    Move { from: usize, to: usize },
-    Write { page: usize },
-    Break { bytes: u64 },
+    Map {
+        page: usize,
+        pages: usize,
+        prot: u32,
+        replace: bool,
+    },
+    Unmap {
+        page: usize,
+        pages: usize,
+    },
+    Protect {
+        page: usize,
+        pages: usize,
+        prot: u32,
+    },
+    Move {
+        from: usize,
+        to: usize,
+    },
+    Write {
+        page: usize,
+    },
+    Break {
+        bytes: u64,
+    },
 }
 
 /// A mapped page: its rights and the byte at its start.
@@ -77,7 +96,12 @@ impl Model {
     /// Make one call and say what it should have returned; the table follows.
     fn step(&mut self, caller: &mut Caller, step: Step) -> (Result<u64, Errno>, Result<u64, Errno>) {
         match step {
-            Step::Map { page, pages, prot, replace } => {
+            Step::Map {
+                page,
+                pages,
+                prot,
+                replace,
+            } => {
                 let end = (page + pages).min(PAGES);
                 let len = (end - page) as u64 * PAGE_SIZE;
                 let flags = if replace { FIXED } else { NOREPLACE };
@@ -112,7 +136,8 @@ impl Model {
             // What becomes of the new place when there is nothing at the old one differs between releases of Linux.
             Step::Move { from, .. } if self.pages[from].is_none() => (Ok(0), Ok(0)),
             Step::Move { from, to } => {
-                let got = caller.call(|cx| errno(mremap(cx, addr(from), PAGE_SIZE, PAGE_SIZE, MOVE, addr(to))));
+                let got =
+                    caller.call(|cx| errno(mremap(cx, addr(from), PAGE_SIZE, PAGE_SIZE, MOVE, addr(to))));
                 if from == to {
                     return (got, Err(Errno::EINVAL));
                 }
@@ -145,7 +170,12 @@ impl Model {
         let at = |addr: u64| mappings.iter().find(|m| (m.start..m.end).contains(&addr));
         for (index, page) in self.pages.iter().enumerate() {
             let host = at(addr(index)).map(|m| m.prot);
-            prop_assert_eq!(host, page.map(|p| Prot::from_bits_truncate(p.prot)), "page {}", index);
+            prop_assert_eq!(
+                host,
+                page.map(|p| Prot::from_bits_truncate(p.prot)),
+                "page {}",
+                index
+            );
             if let Some(page) = page {
                 let mut byte = [0];
                 prop_assert_eq!(mm.space.peek(addr(index), &mut byte), 1);
