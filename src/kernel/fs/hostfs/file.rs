@@ -118,13 +118,9 @@ impl FileOps for HostRegular {
 /// An open directory with its own host descriptor: the host's positions are ours.
 pub(super) struct HostDirectory {
     inode: Arc<HostInode>,
-    state: Lock<Reading>,
-}
-
-struct Reading {
     fd: OwnedFd,
-    /// Where the host's descriptor stands.
-    at: u64,
+    /// Where the host's descriptor stands; held while it is used to read.
+    at: Lock<u64>,
 }
 
 /// What one getdents(2) of the host is asked for, in bytes.
@@ -132,25 +128,25 @@ const LISTING: usize = 32 << 10;
 
 impl HostDirectory {
     pub(super) fn new(inode: Arc<HostInode>, fd: OwnedFd) -> HostDirectory {
-        let state = Lock::new(Rank::Leaf, Reading { fd, at: 0 });
-        HostDirectory { inode, state }
+        let at = Lock::new(Rank::Leaf, 0);
+        HostDirectory { inode, fd, at }
     }
 
     /// The next entries from position `pos` on; none at the end.
     fn read_some(&self, pos: u64) -> Result<Vec<DirEntry>, Errno> {
         let mut buf = Vec::with_capacity(LISTING);
         let mut entries = Vec::new();
-        let mut state = self.state.lock();
-        if state.at != pos {
+        let mut at = self.at.lock();
+        if *at != pos {
             if pos > i64::MAX as u64 {
                 return Ok(entries);
             }
-            seek(&state.fd, SeekFrom::Start(pos)).map_err(errno)?;
-            state.at = pos;
+            seek(&self.fd, SeekFrom::Start(pos)).map_err(errno)?;
+            *at = pos;
         }
         let mut next = pos;
         {
-            let mut listing = RawDir::new(state.fd.as_fd(), buf.spare_capacity_mut());
+            let mut listing = RawDir::new(self.fd.as_fd(), buf.spare_capacity_mut());
             // Stop with what one call brought: the descriptor then stands behind the last entry given out.
             while let Some(entry) = listing.next() {
                 let entry = entry.map_err(errno)?;
@@ -161,7 +157,7 @@ impl HostDirectory {
                 }
             }
         }
-        state.at = next;
+        *at = next;
         Ok(entries)
     }
 
@@ -211,11 +207,10 @@ impl FileOps for HostDirectory {
         if self.inode.tree.check_writable().is_err() {
             return Ok(());
         }
-        let state = self.state.lock();
         let synced = if data_only {
-            fdatasync(&state.fd)
+            fdatasync(&self.fd)
         } else {
-            fsync(&state.fd)
+            fsync(&self.fd)
         };
         Ok(synced.map_err(errno)?)
     }

@@ -242,10 +242,14 @@ impl HostInode {
 
     fn open_regular(self: &Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn FileOps>, Errno> {
         let maker = self.open.lock().maker.take();
-        let file = match maker {
-            Some(file) => file,
-            None if flags.writable() => self.writer(!flags.readable())?,
-            None => self.reader()?,
+        let file = match (maker, flags.writable()) {
+            (Some(file), true) => file,
+            (None, true) => self.writer(!flags.readable())?,
+            // A descriptor that can write is not for a file that may not: mappings of it could be made writable.
+            (maker, false) => match (self.reader(), maker) {
+                (Err(Errno::EACCES), Some(file)) => file,
+                (reader, _) => reader?,
+            },
         };
         Ok(Arc::new(HostRegular::new(self.clone(), file)))
     }

@@ -161,6 +161,23 @@ impl Node {
         Ok(())
     }
 
+    /// The same, of the first `size` bytes, the rest being about to go.
+    fn own_part(&self, size: u64) -> Result<(), Errno> {
+        let whole = {
+            let mut state = self.state.lock();
+            let whole = state.lower_extent;
+            if matches!(state.data, Data::Lower | Data::Copying { .. }) {
+                state.lower_extent.0 = whole.0.min(size);
+            }
+            whole
+        };
+        let owned = self.own_now();
+        if owned.is_err() {
+            self.state.lock().lower_extent = whole;
+        }
+        owned
+    }
+
     /// Do a part of the copy-up; whether it is complete.
     fn own_step(&self) -> Result<bool, Errno> {
         let step = {
@@ -376,7 +393,7 @@ impl Node {
             return Err(Errno::EFBIG);
         }
         if size > 0 {
-            self.own_now()?;
+            self.own_part(size)?;
         }
         let now = self.tree.now();
         let mut state = self.change();
