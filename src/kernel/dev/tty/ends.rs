@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{PTS_MAJOR, Tty, ioctl, job};
+use crate::kernel::fs::walk::{WalkCx, WalkFlags};
 use crate::kernel::fs::{Driver, File, FileOps, OpenFlags, Path, minor};
 use crate::kernel::stop::{Errno, SysResult};
 use crate::kernel::syscall::SyscallCx;
@@ -263,6 +264,9 @@ impl FileOps for Master {
     }
 
     fn ioctl(&self, cx: &mut SyscallCx<'_>, _: &Arc<File>, request: u32, arg: u64) -> SysResult<u64> {
+        if request == ioctl::TIOCGPTPEER {
+            return open_peer(cx, &self.tty, arg);
+        }
         ioctl::master(cx, &self.tty, request, arg)
     }
 
@@ -292,6 +296,23 @@ pub(super) fn open_slave(
         let _ = job::acquire(cx.task, tty, false);
     }
     Ok(Arc::new(slave))
+}
+
+/// TIOCGPTPEER: the slave as a new descriptor, found where devpts is mounted.
+fn open_peer(cx: &SyscallCx<'_>, tty: &Arc<Tty>, flags: u64) -> SysResult<u64> {
+    let flags = OpenFlags::from_bits_truncate(u32::try_from(flags).map_err(|_| Errno::EINVAL)?);
+    let name = format!("/dev/pts/{}", tty.index);
+    let path = WalkCx::of(cx.task).lookup(None, name.as_bytes(), WalkFlags::empty())?;
+    let limit = cx.task.group.soft_limit(libc::RLIMIT_NOFILE);
+    cx.task.files().check_room(limit)?;
+    let ops = open_slave(cx, tty, flags)?;
+    let inode = path.inode().clone();
+    let file = File::at_path(ops, path, inode, flags);
+    let fd = cx
+        .task
+        .files()
+        .insert(file, flags.contains(OpenFlags::CLOEXEC), 0, limit)?;
+    Ok(u64::try_from(fd.0).map_err(|_| Errno::EMFILE)?)
 }
 
 /// /dev/ptmx: each open makes a pseudo-terminal.

@@ -26,6 +26,7 @@ const TIOCSCTTY: u32 = 0x540e;
 const TIOCGPGRP: u32 = 0x540f;
 const TIOCSPGRP: u32 = 0x5410;
 const TIOCOUTQ: u32 = 0x5411;
+const TIOCSTI: u32 = 0x5412;
 const TIOCGWINSZ: u32 = 0x5413;
 const TIOCSWINSZ: u32 = 0x5414;
 const FIONREAD: u32 = 0x541b;
@@ -46,6 +47,8 @@ const TIOCGDEV: u32 = 0x8004_5432;
 const TIOCGPKT: u32 = 0x8004_5438;
 const TIOCGPTLCK: u32 = 0x8004_5439;
 const TIOCGEXCL: u32 = 0x8004_5440;
+/// Open the other end; done by the master's file, which knows what to open.
+pub(super) const TIOCGPTPEER: u32 = 0x5441;
 
 /// Bits of a packet-mode status byte.
 pub(super) const PKT_FLUSHREAD: u8 = 1;
@@ -81,6 +84,14 @@ pub(super) fn slave(cx: &mut SyscallCx<'_>, tty: &Arc<Tty>, request: u32, arg: u
         TIOCOUTQ => {
             let bytes = tty.state.lock().discipline.output_len();
             put_int(cx, arg, clamp(bytes))?;
+        }
+        TIOCSTI => {
+            // As with dev.tty.legacy_tiocsti off: not even at one's own terminal.
+            if !cx.task.creds().capable(Capability::SysAdmin) {
+                return Err(Errno::EIO.into());
+            }
+            let byte: u8 = cx.memory.read(UserAddr(arg).cast())?;
+            tty.input(&[byte]);
         }
         TIOCVHANGUP => {
             if !cx.task.creds().capable(Capability::SysAdmin) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Tty;
 use crate::kernel::Kernel;
 use crate::kernel::signal::{self, SigInfo, Signal, bit};
-use crate::kernel::stop::{Errno, SysResult};
+use crate::kernel::stop::{Errno, Stop, SysResult};
 use crate::kernel::task::{Pid, Task};
 use crate::kernel::wait::WaitFor;
 
@@ -105,7 +105,11 @@ pub(in crate::kernel) fn leader_ended(task: &Arc<Task>) {
 
 /// Change the foreground process group (TIOCSPGRP). ENOTTY, EPERM, ESRCH.
 pub(super) fn set_foreground(task: &Arc<Task>, tty: &Tty, pgid: Pid) -> SysResult<()> {
-    check_foreground(task, tty, libc::SIGTTOU)?;
+    match check_foreground(task, tty, libc::SIGTTOU) {
+        // In an orphaned group, which cannot be stopped.
+        Err(Stop::Errno(Errno::EIO, _)) => return Err(Errno::ENOTTY.into()),
+        checked => checked?,
+    }
     let (_, sid) = place(task);
     if tty.job().0 != Some(sid) {
         return Err(Errno::ENOTTY.into());
