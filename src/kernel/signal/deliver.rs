@@ -65,6 +65,7 @@ pub(in crate::kernel) fn deliver(
             },
         };
         if let Some(core) = fatal {
+            let core = core && task.group.soft_limit(libc::RLIMIT_CORE) > 0;
             task.group.state.lock().last_signal = Some(info);
             return Delivery::Exit(ExitStatus::Signaled {
                 signal: info.signal,

@@ -128,7 +128,7 @@ pub(super) fn push(
     let tail = if extended { size_of::<u32>() } else { 0 };
     let fpstate = top.wrapping_sub((image.len() + tail) as u64) & !63;
     let at = (fpstate.wrapping_sub(size_of::<Frame>() as u64) & !15).wrapping_sub(8);
-    if (enter_alt || nested && alt.is_enabled()) && !alt.holds(at) {
+    if (enter_alt || nested) && !alt.covers(at) {
         return Err(Errno::EFAULT);
     }
 
@@ -149,6 +149,7 @@ pub(super) fn push(
         )?;
     }
     memory.write_bytes(UserAddr(at), frame.as_bytes())?;
+    thread.set_xstate(&initial_image(image))?;
 
     if alt.flags & super::SS_AUTODISARM != 0 {
         task.signals.lock().altstack = AltStack::default();
@@ -178,6 +179,29 @@ fn mark_image(image: &mut [u8]) -> Result<(), Errno> {
         reserved[16..20].copy_from_slice(&size.to_le_bytes());
     }
     Ok(())
+}
+
+/// The state a handler starts with, made from the current image: x87, SSE and all vector registers as after a reset.
+/// Protection keys stay.
+fn initial_image(mut image: Vec<u8>) -> Vec<u8> {
+    const FCW: [u8; 2] = 0x37fu16.to_le_bytes();
+    const MXCSR: [u8; 4] = 0x1f80u32.to_le_bytes();
+    const X87_AND_SSE: u8 = 3;
+    const PKRU_BYTE_AND_BIT: (usize, u8) = (FXSAVE_SIZE + 1, 1 << 1);
+    if let Some(features) = image.get(SW_RESERVED + 8..SW_RESERVED + 16) {
+        let features: [u8; 8] = features.try_into().unwrap_or_default();
+        image[..FXSAVE_SIZE].fill(0);
+        image[..2].copy_from_slice(&FCW);
+        image[24..28].copy_from_slice(&MXCSR);
+        image[SW_RESERVED..SW_RESERVED + 8].copy_from_slice(&features);
+    }
+    if image.len() > FXSAVE_SIZE + 8 {
+        let keys = image[PKRU_BYTE_AND_BIT.0] & PKRU_BYTE_AND_BIT.1;
+        image[FXSAVE_SIZE..FXSAVE_SIZE + 8].fill(0);
+        image[FXSAVE_SIZE] = X87_AND_SSE;
+        image[PKRU_BYTE_AND_BIT.0] = keys;
+    }
+    image
 }
 
 fn context(regs: &Regs, info: &SigInfo, fpstate: u64, mask: u64) -> SigContext {

@@ -161,9 +161,14 @@ impl AltStack {
         self.flags & libc::SS_DISABLE == 0 && self.size > 0
     }
 
-    /// Whether a stack pointer is on it.
+    /// Whether a stack pointer is on it, so that it is in use. One that disarms itself never is.
     fn holds(&self, sp: u64) -> bool {
-        self.flags & SS_AUTODISARM == 0 && self.is_enabled() && sp > self.base && sp - self.base <= self.size
+        self.flags & SS_AUTODISARM == 0 && self.is_enabled() && self.covers(sp)
+    }
+
+    /// Whether an address can be a stack pointer on it.
+    fn covers(&self, sp: u64) -> bool {
+        sp > self.base && sp - self.base <= self.size
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::{SigInfo, SigSet, Signal, bit};
 
 /// First real-time signal; those below are queued once.
-const SIGRTMIN: Signal = 32;
+pub(super) const SIGRTMIN: Signal = 32;
 
 /// Signals raised by the CPU, taken before others so that a handler sees the state of the fault.
 const SYNCHRONOUS: SigSet = bit(libc::SIGSEGV)

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::pending::SIGRTMIN;
 use super::{PendingSignals, STOPPING, SigHand, SigInfo, SigSet, Signal, bit};
 use crate::kernel::Kernel;
 use crate::kernel::stop::Errno;
@@ -24,7 +25,7 @@ const CORE_BY_DEFAULT: SigSet = bit(libc::SIGQUIT)
     | bit(libc::SIGXCPU)
     | bit(libc::SIGXFSZ);
 
-/// Most signals a process may have queued before sigqueue(3) fails (the real-time ones; RLIMIT_SIGPENDING).
+/// Most signals one queue holds, however high RLIMIT_SIGPENDING is.
 const MAX_QUEUED: usize = 30_000;
 
 /// Default action of a signal.
@@ -62,13 +63,14 @@ pub fn send_to_task(task: &Arc<Task>, info: SigInfo) -> Result<(), Errno> {
         return send_to_group(&task.kernel, &task.group, info);
     }
     stop_or_continue(&task.kernel, &task.group, info.signal);
+    let limit = task.group.soft_limit(libc::RLIMIT_SIGPENDING);
     let wanted = {
         let mut signals = task.signals.lock();
         let blocked = signals.mask & bit(info.signal) != 0;
         if !blocked && task.sighand().ignores(info.signal) {
             return Ok(());
         }
-        queue(&mut signals.pending, info)?;
+        queue(&mut signals.pending, info, limit)?;
         !blocked
     };
     if wanted {
@@ -98,7 +100,8 @@ pub fn send_to_group(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, info: SigIn
     if taker.is_some() && first.sighand().ignores(info.signal) {
         return Ok(());
     }
-    queue(&mut group.pending.lock(), info)?;
+    let limit = group.soft_limit(libc::RLIMIT_SIGPENDING);
+    queue(&mut group.pending.lock(), info, limit)?;
     if let Some(task) = taker {
         task.kick();
     }
@@ -142,14 +145,17 @@ pub fn force(task: &Arc<Task>, info: SigInfo) {
     task.kick_self();
 }
 
-fn queue(pending: &mut PendingSignals, info: SigInfo) -> Result<(), Errno> {
-    if pending.len() >= MAX_QUEUED {
-        // A standard signal merges; one of sigqueue(3) must not be lost silently.
-        return if info.code == libc::SI_QUEUE {
-            Err(Errno::EAGAIN)
-        } else {
-            Ok(())
-        };
+/// Queue a signal of a process that may have `limit` queued. Standard signals merge anyhow; a real-time one beyond the limit
+/// is refused, unless it comes from kill(2), which only needs one to be pending.
+fn queue(pending: &mut PendingSignals, info: SigInfo, limit: u64) -> Result<(), Errno> {
+    let limit = usize::try_from(limit).map_or(MAX_QUEUED, |limit| limit.min(MAX_QUEUED));
+    if info.signal >= SIGRTMIN && pending.len() >= limit {
+        if info.code != libc::SI_USER {
+            return Err(Errno::EAGAIN);
+        }
+        if pending.set() & bit(info.signal) != 0 {
+            return Ok(());
+        }
     }
     pending.push(info);
     Ok(())
