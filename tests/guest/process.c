@@ -511,9 +511,18 @@ CHECK(setpgid_rules)
 	struct gate go = gate_new();
 	ERR(setpgid(0, -1), EINVAL);
 	ERR(setpgid(1, 0), ESRCH);
-	/* A guest's first process may well be in the same session. */
-	if (getsid(1) != getsid(0))
-		ERR(setpgid(0, 1), EPERM);
+	ERR(setpgid(0, 0x3fffffff), EPERM);
+	struct gate ready = gate_new();
+	CHILD(elsewhere) {
+		OK(setsid());
+		gate_open(ready);
+		gate_wait(go);
+	}
+	gate_wait(ready);
+	ERR(setpgid(0, elsewhere), EPERM);
+	ERR(setpgid(elsewhere, 0), EPERM);
+	gate_open(go);
+	REAP(elsewhere);
 	CHILD(pid) gate_wait(go);
 	EQ(getpgid(pid), getpid());
 	OK(setpgid(pid, pid));
