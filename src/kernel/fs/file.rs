@@ -9,7 +9,7 @@ use bitflags::bitflags;
 
 use super::inotify::{Notice, Watches};
 use super::locks::{InodeId, LockOwner, LockTable};
-use super::{FileType, Inode, Path};
+use super::{FileType, InUse, Inode, Path};
 use crate::kernel::stop::{Errno, SysResult};
 use crate::kernel::sync::{Lock, LockGuard, Rank};
 use crate::kernel::syscall::SyscallCx;
@@ -220,6 +220,8 @@ pub struct File {
     pub owner: Lock<FileOwner>,
     /// Set once it holds locks of its own (flock, OFD), on this inode.
     locks: OnceLock<(Arc<LockTable>, InodeId)>,
+    /// That it may be written.
+    in_use: OnceLock<InUse>,
     /// Who hears of what is done with it; none for what has no name.
     watches: OnceLock<Arc<Watches>>,
 }
@@ -327,6 +329,7 @@ impl File {
             pos: Position::default(),
             owner: Lock::new(Rank::Leaf, FileOwner::default()),
             locks: OnceLock::new(),
+            in_use: OnceLock::new(),
             watches: OnceLock::new(),
         })
     }
@@ -364,6 +367,11 @@ impl File {
     /// Remember that this description holds locks.
     pub(super) fn note_locks(&self, locks: &Arc<LockTable>, inode: InodeId) {
         self.locks.get_or_init(|| (locks.clone(), inode));
+    }
+
+    /// Keep the file in use as long as this is open.
+    pub(super) fn keep_in_use(&self, in_use: InUse) {
+        self.in_use.get_or_init(|| in_use);
     }
 
     /// From now on tell `watches` what happens to it, its closing included.

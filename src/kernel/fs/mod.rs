@@ -7,6 +7,7 @@
 
 pub mod access;
 mod anon;
+mod busy;
 mod context;
 pub mod create;
 mod dentry;
@@ -30,6 +31,7 @@ mod vfs;
 pub mod walk;
 
 pub use anon::{AnonFs, AnonInode, AnonKind};
+pub use busy::{BusyFiles, InUse, Use};
 pub use context::FsContext;
 pub use dentry::{Dentry, Path};
 pub use fdtable::{Fd, FdTable};

@@ -12,7 +12,7 @@ use super::locks::LockTable;
 use super::names::NameCache;
 use super::special::SpecialFiles;
 use super::types::FsTypes;
-use super::{Dentry, FileSystem, FsContext, Inode, MountFlags, MountTree};
+use super::{BusyFiles, Dentry, FileSystem, FsContext, Inode, MountFlags, MountTree};
 use crate::kernel::stop::Errno;
 use crate::kernel::sync::{Lock, Rank};
 
@@ -33,6 +33,8 @@ pub struct Vfs {
     pub anon: Arc<AnonFs>,
     /// Who wants to hear of changes.
     pub watches: Arc<Watches>,
+    /// Files that are being written or executed.
+    pub busy: Arc<BusyFiles>,
     /// Locks on files.
     pub locks: Arc<LockTable>,
 }
@@ -47,6 +49,7 @@ impl Vfs {
             types: FsTypes::default(),
             anon: AnonFs::new(),
             watches: Arc::default(),
+            busy: Arc::default(),
             locks: Arc::default(),
         }
     }

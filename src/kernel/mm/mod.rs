@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::fs::{MountFlags, Path};
+use super::fs::{InUse, MountFlags, Path};
 use super::stop::Errno;
 use super::sync::{Lock, Rank};
 use crate::platform::{Mapping, MappingUsage, PAGE_SIZE, Space, SpaceSize, USER_END};
@@ -44,6 +44,8 @@ pub struct MmState {
     pub brk: u64,
     /// The executable (/proc/PID/exe).
     pub exe: Option<Path>,
+    /// Keeps others from writing the executable.
+    pub exe_in_use: Option<Arc<InUse>>,
     /// Argument strings, first byte and one past the last (/proc/PID/cmdline).
     pub args: (u64, u64),
     /// Environment strings, first byte and one past the last (/proc/PID/environ).

@@ -8,7 +8,7 @@ use crate::kernel::abi::time::{Timespec, Timeval};
 use crate::kernel::fs::access::{self, Access, SETGID, SETUID};
 use crate::kernel::fs::inotify::Notice;
 use crate::kernel::fs::walk::WalkFlags;
-use crate::kernel::fs::{Fd, FileType, Metadata, Path, SetAttr, TimeChange};
+use crate::kernel::fs::{Fd, FileType, Metadata, Path, SetAttr, TimeChange, Use};
 use crate::kernel::stop::{Errno, SysResult, fail};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::task::{Capability, Creds};
@@ -162,6 +162,7 @@ pub(super) fn truncate(cx: &mut SyscallCx<'_>, path: UserCString, length: i64) -
         _ => return fail!(EINVAL),
     }
     access::may_at(&cx.task.creds(), &path, Access::WRITE)?;
+    let _in_use = cx.kernel.vfs.busy.begin(path.inode(), Use::Write)?;
     check_size_limit(cx, size)?;
     set_size(cx, path.inode(), size)?;
     cx.kernel.vfs.watches.happened(&path.dentry, Notice::MODIFY);

@@ -8,7 +8,7 @@ use crate::kernel::fs::access::{self, Access};
 use crate::kernel::fs::create;
 use crate::kernel::fs::inotify::Notice;
 use crate::kernel::fs::walk::{Target, WalkCx, WalkFlags};
-use crate::kernel::fs::{Fd, File, FileOps, FileType, MountFlags, OpenFlags, Path, SetAttr};
+use crate::kernel::fs::{Fd, File, FileOps, FileType, MountFlags, OpenFlags, Path, SetAttr, Use};
 use crate::kernel::stop::{Errno, SysResult, fail};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::user_memory::{PATH_MAX, UserCString, UserRef};
@@ -203,13 +203,23 @@ fn open_text(cx: &mut SyscallCx<'_>, dirfd: Fd, text: &[u8], request: &Request) 
                     Err(errno) => return Err(errno.into()),
                     Ok(path) => {
                         drop(walker);
-                        return start_using(cx, path, request.flags);
+                        return created(cx, path, request);
                     }
                 }
             }
         }
     }
     fail!(EAGAIN)
+}
+
+/// Open a file that was just made, whatever its mode.
+fn created(cx: &mut SyscallCx<'_>, path: Path, request: &Request) -> SysResult<Arc<File>> {
+    let in_use = cx.kernel.vfs.busy.begin(path.inode(), Use::Write)?;
+    let file = start_using(cx, path, request.flags)?;
+    if request.flags.writable() {
+        file.keep_in_use(in_use);
+    }
+    Ok(file)
 }
 
 /// O_TMPFILE.
@@ -225,7 +235,7 @@ fn unnamed(cx: &mut SyscallCx<'_>, dir: &Path, request: &Request) -> SysResult<A
             .dentry
             .unnamed(inode, name.into_bytes(), !request.has(OpenFlags::EXCL)),
     };
-    start_using(cx, path, request.flags)
+    created(cx, path, request)
 }
 
 /// Open something that is there already.
@@ -251,11 +261,20 @@ fn existing(cx: &mut SyscallCx<'_>, path: Path, request: &Request) -> SysResult<
     if request.has(OpenFlags::NOATIME) && !access::owns(&creds, &path.inode().metadata()?) {
         return fail!(EPERM);
     }
+    let busy = &cx.kernel.vfs.busy;
+    let mut in_use = None;
+    if want.contains(Access::WRITE) && kind == FileType::Regular {
+        in_use = Some(busy.begin(path.inode(), Use::Write)?);
+    }
     if request.has(OpenFlags::TRUNC) && kind == FileType::Regular {
         set_size(cx, path.inode(), 0)?;
         cx.kernel.vfs.watches.happened(&path.dentry, Notice::MODIFY);
     }
-    start_using(cx, path, request.flags)
+    let file = start_using(cx, path, request.flags)?;
+    if let Some(in_use) = in_use.filter(|_| request.flags.writable()) {
+        file.keep_in_use(in_use);
+    }
+    Ok(file)
 }
 
 /// An O_PATH file: a place and nothing to do there.

@@ -7,7 +7,7 @@ use super::args::Strings;
 use super::elf::{Bad, is_elf, is_regular, read_at};
 use crate::kernel::fs::access::{Access, may_at};
 use crate::kernel::fs::walk::{WalkCx, WalkFlags};
-use crate::kernel::fs::{File, FileType, OpenFlags, Path};
+use crate::kernel::fs::{File, FileType, InUse, OpenFlags, Path, Use};
 use crate::kernel::stop::Errno;
 use crate::kernel::task::Task;
 
@@ -24,6 +24,8 @@ const COMM_MAX: usize = 15;
 pub(super) struct Program {
     pub(super) file: Arc<File>,
     pub(super) path: Path,
+    /// Nobody may write it meanwhile.
+    pub(super) in_use: Arc<InUse>,
     pub(super) head: Vec<u8>,
     /// The name it was called by (AT_EXECFN).
     pub(super) execfn: Vec<u8>,
@@ -78,6 +80,7 @@ impl<'a> Finder<'a> {
         }
         may_at(&self.walk.creds, &path, Access::EXEC)?;
         let inode = path.inode().clone();
+        let in_use = Arc::new(self.walk.vfs.busy.begin(&inode, Use::Execute)?);
         let ops = inode.clone().open(OpenFlags::empty())?;
         let file = File::at_path(ops, path.clone(), inode, OpenFlags::empty());
         if !is_regular(&file) {
@@ -87,6 +90,7 @@ impl<'a> Finder<'a> {
         Ok(Program {
             file,
             path,
+            in_use,
             head,
             execfn,
             inaccessible,

@@ -9,7 +9,7 @@ use super::elf::{Bad, Image, Segment};
 use super::find::{Finder, Program};
 use super::stack::{Auxv, lay_out};
 use crate::kernel::Kernel;
-use crate::kernel::fs::{MapRequest, Path};
+use crate::kernel::fs::{InUse, MapRequest, Path};
 use crate::kernel::mm::Mm;
 use crate::kernel::stop::{Errno, Stop};
 use crate::kernel::sys::{random_below, random_bytes};
@@ -52,6 +52,7 @@ struct Part {
     image: Image,
     host: Arc<HostFile>,
     path: Path,
+    in_use: Arc<InUse>,
 }
 
 impl Part {
@@ -76,6 +77,7 @@ impl Part {
             image,
             host,
             path: program.path.clone(),
+            in_use: program.in_use.clone(),
         })
     }
 }
@@ -157,6 +159,7 @@ pub(super) fn load(
         state.brk_start = heap + spread(BRK_SPREAD);
         state.brk = state.brk_start;
         state.exe = Some(main.path.clone());
+        state.exe_in_use = Some(main.in_use.clone());
         state.args = layout.args;
         state.env = layout.env;
         state.stack_top = top;
