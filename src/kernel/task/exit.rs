@@ -313,7 +313,7 @@ fn tell_parent(
         .unwrap_or_default();
     let ignored = signal == libc::SIGCHLD && action.handler == SIG_IGN;
     let unwanted = signal == libc::SIGCHLD && (ignored || action.flags & SA_NOCLDWAIT != 0);
-    if signal != 0 && !ignored {
+    if (1..=64).contains(&signal) && !ignored {
         notes.push(Note::Process(
             parent.clone(),
             child_info(signal, group.pid, zombie),
@@ -362,7 +362,7 @@ fn hang_up_if_orphaned(pids: &Pids, pgid: Pid, without: Option<Pid>, notes: &mut
         let tied = pids
             .processes
             .get(&member.parent)
-            .is_some_and(|parent| parent.group.pid != 1 && parent.sid == member.sid && parent.pgid != pgid);
+            .is_some_and(|parent| parent.sid == member.sid && parent.pgid != pgid);
         if tied {
             return;
         }

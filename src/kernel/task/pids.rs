@@ -10,6 +10,9 @@ use crate::kernel::sync::{Lock, LockGuard, Rank};
 /// Highest id given out plus one (Linux's default pid_max on small machines).
 pub const PID_MAX: Pid = 32768;
 
+/// Most threads of one guest: each is a host thread, and a fork bomb must not take all that the host has.
+const TASKS_MAX: usize = 4096;
+
 /// All ids of one guest.
 pub struct PidTable(Lock<Pids>);
 
@@ -23,6 +26,10 @@ pub struct Pids {
     pub tasks: BTreeMap<Pid, Arc<Task>>,
     /// Processes by id, zombies included.
     pub processes: BTreeMap<Pid, Process>,
+    /// Process ids by process group.
+    groups: BTreeMap<Pid, BTreeSet<Pid>>,
+    /// How many processes a session has.
+    sessions: BTreeMap<Pid, usize>,
 }
 
 /// A process's place in the tree.
@@ -35,9 +42,9 @@ pub struct Process {
     pub parent_thread: Pid,
     /// Children's process ids.
     pub children: BTreeSet<Pid>,
-    /// Process group id.
+    /// Process group id; changed by [`Pids::place`].
     pub pgid: Pid,
-    /// Session id.
+    /// Session id; changed by [`Pids::place`].
     pub sid: Pid,
     /// Set when the last thread has ended and nobody has waited for it yet.
     pub zombie: Option<Zombie>,
@@ -88,6 +95,9 @@ impl PidTable {
 impl Pids {
     /// An unused id, taken until [`Pids::add`] or [`Pids::release`]; EAGAIN when there is none.
     pub fn allocate(&mut self) -> Result<Pid, Errno> {
+        if self.tasks.len() >= TASKS_MAX {
+            return Err(Errno::EAGAIN);
+        }
         for _ in 0..PID_MAX {
             // As Linux: after a wrap the low ids stay with early daemons.
             self.last = if self.last + 1 >= PID_MAX {
@@ -122,13 +132,55 @@ impl Pids {
             if let Some(parent) = self.processes.get_mut(&process.parent) {
                 parent.children.insert(tid);
             }
+            self.join(tid, process.pgid, process.sid);
             self.processes.insert(tid, process);
+        }
+    }
+
+    /// Move a process to another process group and session.
+    pub fn place(&mut self, pid: Pid, pgid: Pid, sid: Pid) {
+        let Some(process) = self.processes.get_mut(&pid) else {
+            return;
+        };
+        let (old_pgid, old_sid) = (process.pgid, process.sid);
+        process.pgid = pgid;
+        process.sid = sid;
+        self.join(pid, pgid, sid);
+        // Joined before, so that leaving the same one takes nothing out for good.
+        self.leave_session(old_sid);
+        if old_pgid != pgid {
+            self.leave_group(pid, old_pgid);
+        }
+    }
+
+    fn join(&mut self, pid: Pid, pgid: Pid, sid: Pid) {
+        self.groups.entry(pgid).or_default().insert(pid);
+        *self.sessions.entry(sid).or_default() += 1;
+    }
+
+    fn leave_group(&mut self, pid: Pid, pgid: Pid) {
+        if let Some(members) = self.groups.get_mut(&pgid) {
+            members.remove(&pid);
+            if members.is_empty() {
+                self.groups.remove(&pgid);
+            }
+        }
+    }
+
+    fn leave_session(&mut self, sid: Pid) {
+        if let Some(count) = self.sessions.get_mut(&sid) {
+            *count -= 1;
+            if *count == 0 {
+                self.sessions.remove(&sid);
+            }
         }
     }
 
     /// Take out what is left of a process that somebody has waited for, or nobody will. The caller drops it unlocked.
     pub fn reap(&mut self, pid: Pid) -> Option<(Process, Option<Arc<Task>>)> {
         let process = self.processes.remove(&pid)?;
+        self.leave_group(pid, process.pgid);
+        self.leave_session(process.sid);
         if let Some(parent) = self.processes.get_mut(&process.parent) {
             parent.children.remove(&pid);
         }
@@ -140,12 +192,17 @@ impl Pids {
         self.tasks.contains_key(&id)
             || self.reserved.contains(&id)
             || self.processes.contains_key(&id)
-            || self.processes.values().any(|p| p.pgid == id || p.sid == id)
+            || self.groups.contains_key(&id)
+            || self.sessions.contains_key(&id)
     }
 
     /// Processes of a process group.
     pub fn group_members(&self, pgid: Pid) -> impl Iterator<Item = &Process> {
-        self.processes.values().filter(move |p| p.pgid == pgid)
+        self.groups
+            .get(&pgid)
+            .into_iter()
+            .flatten()
+            .filter_map(|pid| self.processes.get(pid))
     }
 
     /// Whether no member of a process's group has a parent in another group of the same session: nobody could continue

@@ -82,9 +82,7 @@ pub(super) fn setpgid(cx: &mut SyscallCx<'_>, pid: Pid, pgid: Pid) -> SysResult<
     if pgid != pid && !pids.group_members(pgid).any(|p| p.sid == own_sid) {
         return fail!(EPERM);
     }
-    if let Some(target) = pids.processes.get_mut(&pid) {
-        target.pgid = pgid;
-    }
+    pids.place(pid, pgid, own_sid);
     Ok(())
 }
 
@@ -95,10 +93,7 @@ pub(super) fn setsid(cx: &mut SyscallCx<'_>) -> SysResult<Pid> {
     if pids.group_members(pid).next().is_some() {
         return fail!(EPERM);
     }
-    if let Some(own) = pids.processes.get_mut(&pid) {
-        own.pgid = pid;
-        own.sid = pid;
-    }
+    pids.place(pid, pid, pid);
     Ok(pid)
 }
 
