@@ -190,9 +190,10 @@ fn end_group(task: &Arc<Task>) {
     {
         let mut pids = kernel.pids.lock();
         let heir = heir(&pids, group.pid);
+        let tied_to = tie(&pids, group.pid);
         let orphaned = adopt(&mut pids, group.pid, heir, &mut notes, &mut gone);
         leave_zombie(&mut pids, task, status, &mut notes, &mut gone);
-        if let Some(pgid) = pids.processes.get(&group.pid).map(|p| p.pgid) {
+        if let Some(pgid) = tied_to {
             hang_up_if_orphaned(&pids, pgid, Some(group.pid), &mut notes);
         }
         for pgid in orphaned {
@@ -232,26 +233,33 @@ fn heir(pids: &Pids, pid: Pid) -> Pid {
 
 type Gone = (super::Process, Option<Arc<Task>>);
 
-/// Give a dying process's children to `heir`. Returns the process groups of those that lived elsewhere than their parent.
+/// The process group of a process that keeps it from being orphaned: its parent is in another group of the session.
+fn tie(pids: &Pids, pid: Pid) -> Option<Pid> {
+    let process = pids.processes.get(&pid)?;
+    let parent = pids.processes.get(&process.parent)?;
+    (parent.sid == process.sid && parent.pgid != process.pgid).then_some(process.pgid)
+}
+
+/// Give a dying process's children to `heir`. Returns the process groups that it kept from being orphaned.
 fn adopt(pids: &mut Pids, pid: Pid, heir: Pid, notes: &mut Vec<Note>, gone: &mut Vec<Gone>) -> Vec<Pid> {
-    let Some((children, own_pgid)) = pids
+    let Some(children) = pids
         .processes
         .get_mut(&pid)
-        .map(|p| (std::mem::take(&mut p.children), p.pgid))
+        .map(|p| std::mem::take(&mut p.children))
     else {
         return Vec::new();
     };
     let mut orphaned = Vec::new();
     for child_pid in children {
+        if let Some(pgid) = tie(pids, child_pid).filter(|pgid| !orphaned.contains(pgid)) {
+            orphaned.push(pgid);
+        }
         let Some(child) = pids.processes.get_mut(&child_pid) else {
             continue;
         };
         child.parent = heir;
         child.parent_thread = heir;
         child.group.reset_exit_signal();
-        if child.pgid != own_pgid && !orphaned.contains(&child.pgid) {
-            orphaned.push(child.pgid);
-        }
         let zombie = child.zombie.map(|z| (child.group.clone(), z));
         if let Some(parent) = pids.processes.get_mut(&heir) {
             parent.children.insert(child_pid);
@@ -351,19 +359,15 @@ pub(super) fn ended_code(status: ExitStatus) -> (i32, i32) {
     }
 }
 
-/// A process group that has just become orphaned and has stopped members gets SIGHUP and SIGCONT. `without` is a
-/// process that no longer counts.
+/// A process group that has just lost a tie is orphaned unless it has another: then, if it has stopped members, it gets
+/// SIGHUP and SIGCONT. `without` is a process that no longer counts.
 fn hang_up_if_orphaned(pids: &Pids, pgid: Pid, without: Option<Pid>, notes: &mut Vec<Note>) {
     let mut stopped = false;
     for member in pids.group_members(pgid) {
         if Some(member.group.pid) == without || member.zombie.is_some() {
             continue;
         }
-        let tied = pids
-            .processes
-            .get(&member.parent)
-            .is_some_and(|parent| parent.sid == member.sid && parent.pgid != pgid);
-        if tied {
+        if tie(pids, member.group.pid).is_some() {
             return;
         }
         stopped |= member.group.state.lock().stopped.is_some();
