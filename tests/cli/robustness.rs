@@ -174,7 +174,7 @@ for number in list(range(470)) + [1000, 0x40000000, -1]:
     for attempt in range(3):
         pid = os.fork()
         if pid == 0:
-            os.setsid(); signal.alarm(5); args = [ctypes.c_long(ctypes.c_long(random.Random(SEED * 7919 + number * 31 + attempt * 6 + i).choice(values)).value) for i in range(6)]
+            os.setsid(); signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1); args = [ctypes.c_long(ctypes.c_long(random.Random(SEED * 7919 + number * 31 + attempt * 6 + i).choice(values)).value) for i in range(6)]
             if number in (62, 200, 129, 234, 297, 424): args[0] = ctypes.c_long(2147483646)  # kill and its kin: not everybody
             if number == 169: args[0] = ctypes.c_long(1)
             libc.syscall(ctypes.c_long(number), *args); os._exit(0)
