@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use super::process::{Outcome, run};
@@ -109,8 +110,9 @@ impl Scenario {
         let (native, guest) = (self.normalised(native), self.normalised(guest));
         assert!(
             native == guest,
-            "{} differs\n=== natively {native:?}\n=== in the guest {guest:?}",
-            self.name
+            "{} differs:\n{}",
+            self.name,
+            difference(&native, &guest)
         );
     }
 
@@ -190,4 +192,23 @@ impl Scenario {
             status: outcome.status,
         }
     }
+}
+
+/// What a person wants to see of two long outcomes: diff(1) of them.
+fn difference(native: &Outcome, guest: &Outcome) -> String {
+    diff(native, guest).unwrap_or_else(|_| format!("natively {native:?}\nin the guest {guest:?}"))
+}
+
+fn diff(native: &Outcome, guest: &Outcome) -> std::io::Result<String> {
+    let path = |name: &str| {
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{:?}", thread::current().id()))
+    };
+    let (natively, in_guest) = (path("natively"), path("in-the-guest"));
+    fs::write(&natively, format!("{native:?}\n"))?;
+    fs::write(&in_guest, format!("{guest:?}\n"))?;
+    let output = Command::new("diff")
+        .arg("-U2")
+        .args([&natively, &in_guest])
+        .output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -61,5 +61,6 @@ fn a_rust_program_with_threads() {
         "rust",
         "/srv/bin/rust-workers; echo $?; cd /tmp && /srv/bin/rust-workers | tail -n 3; ls /tmp",
     )
+    .any_stderr()
     .compare();
 }
