@@ -46,9 +46,14 @@ pub(super) fn resolve(spec: Option<&str>, passwd: &str, group: &str) -> Result<I
         Some(name) => group_id(name, group)?,
         None => account.as_ref().map_or(0, |a| a.gid),
     };
-    // As docker: naming a group means just that group.
+    // As initgroups(3), which counts the own group too; naming a group means just that group.
     let groups = match (&account, wanted_group) {
-        (Some(account), None) => member_of(account.name, group),
+        (Some(account), None) => {
+            let others = member_of(account.name, group)
+                .into_iter()
+                .filter(|other| *other != gid);
+            std::iter::once(gid).chain(others).collect()
+        }
         _ => Vec::new(),
     };
     let home = account.as_ref().map_or("/", |a| a.home);
@@ -113,11 +118,11 @@ mod tests {
     #[test]
     fn names_numbers_and_groups() {
         let who = |spec| resolve(spec, PASSWD, GROUP).unwrap();
-        assert_eq!((who(None).uid, who(None).groups), (0, vec![4]));
+        assert_eq!((who(None).uid, who(None).groups), (0, vec![0, 4]));
         let ann = who(Some("ann"));
         assert_eq!(
             (ann.uid, ann.gid, ann.groups, ann.home.as_str()),
-            (1000, 100, vec![4, 44], "/home/ann")
+            (1000, 100, vec![100, 4, 44], "/home/ann")
         );
         assert_eq!(who(Some("1000")).shell.as_deref(), Some("/bin/sh"));
         let mixed = who(Some("ann:adm"));

@@ -112,11 +112,6 @@ fn a_command_that_cannot_be_run() {
         &["nosuchuser"],
     );
     assert_told(
-        &uvm(["run", "-w", "/no/such/place", root, "true"]),
-        125,
-        &["/no/such/place"],
-    );
-    assert_told(
         &uvm(["run", "-w", "/etc/passwd", root, "true"]),
         125,
         &["/etc/passwd"],
@@ -206,31 +201,21 @@ fn executables_of_other_kinds() {
         return;
     }
     let programs = Programs::new();
-    let spoil = |name: &str, at: usize, bytes: &[u8]| {
+    let spoilt: [(&str, usize, &[u8]); 9] = [
+        ("arm64", 18, &183u16.to_le_bytes()),
+        ("riscv", 18, &243u16.to_le_bytes()),
+        ("32-bit", 4, &[1]),
+        ("big-endian", 5, &[2]),
+        ("object", 16, &1u16.to_le_bytes()),
+        ("core", 16, &4u16.to_le_bytes()),
+        ("no-headers", 56, &0u16.to_le_bytes()),
+        ("odd-entry-size", 54, &57u16.to_le_bytes()),
+        ("headers-beyond", 32, &u64::MAX.to_le_bytes()),
+    ];
+    for (name, at, bytes) in spoilt {
         let mut elf = elf();
         put(&mut elf, at, bytes);
         programs.add(name, &elf);
-    };
-    spoil("arm64", 18, &183u16.to_le_bytes());
-    spoil("riscv", 18, &243u16.to_le_bytes());
-    spoil("32-bit", 4, &[1]);
-    spoil("big-endian", 5, &[2]);
-    spoil("object", 16, &1u16.to_le_bytes());
-    spoil("core", 16, &4u16.to_le_bytes());
-    spoil("no-headers", 56, &0u16.to_le_bytes());
-    spoil("odd-entry-size", 54, &57u16.to_le_bytes());
-    spoil("headers-beyond", 32, &u64::MAX.to_le_bytes());
-    for name in [
-        "arm64",
-        "riscv",
-        "32-bit",
-        "big-endian",
-        "object",
-        "core",
-        "no-headers",
-        "odd-entry-size",
-        "headers-beyond",
-    ] {
         assert_told(&programs.run(name), 126, &[name]);
     }
     for length in [1, 4, 16, 63, 64, 100, 200] {

@@ -62,8 +62,7 @@ fn closed_and_full() {
         return;
     }
     for (script, status) in [
-        ("$run echo hello >&-", 1),
-        ("$run cat <&-", 1),
+        ("$run sh -c 'exec echo hello >&-'", 1),
         ("$run sh -c 'echo hello' 2>&-", 0),
         ("$run true <&- >&- 2>&-", 0),
         ("$run echo hello >/dev/full", 1),

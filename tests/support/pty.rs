@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use super::process::{shell_status, signal};
 
 /// How long anything on the terminal may take.
-const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 pub(crate) struct Terminal {
     keyboard: File,

@@ -31,7 +31,7 @@ fn top_free_uptime_and_vmstat() {
     Scenario::sh(
         "top",
         r#"
-        top -b -n1 | sed -n '2,7p' | awk '{ print $1 }'; top -b -n1 | grep -c '[t]op'; top -b -n2 -d 0.1 | grep -c '^top -'
+        top -b -n1 | sed -n '2,7p' | tr -d '0-9.' | awk '{ print $1 }'; top -b -n1 | grep -c '[t]op'; top -b -n2 -d 0.1 | grep -c '^top -'
         free | awk '{ print $1, NF }'; free -h >/dev/null; free -b | awk '/Mem/ { print ($2 > $3), ($2 > 0) }'
         uptime | grep -c 'load average'; vmstat | head -n 2; w -h 2>/dev/null | wc -l; slabtop -o >/dev/null 2>&1 | wc -l; tload -V | wc -l
         "#,

@@ -12,6 +12,7 @@ use nix::sys::stat::{FileStat, fstat};
 use nix::sys::uio::{pread, pwrite};
 use nix::unistd::{Whence, lseek, read, write};
 
+use crate::kernel::fs::pipe::broken_pipe;
 use crate::kernel::fs::{
     File, FileOps, FileSystem, FileType, Inode, MapRequest, Metadata, OpenFlags, SetAttr, StatFs,
 };
@@ -136,7 +137,14 @@ impl FileOps for HostStream {
         } else {
             write(self.watch.as_fd(), &buf[..taken])
         };
-        let put = put.inspect_err(|_| from.untake(taken))?;
+        let put = put.map_err(|errno| {
+            from.untake(taken);
+            if errno == Errno::EPIPE {
+                broken_pipe()
+            } else {
+                errno
+            }
+        })?;
         from.untake(taken - put);
         self.advance(pos, put);
         Ok(put)

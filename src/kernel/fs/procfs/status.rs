@@ -59,7 +59,7 @@ pub(super) fn stat(found: &Found) -> Result<Vec<u8>, Errno> {
     let _ = writeln!(
         Utf8(&mut text),
         ") {} {} {} {} {tty_nr} {tpgid} 0 0 0 0 0 {} {} {} {} {} {nice} {threads} 0 {} {} {} {rss_limit} \
-         {} {} {} 0 0 0 {} {ignored} {caught} {} 0 0 {} 0 0 0 0 0 0 0 {} {} {} {} {} {} {exit}",
+         {} {} {} 0 0 0 {} {ignored} {caught} {} 0 0 {} 0 0 0 0 0 0 {} {} {} {} {} {} {exit}",
         found.state(),
         found.parent,
         found.pgid,
