@@ -56,6 +56,8 @@ pub struct Kernel {
     pub futexes: ipc::futex::Futexes,
     /// System V IPC.
     pub sysv: ipc::sysv::SysV,
+    /// POSIX message queues.
+    pub mqueues: ipc::mqueue::MessageQueues,
     /// Sockets.
     pub net: net::Net,
     /// Files in memory that no directory names.
@@ -113,6 +115,7 @@ impl Kernel {
             futexes: ipc::futex::Futexes::default(),
             net: net::Net::default(),
             sysv: ipc::sysv::SysV::default(),
+            mqueues: ipc::mqueue::MessageQueues::default(),
             hidden_files: mm::HiddenFiles::default(),
             epoll_nesting: Lock::new(Rank::Epoll, ()),
             uts: Lock::new(Rank::Leaf, uts),

@@ -1,6 +1,7 @@
-//! Inter-process communication beside files: futexes and System V IPC.
+//! Inter-process communication beside files: futexes, System V IPC, POSIX message queues.
 
 pub mod futex;
+pub mod mqueue;
 mod syscalls;
 pub mod sysv;
 

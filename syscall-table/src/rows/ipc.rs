@@ -18,12 +18,12 @@ macro_rules! ipc_rows {
              71 msgctl (msqid: Int, cmd: Enum(MSG_CTL), buf: By(cmd)) -> Int, full, kernel;
             202 futex (uaddr: Addr, futex_op: Flags(FUTEX), val: Uint, timeout: By(futex_op), uaddr2: By(futex_op), val3: By(futex_op)) -> Int, partial "no priority inheritance; FUTEX_WAKE_OP is not atomic against running threads", blocks, native;
             220 semtimedop (semid: Int, sops: InArray(Sembuf, nsops), nsops: Size, timeout: In(Timespec)) -> Int, full, blocks, kernel;
-            240 mq_open (name: Str, oflag: Flags(OPEN), mode: Mode, attr: In(MqAttr)) -> Fd, refused(ENOSYS) "POSIX message queues are not implemented yet", kernel;
-            241 mq_unlink (name: Str) -> Int, refused(ENOSYS) "POSIX message queues are not implemented yet", kernel;
-            242 mq_timedsend (mqdes: Fd, msg_ptr: InBuf(msg_len), msg_len: Size, msg_prio: Uint, abs_timeout: In(Timespec)) -> Int, refused(ENOSYS) "POSIX message queues are not implemented yet", blocks, kernel;
-            243 mq_timedreceive (mqdes: Fd, msg_ptr: OutBuf(msg_len), msg_len: Size, msg_prio: Out(Uint), abs_timeout: In(Timespec)) -> Size, refused(ENOSYS) "POSIX message queues are not implemented yet", blocks, kernel;
-            244 mq_notify (mqdes: Fd, sevp: In(Sigevent)) -> Int, refused(ENOSYS) "POSIX message queues are not implemented yet", kernel;
-            245 mq_getsetattr (mqdes: Fd, newattr: In(MqAttr), oldattr: Out(MqAttr)) -> Int, refused(ENOSYS) "POSIX message queues are not implemented yet", kernel;
+            240 mq_open (name: Str, oflag: Flags(OPEN), mode: Mode, attr: In(MqAttr)) -> Fd, partial "queues are in no file system", kernel;
+            241 mq_unlink (name: Str) -> Int, full, kernel;
+            242 mq_timedsend (mqdes: Fd, msg_ptr: InBuf(msg_len), msg_len: Size, msg_prio: Uint, abs_timeout: In(Timespec)) -> Int, full, blocks, kernel;
+            243 mq_timedreceive (mqdes: Fd, msg_ptr: OutBuf(msg_len), msg_len: Size, msg_prio: Out(Uint), abs_timeout: In(Timespec)) -> Size, full, blocks, kernel;
+            244 mq_notify (mqdes: Fd, sevp: In(Sigevent)) -> Int, partial "no SIGEV_THREAD", kernel;
+            245 mq_getsetattr (mqdes: Fd, newattr: In(MqAttr), oldattr: Out(MqAttr)) -> Int, full, kernel;
             449 futex_waitv (waiters: InArray(FutexWaitv, nr_futexes), nr_futexes: Uint, flags: Hex, timeout: In(Timespec), clockid: Clock) -> Int, full, blocks, kernel;
             454 futex_wake (uaddr: Addr, mask: Hex, nr: Int, flags: Flags(FUTEX2)) -> Int, full, kernel;
             455 futex_wait (uaddr: Addr, val: Size, mask: Hex, flags: Flags(FUTEX2), timeout: In(Timespec), clockid: Clock) -> Int, full, blocks, kernel;
