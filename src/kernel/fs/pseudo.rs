@@ -7,7 +7,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Weak};
 
 use super::{
-    DirEntry, File, FileOps, FileSystem, FileType, Inode, Link, Metadata, OpenFlags, SetAttr, StatFs,
+    CreateArgs, DirEntry, File, FileOps, FileSystem, FileType, Inode, Link, Metadata, OpenFlags, SetAttr,
+    StatFs,
 };
 use crate::kernel::stop::{Errno, SysResult};
 use crate::kernel::sync::{Lock, Rank};
@@ -40,8 +41,8 @@ pub trait PseudoFile: Send + Sync {
         Err(Errno::EACCES)
     }
     /// Operations of its own, where it is no text.
-    fn ops(self: Arc<Self>) -> Option<Arc<dyn FileOps>> {
-        None
+    fn ops(self: Arc<Self>) -> Result<Option<Arc<dyn FileOps>>, Errno> {
+        Ok(None)
     }
 }
 
@@ -241,7 +242,7 @@ impl Inode for Node {
                 ino: self.ino,
                 dir: dir.clone(),
             })),
-            Body::File(file) => match file.clone().ops() {
+            Body::File(file) => match file.clone().ops()? {
                 Some(ops) => Ok(ops),
                 None => Ok(Arc::new(OpenText {
                     file: file.clone(),
@@ -276,6 +277,11 @@ impl Inode for Node {
             owner,
             body,
         }))
+    }
+
+    fn create(&self, _: &[u8], _: &CreateArgs) -> Result<Arc<dyn Inode>, Errno> {
+        // What is not there cannot be: Linux says the same of making things in /proc.
+        Err(Errno::ENOENT)
     }
 
     fn cacheable(&self) -> bool {

@@ -91,6 +91,7 @@ struct FdLink {
 impl PseudoLink for FdLink {
     fn target(&self, _: Option<&Task>) -> Result<Link, Errno> {
         let found = self.subject.find()?;
+        found.check_inspect()?;
         let file = file_of(&found, self.fd)?;
         Ok(Link::Jump(
             file.path
@@ -109,6 +110,7 @@ pub(super) struct PlaceLink {
 impl PseudoLink for PlaceLink {
     fn target(&self, _: Option<&Task>) -> Result<Link, Errno> {
         let found = self.subject.find()?;
+        found.check_inspect()?;
         (self.place)(found.task()?).map(Link::Jump).ok_or(Errno::ENOENT)
     }
 }

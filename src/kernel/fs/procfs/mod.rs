@@ -13,6 +13,7 @@ use super::pseudo::PseudoFs;
 use super::{FileSystem, FileType};
 use crate::kernel::Kernel;
 use crate::kernel::stop::Errno;
+use crate::kernel::task::access;
 use crate::kernel::task::{Pid, Process, Task, ThreadGroup, Zombie};
 
 /// Magic of statfs(2).
@@ -93,6 +94,14 @@ impl Subject {
 }
 
 impl Found {
+    /// Whether the running task may look inside; EACCES.
+    fn check_inspect(&self) -> Result<(), Errno> {
+        match (crate::kernel::task::current(), &self.task) {
+            (Some(asker), Some(task)) => access::check_for_files(&asker, task).map_err(|_| Errno::EACCES),
+            _ => Ok(()),
+        }
+    }
+
     /// The thread; ESRCH for a zombie.
     fn task(&self) -> Result<&Arc<Task>, Errno> {
         self.task.as_ref().ok_or(Errno::ESRCH)

@@ -1,12 +1,16 @@
 //! /proc/PID and /proc/PID/task/TID.
 
+use std::sync::Arc;
+
 use super::super::pseudo::{Entry, PseudoDir, PseudoFile};
-use super::super::{FileType, MountFlags};
+use super::super::{File, FileOps, FileType, MountFlags};
 use super::fds::{self, PlaceLink};
 use super::root::parse_pid;
 use super::{Found, Subject, maps, names, status};
-use crate::kernel::stop::Errno;
-use crate::kernel::user_memory::{PATH_MAX, UserAddr, UserMemory};
+use crate::kernel::mm::Mm;
+use crate::kernel::stop::{Errno, SysResult};
+use crate::kernel::user_memory::{CHUNK, PATH_MAX, Sink, Source, UserAddr, UserMemory};
+use crate::platform::USER_END;
 
 /// Longest argument or environment area shown, in bytes.
 const AREA_MAX: u64 = 2 << 20;
@@ -62,7 +66,7 @@ impl PseudoDir for Dir {
         let files = FILES
             .iter()
             .filter(|(_, _, process_only, _)| !(self.0.thread && *process_only));
-        let mut list = names(files.map(|(name, ..)| *name), FileType::Regular);
+        let mut list = names(files.map(|(name, ..)| *name).chain(["mem"]), FileType::Regular);
         list.extend(names(["cwd", "exe", "root"], FileType::Symlink));
         list.extend(names(["attr", "fd", "fdinfo", "net"], FileType::Directory));
         if !self.0.thread {
@@ -72,6 +76,8 @@ impl PseudoDir for Dir {
     }
 
     fn find(&self, name: &str) -> Option<Entry> {
+        // A process that is gone has nothing, even for those who hold its directory open.
+        self.0.find().ok()?;
         let subject = || self.0.clone();
         let owner = self.0.owner();
         if let Some((name, mode, _, make)) = FILES.iter().find(|(known, ..)| *known == name) {
@@ -102,6 +108,7 @@ impl PseudoDir for Dir {
                 info: true,
             }),
             "attr" => Entry::dir(Attr),
+            "mem" => Entry::file(MemFile(subject())).mode(0o600),
             "net" => Entry::dir(Net(subject())),
             "task" if !self.0.thread => Entry::dir(Threads(subject())),
             _ => return None,
@@ -305,3 +312,62 @@ const NET_FILES: &[(&str, &str)] = &[
         "Num       RefCount Protocol Flags    Type St Inode Path\n",
     ),
 ];
+
+/// mem: the memory at the position, whatever its protection.
+struct MemFile(Subject);
+
+impl PseudoFile for MemFile {
+    fn text(&self) -> Result<Vec<u8>, Errno> {
+        Err(Errno::EIO)
+    }
+
+    fn ops(self: Arc<Self>) -> Result<Option<Arc<dyn FileOps>>, Errno> {
+        let found = self.0.find()?;
+        found.check_inspect()?;
+        Ok(Some(Arc::new(OpenMem(found.task()?.mm()))))
+    }
+}
+
+/// An open mem keeps the address space, not the process.
+struct OpenMem(Arc<Mm>);
+
+impl FileOps for OpenMem {
+    fn read(&self, _: &File, pos: &mut u64, to: &mut dyn Sink) -> SysResult<usize> {
+        let mut bytes = vec![0; to.remaining().min(CHUNK)];
+        let got = if *pos < USER_END {
+            self.0.space.peek(*pos, &mut bytes)
+        } else {
+            0
+        };
+        if got == 0 && !bytes.is_empty() {
+            return Err(Errno::EIO.into());
+        }
+        let put = to.put(&bytes[..got])?;
+        *pos += put as u64;
+        Ok(put)
+    }
+
+    fn write(&self, _: &File, pos: &mut u64, from: &mut dyn Source) -> SysResult<usize> {
+        let mut bytes = vec![0; from.remaining().min(CHUNK)];
+        let taken = from.take(&mut bytes)?;
+        let put = if *pos < USER_END {
+            self.0.space.poke(*pos, &bytes[..taken])
+        } else {
+            0
+        };
+        from.untake(taken - put);
+        if put == 0 && taken > 0 {
+            return Err(Errno::EIO.into());
+        }
+        *pos += put as u64;
+        Ok(put)
+    }
+
+    fn seekable(&self) -> bool {
+        true
+    }
+
+    fn seek(&self, _: &File, _: i64, _: i32) -> SysResult<u64> {
+        Err(Errno::EINVAL.into())
+    }
+}
