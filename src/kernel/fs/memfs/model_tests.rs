@@ -328,3 +328,46 @@ proptest! {
         prop_assert_eq!(&tree_of(&super::testing::lower(below.path()).root()), &untouched);
     }
 }
+
+/// Many threads at once on one tree: no lock is taken in the wrong order or left waiting, and what is left makes sense.
+#[test]
+fn threads_do_not_get_in_each_others_way() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+    const THREADS: usize = 4;
+    const OPS: usize = 1500;
+    let below = TempDir::new();
+    let mut runner = TestRunner::deterministic();
+    let mut ops = |n| -> Vec<Op> {
+        let ops = prop::collection::vec(op(), n);
+        ops.new_tree(&mut runner).unwrap().current()
+    };
+    for op in ops(100) {
+        // Whether each is possible does not matter.
+        let _ = Host(below.path()).apply(&op);
+    }
+    let changed = overlay(below.path());
+    let plans: Vec<_> = (0..THREADS).map(|_| ops(OPS)).collect();
+    std::thread::scope(|scope| {
+        for plan in &plans {
+            let tree = Tree(changed.root());
+            scope.spawn(move || {
+                for op in plan {
+                    let _ = tree.apply(op);
+                    names(&tree.0);
+                }
+            });
+        }
+    });
+    let left = tree_of(&changed.root());
+    let dirs = |prefix: &str| {
+        let below = |path: &&String| path.rsplit_once('/').is_some_and(|(dir, _)| dir == prefix);
+        let is_dir = |path: &&String| left[*path].0 == FileType::Directory;
+        left.keys().filter(below).filter(is_dir).count()
+    };
+    for (path, (kind, _, nlink, _)) in &left {
+        if *kind == FileType::Directory {
+            assert_eq!(*nlink as usize, 2 + dirs(path), "{path}");
+        }
+    }
+}
