@@ -8,12 +8,12 @@ use rustix::io::{ReadWriteFlags, pwritev2};
 
 use super::host::errno;
 use super::inode::HostInode;
-use super::io::{read_host, seek_host};
+use super::io::{read_host, seek_host, write_pieces};
 use super::shown_ino;
 use crate::kernel::fs::{DirEntry, File, FileOps, FileType, MapRequest, OpenFlags};
 use crate::kernel::stop::{Errno, SysResult};
 use crate::kernel::sync::{Lock, Rank};
-use crate::kernel::user_memory::{CHUNK, Sink, Source};
+use crate::kernel::user_memory::{Sink, Source};
 use crate::platform::HostFile;
 
 /// A regular file.
@@ -55,33 +55,8 @@ impl FileOps for HostRegular {
     }
 
     fn write(&self, file: &File, pos: &mut u64, from: &mut dyn Source) -> SysResult<usize> {
-        let mut done = 0;
-        let mut buf = vec![0; from.remaining().min(CHUNK)];
-        while from.remaining() > 0 {
-            let want = from.remaining().min(buf.len());
-            let taken = match from.take(&mut buf[..want]) {
-                Ok(taken) => taken,
-                Err(_) if done > 0 => break,
-                Err(e) => return Err(e.into()),
-            };
-            let (written, end) = match self.write_piece(file.flags(), *pos, &buf[..taken]) {
-                Ok(written) => written,
-                Err(e) => {
-                    from.untake(taken);
-                    if done > 0 {
-                        break;
-                    }
-                    return Err(e.into());
-                }
-            };
-            from.untake(taken - written);
-            *pos = end;
-            done += written;
-            if written < want {
-                break;
-            }
-        }
-        Ok(done)
+        let flags = file.flags();
+        write_pieces(pos, from, |pos, bytes| self.write_piece(flags, pos, bytes))
     }
 
     fn seekable(&self) -> bool {

@@ -7,7 +7,7 @@ use rustix::fs::{CWD, Mode, OFlags, SeekFrom, openat, seek};
 use rustix::io::pread;
 
 use crate::kernel::stop::{Errno, SysResult};
-use crate::kernel::user_memory::{CHUNK, Sink};
+use crate::kernel::user_memory::{CHUNK, Sink, Source};
 
 pub(in crate::kernel::fs) use super::host::errno;
 
@@ -50,6 +50,42 @@ fn pread_some(fd: BorrowedFd<'_>, buf: &mut Vec<u8>, want: usize, pos: u64) -> R
     let got = pread(fd, spare_capacity(buf), pos).map_err(errno)?;
     buf.truncate(want);
     Ok(got.min(want))
+}
+
+/// Write all that `from` has, piece by piece from `pos` on, moving that along. `write` says how much of a piece was written
+/// and where that ends.
+pub(in crate::kernel::fs) fn write_pieces(
+    pos: &mut u64,
+    from: &mut dyn Source,
+    write: impl Fn(u64, &[u8]) -> Result<(usize, u64), Errno>,
+) -> SysResult<usize> {
+    let mut done = 0;
+    let mut buf = vec![0; from.remaining().min(CHUNK)];
+    while from.remaining() > 0 {
+        let want = from.remaining().min(buf.len());
+        let taken = match from.take(&mut buf[..want]) {
+            Ok(taken) => taken,
+            Err(_) if done > 0 => break,
+            Err(e) => return Err(e.into()),
+        };
+        let (written, end) = match write(*pos, &buf[..taken]) {
+            Ok(written) => written,
+            Err(e) => {
+                from.untake(taken);
+                if done > 0 {
+                    break;
+                }
+                return Err(e.into());
+            }
+        };
+        from.untake(taken - written);
+        *pos = end;
+        done += written;
+        if written < want {
+            break;
+        }
+    }
+    Ok(done)
 }
 
 /// SEEK_END, SEEK_DATA and SEEK_HOLE of a host file.

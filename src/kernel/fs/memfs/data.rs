@@ -216,7 +216,7 @@ impl Node {
         lower_result(file.ops.read(&file, &mut 0, &mut bytes))?;
         let mut state = self.change();
         if matches!(state.data, Data::Lower) {
-            self.charge_small(&mut state, size)?;
+            self.tree.charge(&mut state.charged, pages(size))?;
             state.data = Data::Small(bytes.bytes);
         }
         Ok(())
@@ -257,16 +257,6 @@ impl Node {
         state.data = Data::Memfd(to.clone());
         self.recharge_memfd(&mut state, to)?;
         Ok(true)
-    }
-
-    /// Charge contents on the heap. ENOSPC.
-    fn charge_small(&self, state: &mut State, size: u64) -> Result<(), Errno> {
-        let wanted = pages(size);
-        if wanted > state.charged && wanted - state.charged > self.tree.room() {
-            return Err(Errno::ENOSPC);
-        }
-        self.tree.recharge(&mut state.charged, wanted);
-        Ok(())
     }
 
     fn recharge_memfd(&self, state: &mut State, file: &HostFile) -> Result<(), Errno> {
@@ -341,12 +331,35 @@ impl Node {
         };
         let pos = usize::try_from(pos).map_err(|_| Errno::EFBIG)?;
         let size = own.len().max(pos + bytes.len());
-        self.charge_small(state, size as u64)?;
+        self.resize_small(state, size)?;
         if let Data::Small(own) = &mut state.data {
-            own.resize(size, 0);
             own[pos..pos + bytes.len()].copy_from_slice(bytes);
         }
         Ok(bytes.len())
+    }
+
+    /// Set the length of contents on the heap. ENOSPC, ENOMEM.
+    fn resize_small(&self, state: &mut State, size: usize) -> Result<(), Errno> {
+        self.tree.charge(&mut state.charged, pages(size as u64))?;
+        let Data::Small(own) = &mut state.data else {
+            return Err(Errno::EIO);
+        };
+        let more = size.saturating_sub(own.len());
+        own.try_reserve(more).map_err(|_| Errno::ENOMEM)?;
+        own.resize(size, 0);
+        own.shrink_to(2 * size);
+        Ok(())
+    }
+
+    /// Make a new node a symbolic link. Long texts count as contents.
+    pub(super) fn set_link(&self, text: &[u8]) -> Result<(), Errno> {
+        const SHORT: usize = 128;
+        let mut state = self.state.lock();
+        if text.len() > SHORT {
+            self.tree.charge(&mut state.charged, pages(text.len() as u64))?;
+        }
+        state.data = Data::Link(text.into());
+        Ok(())
     }
 
     /// How many of `len` bytes at `pos` of a memfd may be written within the limit: what is there already costs
@@ -401,11 +414,7 @@ impl Node {
             // Nothing of it is wanted: no need to copy it first.
             Data::Lower | Data::Copying { .. } => state.data.leave(&self.tree),
             Data::Small(_) if size <= self.tree.small_limit() => {
-                self.charge_small(&mut state, size)?;
-                if let Data::Small(bytes) = &mut state.data {
-                    bytes.resize(usize::try_from(size).map_err(|_| Errno::EFBIG)?, 0);
-                    bytes.shrink_to(2 * bytes.len());
-                }
+                self.resize_small(&mut state, usize::try_from(size).map_err(|_| Errno::EFBIG)?)?;
             }
             _ => {
                 let file = self.to_memfd(&mut state)?;

@@ -332,7 +332,10 @@ pub(super) fn add_link(dir: &Node, name: &[u8], node: &Node) -> Result<(), Errno
         if state.nlink == 0 && !state.unnamed {
             return Err(Errno::ENOENT);
         }
-        state.nlink = state.nlink.checked_add(1).ok_or(Errno::EMLINK)?;
+        let nlink = state.nlink.checked_add(1).ok_or(Errno::EMLINK)?;
+        dir.tree.charge_inode()?;
+        state.links_charged += 1;
+        state.nlink = nlink;
         state.unnamed = false;
         state.ctime = now;
     }

@@ -5,10 +5,10 @@ use std::sync::{Arc, OnceLock};
 use super::data::{Data, View, read_only};
 use super::directory;
 use super::node::Node;
-use crate::kernel::fs::hostfs::io::{read_host, seek_host};
+use crate::kernel::fs::hostfs::io::{read_host, seek_host, write_pieces};
 use crate::kernel::fs::{DirEntry, File, FileOps, Inode, MapRequest, MountFlags, OpenFlags};
 use crate::kernel::stop::{Errno, SysResult};
-use crate::kernel::user_memory::{CHUNK, Sink, Source};
+use crate::kernel::user_memory::{Sink, Source};
 use crate::platform::HostFile;
 
 /// Whether reading through `file` leaves the access time alone.
@@ -70,34 +70,9 @@ impl FileOps for MemRegular {
     fn write(&self, file: &File, pos: &mut u64, from: &mut dyn Source) -> SysResult<usize> {
         self.node.own()?;
         let append = file.flags().contains(OpenFlags::APPEND);
-        let mut buf = vec![0; from.remaining().min(CHUNK)];
-        let mut done = 0;
-        while from.remaining() > 0 {
-            let want = from.remaining().min(buf.len());
-            let taken = match from.take(&mut buf[..want]) {
-                Ok(taken) => taken,
-                Err(_) if done > 0 => break,
-                Err(e) => return Err(e.into()),
-            };
-            let at = (!append).then_some(*pos);
-            let (written, end) = match self.node.write_at(at, &buf[..taken]) {
-                Ok(written) => written,
-                Err(e) => {
-                    from.untake(taken);
-                    if done > 0 {
-                        break;
-                    }
-                    return Err(e.into());
-                }
-            };
-            from.untake(taken - written);
-            *pos = end;
-            done += written;
-            if written < want {
-                break;
-            }
-        }
-        Ok(done)
+        write_pieces(pos, from, |pos, bytes| {
+            self.node.write_at((!append).then_some(pos), bytes)
+        })
     }
 
     fn seekable(&self) -> bool {

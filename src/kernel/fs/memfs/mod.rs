@@ -58,7 +58,7 @@ struct Tree {
     options: MemFsOptions,
     /// Bytes of contents.
     used: AtomicU64,
-    /// Nodes without a lower one.
+    /// Nodes without a lower one, and names that were added to nodes.
     inodes: AtomicU64,
     /// Files whose contents are in a memfd.
     memfds: AtomicU64,
@@ -153,13 +153,18 @@ impl Tree {
         self.options.clock.realtime()
     }
 
-    /// Count one more inode: ENOSPC.
+    /// Count one more inode, or one more name of one: ENOSPC.
     fn charge_inode(&self) -> Result<(), Errno> {
         if self.inodes.fetch_add(1, Ordering::Relaxed) >= self.options.inodes {
             self.inodes.fetch_sub(1, Ordering::Relaxed);
             return Err(Errno::ENOSPC);
         }
         Ok(())
+    }
+
+    /// Uncount inodes or names.
+    fn uncharge_inodes(&self, count: u64) {
+        self.inodes.fetch_sub(count, Ordering::Relaxed);
     }
 
     /// Bytes that may still be used.
@@ -177,6 +182,15 @@ impl Tree {
             self.used.fetch_sub(*charged - now, Ordering::Relaxed);
         }
         *charged = now;
+    }
+
+    /// Replace what something in the supervisor's own memory is charged for. ENOSPC.
+    fn charge(&self, charged: &mut u64, now: u64) -> Result<(), Errno> {
+        if now > *charged && now - *charged > self.room() {
+            return Err(Errno::ENOSPC);
+        }
+        self.recharge(charged, now);
+        Ok(())
     }
 
     /// The node of a lower inode: the one there is, or a new one that says the same.

@@ -50,6 +50,10 @@ pub(super) struct State {
     pub(super) data: Data,
     /// Bytes of contents it is charged for.
     pub(super) charged: u64,
+    /// Bytes of extended attributes it is charged for.
+    pub(super) xattrs_charged: u64,
+    /// Names it was given by link(2), each charged as an inode.
+    pub(super) links_charged: u64,
     /// None while they are the lower inode's.
     pub(super) xattrs: Option<Box<Attributes>>,
 }
@@ -104,6 +108,8 @@ impl Node {
             unnamed: false,
             data: Data::Lower,
             charged: 0,
+            xattrs_charged: 0,
+            links_charged: 0,
             xattrs: None,
         };
         Node::build(tree, seen.ino, kind, Some(lower), state)
@@ -127,6 +133,8 @@ impl Node {
             unnamed: false,
             data: Data::Small(Vec::new()),
             charged: 0,
+            xattrs_charged: 0,
+            links_charged: 0,
             xattrs: Some(Box::default()),
         };
         let ino = tree.next_ino.fetch_add(1, Ordering::Relaxed);
@@ -178,6 +186,10 @@ impl Node {
             FileType::Directory => 0,
             _ => state.nlink.saturating_sub(1),
         };
+        if state.links_charged > 0 {
+            state.links_charged -= 1;
+            self.tree.uncharge_inodes(1);
+        }
         if state.nlink > 0 || self.lower.is_none() {
             return None;
         }
@@ -290,7 +302,7 @@ impl Inode for Node {
         };
         let made = directory::add_new(self, name, || {
             let node = Node::create(&self.tree, &args)?;
-            node.state.lock().data = Data::Link(target.into());
+            node.set_link(target)?;
             Ok(node)
         })?;
         Ok(made)
@@ -346,10 +358,10 @@ impl Drop for Node {
     fn drop(&mut self) {
         let state = self.state.get_mut();
         self.tree.recharge(&mut state.charged, 0);
+        self.tree.recharge(&mut state.xattrs_charged, 0);
         state.data.leave(&self.tree);
-        if self.lower.is_none() {
-            self.tree.inodes.fetch_sub(1, Ordering::Relaxed);
-        }
+        let itself = u64::from(self.lower.is_none());
+        self.tree.uncharge_inodes(itself + state.links_charged);
         let mut held = directory::take_children(self);
         held.extend(directory::take_parent(self));
         while let Some(node) = held.pop() {

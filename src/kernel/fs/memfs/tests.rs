@@ -130,6 +130,34 @@ fn limits_are_enforced_and_given_back() {
     root.create(b"i", &args(libc::S_IFREG)).unwrap();
 }
 
+/// What is kept in the supervisor's own memory counts too: names, texts of links, extended attributes.
+#[test]
+fn small_things_without_end_are_refused() {
+    let fs_ = MemFs::tmpfs(options().apply(b"size=1m,nr_inodes=100").unwrap());
+    let root = fs_.root();
+    let before = fs_.statfs().unwrap();
+    let file = root.create(b"f", &args(libc::S_IFREG | 0o644)).unwrap();
+    let name = |i: usize| i.to_string().into_bytes();
+    let linked = (0..).take_while(|&i| root.link(&name(i), &file).is_ok()).count();
+    assert_eq!(linked, 98);
+    assert_eq!(root.link(b"one more", &file), Err(Errno::ENOSPC));
+    for i in 0..linked {
+        root.unlink(&name(i), false).unwrap();
+    }
+    let attribute = |i: usize| format!("user.{i}").into_bytes();
+    let set = |i: usize| file.set_xattr(&attribute(i), &[0; 60_000], 0);
+    assert_eq!((0..9).take_while(|&i| set(i).is_ok()).count(), 4);
+    let text = |i: usize| root.symlink(&name(i), &[b'x'; 4000], &args(0));
+    assert!((0..90).all(|i| text(i).is_ok()));
+    for i in 0..90 {
+        root.unlink(&name(i), false).unwrap();
+    }
+    root.unlink(b"f", false).unwrap();
+    drop(file);
+    let after = fs_.statfs().unwrap();
+    assert_eq!((after.bfree, after.ffree), (before.bfree, before.ffree));
+}
+
 #[test]
 fn positions_survive_removal() {
     let host = TempDir::new();

@@ -77,7 +77,7 @@ pub(super) fn set(node: &Node, name: &[u8], value: &[u8], flags: i32) -> Result<
     own(node)?;
     let now = node.tree.now();
     let mut state = node.change();
-    let Some(own) = &mut state.xattrs else {
+    let Some(own) = &state.xattrs else {
         return Err(Errno::EIO);
     };
     match own.contains_key(name) {
@@ -86,13 +86,21 @@ pub(super) fn set(node: &Node, name: &[u8], value: &[u8], flags: i32) -> Result<
         _ => {}
     }
     let others = own.iter().filter(|(n, _)| n.as_slice() != name);
-    let used: usize = others.map(|(n, v)| n.len() + v.len()).sum();
-    if used + name.len() + value.len() > TOTAL_MAX {
+    let total: usize = size(others) + name.len() + value.len();
+    if total > TOTAL_MAX {
         return Err(Errno::ENOSPC);
     }
-    own.insert(name.to_vec(), value.to_vec());
+    node.tree.charge(&mut state.xattrs_charged, total as u64)?;
+    if let Some(own) = &mut state.xattrs {
+        own.insert(name.to_vec(), value.to_vec());
+    }
     state.ctime = now;
     Ok(())
+}
+
+/// Bytes of names and values.
+fn size<'a>(attributes: impl Iterator<Item = (&'a Vec<u8>, &'a Vec<u8>)>) -> usize {
+    attributes.map(|(name, value)| name.len() + value.len()).sum()
 }
 
 pub(super) fn remove(node: &Node, name: &[u8]) -> Result<(), Errno> {
@@ -102,6 +110,8 @@ pub(super) fn remove(node: &Node, name: &[u8]) -> Result<(), Errno> {
     let mut state = node.change();
     let removed = state.xattrs.as_mut().and_then(|own| own.remove(name));
     removed.ok_or(Errno::ENODATA)?;
+    let left = state.xattrs.as_ref().map_or(0, |own| size(own.iter()));
+    node.tree.recharge(&mut state.xattrs_charged, left as u64);
     state.ctime = now;
     Ok(())
 }
