@@ -84,6 +84,8 @@ pub(crate) fn setsockopt(
         libc::SO_TYPE | libc::SO_ERROR | libc::SO_PROTOCOL | libc::SO_DOMAIN | libc::SO_ACCEPTCONN => {
             return fail!(ENOPROTOOPT);
         }
+        libc::SO_SNDLOWAT => return fail!(ENOPROTOOPT),
+        libc::SO_REUSEPORT if value != 0 => return fail!(EOPNOTSUPP),
         _ => set_inert(&socket, option, value)?,
     }
     Ok(())

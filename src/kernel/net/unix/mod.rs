@@ -401,6 +401,10 @@ impl Drop for SocketFile {
 
 impl FileOps for SocketFile {
     fn read(&self, file: &File, _: &mut u64, to: &mut dyn Sink) -> SysResult<usize> {
+        // Unlike recv(2), read(2) of nothing neither waits nor takes a message.
+        if to.remaining() == 0 {
+            return Ok(0);
+        }
         let flags = ReceiveFlags {
             nonblocking: file.nonblocking(),
             ..ReceiveFlags::default()

@@ -92,6 +92,7 @@ impl UnixSocket {
         if self.state.lock().name.is_some() {
             return match address {
                 Given::Any => Ok(()),
+                Given::Name(UnixAddress::Path(path)) => Err(refuse_second_name(task, &path).into()),
                 _ => fail!(EINVAL),
             };
         }
@@ -294,6 +295,15 @@ pub(super) fn find(task: &Task, kind: Kind, name: &UnixAddress) -> Result<Arc<Un
         return Err(Errno::EPROTOTYPE);
     }
     Ok(socket)
+}
+
+/// Why a socket that has a name gets no other: as Linux, which makes the node first, say what that would meet.
+fn refuse_second_name(task: &Task, path: &[u8]) -> Errno {
+    match WalkCx::of(task).lookup(None, path, WalkFlags::empty()) {
+        Ok(_) => Errno::EADDRINUSE,
+        Err(Errno::ENOENT) => Errno::EINVAL,
+        Err(errno) => errno,
+    }
 }
 
 /// Make the node of a path for bind(2): EADDRINUSE when there is something.

@@ -140,7 +140,7 @@ impl UnixSocket {
                     fail!(EOPNOTSUPP)
                 };
             }
-            if state.shut_write && state.error.is_none() {
+            if state.shut_write {
                 return fail!(EPIPE);
             }
             connected.ok_or(Errno::ENOTCONN)?
@@ -149,12 +149,14 @@ impl UnixSocket {
         let mut sent = 0;
         while from.remaining() > 0 {
             let generation = self.queue.generation();
-            let step = self.take_error().and_then(|()| {
-                if self.state.lock().shut_write {
-                    return Err(Errno::EPIPE);
+            let step = {
+                let mut state = self.state.lock();
+                if state.shut_write {
+                    Err(Errno::EPIPE)
+                } else {
+                    state.error.take().map_or(Ok(()), Err)
                 }
-                Ok(())
-            });
+            };
             match step {
                 Err(_) if sent > 0 => break,
                 step => step?,
@@ -292,7 +294,8 @@ impl UnixSocket {
         if let Some(errno) = state.error.take() {
             return Err(errno.into());
         }
-        if state.shut_read {
+        // A datagram socket that does not wait is told nothing of an end.
+        if state.shut_read && !(nonblocking && self.kind == Kind::Datagram) {
             return Ok(());
         }
         let wait = WaitFor::queue(&self.queue, Events::READ);
@@ -304,10 +307,10 @@ impl UnixSocket {
         let mut done = Vec::new();
         let result = {
             let mut state = self.state.lock();
-            if !matches!(state.phase, Phase::Connected(_)) && !state.shut_read {
+            if !matches!(state.phase, Phase::Connected(_)) {
                 return fail!(EINVAL);
             }
-            if to.remaining() == 0 {
+            if to.remaining() == 0 && !state.inbox.is_empty() {
                 return Ok(received);
             }
             let copied = copy_stream(&mut state, to, flags, &mut received, &mut done);
