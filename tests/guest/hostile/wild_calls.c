@@ -1,7 +1,7 @@
 /*
  * Every system call number from 0 to 470 (and some that do not exist) with wild arguments, each number in
- * a process of its own. Without options it leaves out what could hurt the machine it runs on and other
- * processes of the user; with --guest it leaves nothing out, except that signals do not go to its parent.
+ * a process of its own, and then processes that make calls of random numbers. Without options it leaves out what could hurt the machine it runs on and other
+ * processes of the user; with --guest it leaves nothing out, except that nothing is done to its parent.
  *
  *   wild_calls [--guest] [--seed N] [--calls N]
  */
@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
-enum { LAST_NUMBER = 470 };
+enum { LAST_NUMBER = 470, MIXED = 150, ANY = -1 };
 
 /* Dangerous on a real machine even for an unprivileged user: they reach other processes or shared objects. */
 static const int native_only_skips[] = {
@@ -30,8 +30,10 @@ static const int native_only_skips[] = {
 /* In both modes: calls that end the process before anything has been tried. */
 static const int always_skips[] = { SYS_exit, SYS_exit_group };
 
-static const int sends_signals[] = {
-	SYS_kill, SYS_tkill, SYS_tgkill, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo, SYS_ptrace, SYS_pidfd_open,
+/* Their first argument names a process: not the one that counts the children here. */
+static const int names_a_process[] = {
+	SYS_kill, SYS_tkill, SYS_tgkill, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo, SYS_pidfd_open, SYS_prlimit64,
+	SYS_process_vm_writev, SYS_sched_setaffinity, SYS_sched_setparam, SYS_sched_setscheduler, SYS_sched_setattr,
 };
 
 #define IN(list, n) in_list(list, sizeof list / sizeof list[0], n)
@@ -112,16 +114,25 @@ static void set_guards(void)
 	set_limit(RLIMIT_NOFILE, 256);
 }
 
-static void call_wildly(int number, int calls, bool guest)
+static bool is_tried(int number, bool guest)
+{
+	return !IN(always_skips, number) && (guest || !IN(native_only_skips, number));
+}
+
+/* Calls of one number, or of random ones (ANY). */
+static void call_wildly(int wanted, int calls, bool guest)
 {
 	set_guards();
 	prepare();
 	for (int i = 0; i < calls; i++) {
 		uint64_t a[6];
+		int number = wanted;
+		while (wanted == ANY && !is_tried(number = random_below(LAST_NUMBER + 1), guest))
+			;
 		for (int k = 0; k < 6; k++)
 			a[k] = wild_argument();
 		/* A negative, zero or small first argument would name the parent or everybody. */
-		if (guest && IN(sends_signals, number))
+		if (guest && IN(names_a_process, number))
 			a[0] = random_below(2) ? (uint64_t)getpid() : 1000000 + random_below(1000000);
 		syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 	}
@@ -147,6 +158,30 @@ static void reap_by_deadline(pid_t pid)
 	NEED(setitimer(ITIMER_REAL, &off, NULL) == 0);
 	/* Its process group may hold more by now. */
 	kill(-pid, SIGKILL);
+}
+
+static void try_in_a_process(int number, int calls, uint64_t seed, bool guest)
+{
+	random_state = seed;
+	for (int i = 0; i < 10; i++)
+		random_u64();
+	pid_t pid = fork();
+	NEED(pid >= 0);
+	if (pid == 0) {
+		setpgid(0, 0);
+		int null = open("/dev/null", O_RDWR);
+		for (int fd = 0; fd < 3; fd++)
+			dup2(null, fd);
+		close(null);
+		if (!guest) {
+			if (geteuid() == 0)
+				NEED(setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0);
+			prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+		}
+		call_wildly(number, calls, guest);
+	}
+	setpgid(pid, pid);
+	reap_by_deadline(pid);
 }
 
 static const char *option(int argc, char **argv, const char *name, const char *otherwise)
@@ -180,31 +215,13 @@ int main(int argc, char **argv)
 	printf("wild_calls: seed %llu, %d calls of each\n", (unsigned long long)seed, calls);
 	fflush(stdout);
 	int tried = 0;
-	for (int number = 0; number <= LAST_NUMBER; number++) {
-		if (IN(always_skips, number) || (!guest && IN(native_only_skips, number)))
-			continue;
-		random_state = seed * 1000003 + number + 1;
-		for (int i = 0; i < 10; i++)
-			random_u64();
-		pid_t pid = fork();
-		NEED(pid >= 0);
-		if (pid == 0) {
-			setpgid(0, 0);
-			int null = open("/dev/null", O_RDWR);
-			for (int fd = 0; fd < 3; fd++)
-				dup2(null, fd);
-			close(null);
-			if (!guest) {
-				if (geteuid() == 0)
-					NEED(setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0);
-				prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-			}
-			call_wildly(number, calls, guest);
+	for (int number = 0; number <= LAST_NUMBER; number++)
+		if (is_tried(number, guest)) {
+			try_in_a_process(number, calls, seed * 1000003 + number + 1, guest);
+			tried++;
 		}
-		setpgid(pid, pid);
-		reap_by_deadline(pid);
-		tried++;
-	}
+	for (int i = 0; i < MIXED; i++)
+		try_in_a_process(ANY, calls * 10, seed * 7000003 + i + 1, guest);
 	NEED(chdir("/") == 0);
 	remove_tree(directory);
 	printf("ok wild_calls: %d numbers\n", tried);
