@@ -44,7 +44,8 @@ pub(crate) struct Timex {
     rest: [u8; 96],
 }
 
-/// The clock to base timers and sleeps on; EINVAL for none, EPERM for a wake-up alarm without the capability.
+/// The clock to base timers and sleeps on; EINVAL for none, EOPNOTSUPP for one that can only be read, EPERM for a wake-up
+/// alarm without the capability.
 pub(crate) fn timer_base(task: &Arc<Task>, clock: i32) -> Result<Base, Errno> {
     Ok(match clock {
         libc::CLOCK_REALTIME | libc::CLOCK_TAI => Base::Realtime,
@@ -61,6 +62,9 @@ pub(crate) fn timer_base(task: &Arc<Task>, clock: i32) -> Result<Base, Errno> {
         }
         libc::CLOCK_PROCESS_CPUTIME_ID => Base::Cpu(CpuClock::of_process(&task.group, false)),
         libc::CLOCK_THREAD_CPUTIME_ID => Base::Cpu(CpuClock::of_thread(task)),
+        libc::CLOCK_MONOTONIC_RAW | libc::CLOCK_REALTIME_COARSE | libc::CLOCK_MONOTONIC_COARSE => {
+            return Err(Errno::EOPNOTSUPP);
+        }
         id if id < 0 => Base::Cpu(CpuClock::from_id(task, id)?),
         _ => return Err(Errno::EINVAL),
     })
@@ -88,6 +92,7 @@ pub(crate) fn clock_getres(cx: &mut SyscallCx<'_>, clock: i32, to: UserRef<Times
     readable(cx.task, clock)?;
     let resolution = match clock {
         libc::CLOCK_REALTIME_COARSE | libc::CLOCK_MONOTONIC_COARSE => TICK,
+        id if super::cpu::counts_ticks(id) => TICK,
         _ => 1,
     };
     if let Some(to) = to.non_null() {

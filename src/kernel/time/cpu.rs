@@ -26,6 +26,11 @@ pub struct CpuClock {
     user_only: bool,
 }
 
+/// Whether Linux counts the CPU clock with this id in ticks and not in nanoseconds.
+pub(super) fn counts_ticks(id: i32) -> bool {
+    id < 0 && id & KIND_MASK != KIND_SCHED
+}
+
 impl CpuClock {
     /// The clock of a process.
     pub fn of_process(group: &Arc<ThreadGroup>, user_only: bool) -> CpuClock {

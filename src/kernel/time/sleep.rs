@@ -27,10 +27,10 @@ pub(crate) fn clock_nanosleep(
     remain: UserRef<Timespec>,
 ) -> SysResult<()> {
     match clock {
-        libc::CLOCK_THREAD_CPUTIME_ID => return fail!(EINVAL),
-        libc::CLOCK_MONOTONIC_RAW | libc::CLOCK_REALTIME_COARSE | libc::CLOCK_MONOTONIC_COARSE => {
-            return fail!(EOPNOTSUPP);
-        }
+        libc::CLOCK_THREAD_CPUTIME_ID
+        | libc::CLOCK_MONOTONIC_RAW
+        | libc::CLOCK_REALTIME_COARSE
+        | libc::CLOCK_MONOTONIC_COARSE => return fail!(EOPNOTSUPP),
         _ => {}
     }
     let base = timer_base(cx.task, clock)?;

@@ -46,10 +46,7 @@ pub(crate) fn futex(
     let private = op & PRIVATE != 0;
     let realtime = op & CLOCK_REALTIME != 0;
     let command = op & !(PRIVATE | CLOCK_REALTIME);
-    let clocked = matches!(
-        command,
-        libc::FUTEX_WAIT | libc::FUTEX_WAIT_BITSET | libc::FUTEX_LOCK_PI2
-    );
+    let clocked = matches!(command, libc::FUTEX_WAIT_BITSET | libc::FUTEX_LOCK_PI2);
     if realtime && !clocked {
         return fail!(ENOSYS);
     }

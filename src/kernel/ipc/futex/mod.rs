@@ -243,8 +243,12 @@ fn key_of(mm: &Arc<Mm>, addr: UserAddr, private: bool) -> Result<Key, Errno> {
         mm: Arc::as_ptr(mm) as usize,
         addr: addr.0,
     };
-    // Asking the host for the map is slow; without any shared mapping there is nothing to ask.
-    if private || !mm.shares_memory() {
+    if private {
+        return Ok(own);
+    }
+    // Asking the host for the map is slow; without any shared mapping the word only has to be there.
+    if !mm.shares_memory() {
+        word(&UserMemory::new(mm.space.clone()), addr)?;
         return Ok(own);
     }
     let mappings = mm.space.mappings()?;
