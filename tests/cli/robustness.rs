@@ -146,12 +146,11 @@ fn a_guest_with_a_thousand_threads() {
     let outcome = guest(
         &[],
         "python3 -c \"
-import threading
+import os, threading
 threading.stack_size(65536)
-gate, met = threading.Event(), threading.Barrier(1001)
-def body(): met.wait(); gate.wait()
-threads = [threading.Thread(target=body) for _ in range(1000)]
-[t.start() for t in threads]; met.wait(); print(threading.active_count()); gate.set(); [t.join() for t in threads]; print(threading.active_count())\"",
+r, w = os.pipe()
+threads = [threading.Thread(target=os.read, args=(r, 1)) for _ in range(1000)]
+[t.start() for t in threads]; print(threading.active_count()); os.write(w, b'x' * 1000); [t.join() for t in threads]; print(threading.active_count())\"",
     );
     assert_eq!(
         (outcome.status, outcome.stdout.as_str()),

@@ -65,7 +65,7 @@ fn proc_files_have_their_form() {
         awk '{ print $1, NF }' /proc/stat | grep -E '^(cpu|ctxt|btime|processes) '; cat /proc/self/comm /proc/sys/kernel/ostype; cat /proc/self/environ | tr '\0' '\n' | grep TZ; cat /proc/self/stat | wc -w; awk '{ print NF }' /proc/self/statm
         grep -c stack /proc/self/maps; grep -E '(cat|libc.so)' /proc/self/maps | cut -c26- | awk '{ print $1, $NF }' | head -n 0; cat /proc/self/limits | head -n 1; ls /proc/self/task | wc -l; ls -l /proc/self/fd/0 | wc -l
         awk '{ print $1 }' /proc/self/status | grep -E '^(Name|Umask|State|Tgid|Pid|PPid|TracerPid|Uid|Gid|FDSize|Groups|VmPeak|VmSize|VmRSS|Threads|SigQ|SigPnd|ShdPnd|SigBlk|SigIgn|SigCgt|CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp|Cpus_allowed|voluntary_ctxt_switches)'
-        cat /proc/self/oom_score_adj; ls /proc/self | grep -E '^(auxv|cmdline|comm|cwd|environ|exe|fd|fdinfo|io|limits|maps|mem|mountinfo|mounts|ns|root|smaps|stat|statm|status|task|wchan)$'; cat /proc/filesystems | grep -wE 'tmpfs|proc|devpts' | sort; grep TracerPid /proc/self/status
+        cat /proc/self/oom_score_adj; ls /proc/self | grep -E '^(auxv|cmdline|comm|cwd|environ|exe|fd|fdinfo|io|limits|maps|mem|mountinfo|mounts|root|smaps|stat|statm|status|task|wchan)$'; cat /proc/filesystems | grep -wE 'tmpfs|proc|devpts' | sort; grep TracerPid /proc/self/status
         cat /proc/sys/kernel/pid_max | grep -c .; cat /proc/sys/fs/file-max | grep -c .; cat /proc/sys/kernel/random/uuid | wc -c; cat /proc/version | cut -d' ' -f1-2; readlink /proc/mounts /proc/self/fd/99; echo x >/proc/version; echo "status $?"; cat /proc/missing; rm /proc/self/stat; mkdir /proc/x; ls /proc/1/task
         hostname; uname -sn; cat /proc/sys/kernel/hostname
         "#,

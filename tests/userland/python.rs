@@ -229,7 +229,7 @@ with tempfile.TemporaryDirectory() as d:
 anon = mmap.mmap(-1, 1 << 16)
 if os.fork() == 0: anon[:2] = b'ok'; os._exit(0)
 os.wait(); print(anon[:2]); big = bytearray(200 << 20); big[-1] = 1; del big
-print(resource.getrlimit(resource.RLIMIT_CORE)[0] >= -1, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 100000, os.getloadavg()[0] >= 0, os.cpu_count() > 0, len(os.sched_getaffinity(0)) > 0, os.uname().sysname, time.clock_gettime(time.CLOCK_MONOTONIC) > 0, time.clock_getres(time.CLOCK_REALTIME) < 1, len(os.urandom(16)), os.getrandom(4) != b'')
+print(resource.getrlimit(resource.RLIMIT_CORE)[0] >= -1, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 1000, os.getloadavg()[0] >= 0, os.cpu_count() > 0, len(os.sched_getaffinity(0)) > 0, os.uname().sysname, time.clock_gettime(time.CLOCK_MONOTONIC) > 0, time.clock_getres(time.CLOCK_REALTIME) < 1, len(os.urandom(16)), os.getrandom(4) != b'')
 print(os.getpgrp() == os.getpgid(0), os.getsid(0) > 0, os.getppid() >= 0, os.umask(0o22), os.nice(0), os.ctermid(), os.getgroups(), os.getresuid()); os.execv('/bin/echo', ['echo', 'replaced'])
 "#,
     )
