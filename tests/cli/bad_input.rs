@@ -201,11 +201,10 @@ fn executables_of_other_kinds() {
         return;
     }
     let programs = Programs::new();
-    let spoilt: [(&str, usize, &[u8]); 9] = [
+    let spoilt: [(&str, usize, &[u8]); 8] = [
         ("arm64", 18, &183u16.to_le_bytes()),
         ("riscv", 18, &243u16.to_le_bytes()),
         ("32-bit", 4, &[1]),
-        ("big-endian", 5, &[2]),
         ("object", 16, &1u16.to_le_bytes()),
         ("core", 16, &4u16.to_le_bytes()),
         ("no-headers", 56, &0u16.to_le_bytes()),

@@ -69,7 +69,7 @@ pub(in crate::kernel) fn deliver(
             task.group.state.lock().last_signal = Some(info);
             return Delivery::Exit(ExitStatus::Signaled {
                 signal: info.signal,
-                core: core && task.group.soft_limit(libc::RLIMIT_CORE) > 0,
+                core,
             });
         }
         interrupt_always(task, thread, call);
