@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::ppoll::timespec_deadline;
 use super::{poll_until, use_mask, watch};
 use crate::kernel::abi::time::{Timespec, Timeval};
-use crate::kernel::fs::{Fd, File};
+use crate::kernel::fs::{Fd, FdTable, File};
 use crate::kernel::stop::{Errno, SysResult};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::time::{Instant, NANOS_PER_SEC};
@@ -126,22 +126,7 @@ fn select_all(
             *set = Some(cx.memory.read_array::<u64>(addr.cast(), words)?);
         }
     }
-    let mut watched = Vec::new();
-    for fd in 0..count {
-        let (word, bit) = (fd / WORD, 1u64 << (fd % WORD));
-        let has = |set: &Option<Vec<u64>>| set.as_ref().is_some_and(|s| s[word] & bit != 0);
-        let wanted = [has(&wanted[0]), has(&wanted[1]), has(&wanted[2])];
-        if wanted.contains(&true) {
-            let number = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
-            let file = table.get(Fd(number))?;
-            watched.push(Watched {
-                file,
-                word,
-                bit,
-                wanted,
-            });
-        }
-    }
+    let watched = members(&table, count, &wanted)?;
     let mut found = [vec![0u64; words], vec![0u64; words], vec![0u64; words]];
     let ready = poll_until(cx, deadline, &mut |_, mut wait| {
         let mut ready = 0;
@@ -168,6 +153,27 @@ fn select_all(
         }
     }
     Ok(ready)
+}
+
+/// The files of all descriptors below `count` that are in a set; EBADF.
+fn members(table: &FdTable, count: usize, sets: &[Option<Vec<u64>>; 3]) -> Result<Vec<Watched>, Errno> {
+    let mut watched = Vec::new();
+    for fd in 0..count {
+        let (word, bit) = (fd / WORD, 1u64 << (fd % WORD));
+        let wanted = sets
+            .each_ref()
+            .map(|set| set.as_ref().is_some_and(|s| s[word] & bit != 0));
+        if wanted.contains(&true) {
+            let number = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
+            watched.push(Watched {
+                file: table.get(Fd(number))?,
+                word,
+                bit,
+                wanted,
+            });
+        }
+    }
+    Ok(watched)
 }
 
 /// How many descriptors Linux's table would have room for: select(2) does not look beyond.

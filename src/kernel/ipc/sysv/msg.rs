@@ -244,6 +244,26 @@ pub(crate) fn msgrcv(
     Err(wait.on_signal(OnSignal::Eintr).into())
 }
 
+/// IPC_STAT, and its like by index, which return the id.
+fn stat(cx: &SyscallCx<'_>, id: i32, command: i32, buf: UserAddr) -> SysResult<i32> {
+    let queues = &cx.kernel.sysv.queues;
+    let creds = cx.task.creds();
+    let (id, queue) = if command == IPC_STAT {
+        (id, queues.find(id)?)
+    } else {
+        queues.at(id)?
+    };
+    let status = {
+        let state = queue.state.lock();
+        if command != MSG_STAT_ANY {
+            state.perm.check(&creds, READ)?;
+        }
+        status(&state, id)
+    };
+    cx.memory.write(buf.cast(), &status)?;
+    Ok(if command == IPC_STAT { 0 } else { id })
+}
+
 /// msgctl(2).
 pub(crate) fn msgctl(cx: &mut SyscallCx<'_>, id: i32, command: i32, buf: UserAddr) -> SysResult<i32> {
     if id < 0 || command < 0 {
@@ -264,22 +284,7 @@ pub(crate) fn msgctl(cx: &mut SyscallCx<'_>, id: i32, command: i32, buf: UserAdd
             cx.memory.write(buf.cast(), &info)?;
             Ok(highest)
         }
-        IPC_STAT | MSG_STAT | MSG_STAT_ANY => {
-            let (id, queue) = if command == IPC_STAT {
-                (id, queues.find(id)?)
-            } else {
-                queues.at(id)?
-            };
-            let status = {
-                let state = queue.state.lock();
-                if command != MSG_STAT_ANY {
-                    state.perm.check(&creds, READ)?;
-                }
-                status(&state, id)
-            };
-            cx.memory.write(buf.cast(), &status)?;
-            Ok(if command == IPC_STAT { 0 } else { id })
-        }
+        IPC_STAT | MSG_STAT | MSG_STAT_ANY => stat(cx, id, command, buf),
         IPC_SET => {
             let new: QueueStatus = cx.memory.read(buf.cast())?;
             let queue = queues.find(id)?;

@@ -10,7 +10,7 @@ use crate::kernel::abi::time::Timespec;
 use crate::kernel::stop::{Errno, SysResult, fail};
 use crate::kernel::sync::{Lock, Rank};
 use crate::kernel::syscall::SyscallCx;
-use crate::kernel::task::Pid;
+use crate::kernel::task::{Creds, Pid};
 use crate::kernel::user_memory::{UserAddr, UserRef};
 use crate::kernel::wait::{Events, OnSignal, WaitFor, WaitQueue};
 
@@ -220,28 +220,7 @@ pub(crate) fn semtimedop(
     };
     let creds = cx.task.creds();
     let generation = set.changed.generation();
-    let blocked = {
-        let mut state = set.state.lock();
-        if state.removed {
-            return fail!(EIDRM);
-        }
-        let alters = operations.iter().any(|o| o.operation != 0);
-        if operations
-            .iter()
-            .any(|o| usize::from(o.number) >= state.semaphores.len())
-        {
-            return fail!(EFBIG);
-        }
-        state.perm.check(&creds, if alters { WRITE } else { READ })?;
-        match attempt(&state.semaphores, &operations)? {
-            Attempt::Done(values) => {
-                commit(&mut state, &operations, &values, cx.task.pid())?;
-                state.operated = seconds(&cx.kernel.clock);
-                None
-            }
-            Attempt::Blocked(at) => Some(at),
-        }
-    };
+    let blocked = operate(cx, &set, &creds, &operations)?;
     let Some(at) = blocked else {
         set.changed.notify(Events::READ);
         return Ok(());
@@ -262,6 +241,28 @@ pub(crate) fn semtimedop(
     cx.state.data = Some(Box::new(waiting));
     let deadline = cx.state.deadline;
     Err(wait.until(deadline).on_signal(OnSignal::AlwaysEintr).into())
+}
+
+/// Do all operations, or none and say which cannot be done now. EIDRM, EFBIG, EACCES, ERANGE.
+fn operate(cx: &SyscallCx<'_>, set: &Set, creds: &Creds, operations: &[Sembuf]) -> SysResult<Option<usize>> {
+    let mut state = set.state.lock();
+    if state.removed {
+        return fail!(EIDRM);
+    }
+    let count = state.semaphores.len();
+    if operations.iter().any(|o| usize::from(o.number) >= count) {
+        return fail!(EFBIG);
+    }
+    let alters = operations.iter().any(|o| o.operation != 0);
+    state.perm.check(creds, if alters { WRITE } else { READ })?;
+    match attempt(&state.semaphores, operations)? {
+        Attempt::Done(values) => {
+            commit(&mut state, operations, &values, cx.task.pid())?;
+            state.operated = seconds(&cx.kernel.clock);
+            Ok(None)
+        }
+        Attempt::Blocked(at) => Ok(Some(at)),
+    }
 }
 
 /// What trying all operations of a call at once gives.
@@ -347,30 +348,7 @@ pub(crate) fn semctl(cx: &mut SyscallCx<'_>, id: i32, number: i32, command: i32,
             cx.memory.write(UserAddr(arg).cast(), &info)?;
             Ok(highest)
         }
-        IPC_STAT | SEM_STAT | SEM_STAT_ANY => {
-            let (id, set) = if command == IPC_STAT {
-                (id, sets.find(id)?)
-            } else {
-                sets.at(id)?
-            };
-            let status = {
-                let state = set.state.lock();
-                if command != SEM_STAT_ANY {
-                    state.perm.check(&creds, READ)?;
-                }
-                SetStatus {
-                    perm: state.perm.shown(id),
-                    operated: state.operated,
-                    unused1: 0,
-                    changed: state.perm.changed,
-                    unused2: 0,
-                    count: state.semaphores.len() as u64,
-                    unused3: [0; 2],
-                }
-            };
-            cx.memory.write(UserAddr(arg).cast(), &status)?;
-            Ok(if command == IPC_STAT { 0 } else { id })
-        }
+        IPC_STAT | SEM_STAT | SEM_STAT_ANY => stat(cx, id, command, UserAddr(arg)),
         IPC_SET | IPC_RMID => administer(cx, id, command, UserAddr(arg)),
         SETVAL | SETALL => set_values(cx, id, number, command, arg),
         GETALL => {
@@ -399,6 +377,34 @@ pub(crate) fn semctl(cx: &mut SyscallCx<'_>, id: i32, number: i32, command: i32,
         }
         _ => fail!(EINVAL),
     }
+}
+
+/// IPC_STAT, and its like by index, which return the id.
+fn stat(cx: &SyscallCx<'_>, id: i32, command: i32, buf: UserAddr) -> SysResult<i32> {
+    let sets = &cx.kernel.sysv.semaphores;
+    let creds = cx.task.creds();
+    let (id, set) = if command == IPC_STAT {
+        (id, sets.find(id)?)
+    } else {
+        sets.at(id)?
+    };
+    let status = {
+        let state = set.state.lock();
+        if command != SEM_STAT_ANY {
+            state.perm.check(&creds, READ)?;
+        }
+        SetStatus {
+            perm: state.perm.shown(id),
+            operated: state.operated,
+            unused1: 0,
+            changed: state.perm.changed,
+            unused2: 0,
+            count: state.semaphores.len() as u64,
+            unused3: [0; 2],
+        }
+    };
+    cx.memory.write(buf.cast(), &status)?;
+    Ok(if command == IPC_STAT { 0 } else { id })
 }
 
 fn administer(cx: &SyscallCx<'_>, id: i32, command: i32, buf: UserAddr) -> SysResult<i32> {

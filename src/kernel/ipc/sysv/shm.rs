@@ -291,6 +291,22 @@ fn status(kernel: &Kernel, segment: &Segment, id: i32) -> SegmentStatus {
     }
 }
 
+/// IPC_STAT, and its like by index, which return the id.
+fn stat(cx: &SyscallCx<'_>, id: i32, command: i32, buf: UserAddr) -> SysResult<i32> {
+    let segments = &cx.kernel.sysv.segments;
+    let creds = cx.task.creds();
+    let (id, segment) = if command == IPC_STAT {
+        (id, segments.find(id)?)
+    } else {
+        segments.at(id)?
+    };
+    if command != SHM_STAT_ANY {
+        segment.perm().check(&creds, READ)?;
+    }
+    cx.memory.write(buf.cast(), &status(cx.kernel, &segment, id))?;
+    Ok(if command == IPC_STAT { 0 } else { id })
+}
+
 /// shmctl(2).
 pub(crate) fn shmctl(cx: &mut SyscallCx<'_>, id: i32, command: i32, buf: UserAddr) -> SysResult<i32> {
     if id < 0 || command < 0 {
@@ -323,18 +339,7 @@ pub(crate) fn shmctl(cx: &mut SyscallCx<'_>, id: i32, command: i32, buf: UserAdd
             cx.memory.write(buf.cast(), &usage)?;
             Ok(highest)
         }
-        IPC_STAT | SHM_STAT | SHM_STAT_ANY => {
-            let (id, segment) = if command == IPC_STAT {
-                (id, segments.find(id)?)
-            } else {
-                segments.at(id)?
-            };
-            if command != SHM_STAT_ANY {
-                segment.perm().check(&creds, READ)?;
-            }
-            cx.memory.write(buf.cast(), &status(cx.kernel, &segment, id))?;
-            Ok(if command == IPC_STAT { 0 } else { id })
-        }
+        IPC_STAT | SHM_STAT | SHM_STAT_ANY => stat(cx, id, command, buf),
         IPC_SET => {
             let new: SegmentStatus = cx.memory.read(buf.cast())?;
             let segment = segments.find(id)?;

@@ -3,11 +3,10 @@
 //! A [`Pipe`] is a bounded byte queue with counted ends. An anonymous pipe has two [`PipeEnd`]s from the start; the ends of a
 //! FIFO are opened one by one on the pipe that the FIFO's inode stands for.
 
-use std::any::Any;
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Weak};
+use std::collections::VecDeque;
+use std::sync::Arc;
 
-use super::{AnonInode, AnonKind, Driver, File, FileOps, OpenFlags, Path};
+use super::{AnonKind, File, FileOps, OpenFlags};
 use crate::kernel::signal::{self, SigInfo};
 use crate::kernel::stop::{Errno, SysResult, fail};
 use crate::kernel::sync::{Lock, Rank, lock_two};
@@ -15,6 +14,10 @@ use crate::kernel::syscall::SyscallCx;
 use crate::kernel::task::{Capability, Creds, current};
 use crate::kernel::user_memory::{Sink, Source, UserAddr, UserRef};
 use crate::kernel::wait::{Events, WaitFor, WaitQueue};
+
+mod fifo;
+
+pub use fifo::Fifos;
 
 /// Writes up to this many bytes are never split (PIPE_BUF).
 pub const PIPE_BUF: usize = 4096;
@@ -418,103 +421,6 @@ impl FileOps for PipeEnd {
         let waiting = i32::try_from(self.pipe.len()).unwrap_or(i32::MAX);
         cx.memory.write(UserAddr(arg).cast(), &waiting)?;
         Ok(0)
-    }
-}
-
-/// The pipes behind the FIFOs that are open, by device and inode number.
-pub struct Fifos(Lock<HashMap<(u64, u64), Weak<Pipe>>>);
-
-impl Default for Fifos {
-    fn default() -> Self {
-        Fifos(Lock::new(Rank::Table, HashMap::new()))
-    }
-}
-
-impl Fifos {
-    fn pipe(&self, key: (u64, u64)) -> Arc<Pipe> {
-        let mut fifos = self.0.lock();
-        if let Some(pipe) = fifos.get(&key).and_then(Weak::upgrade) {
-            return pipe;
-        }
-        fifos.retain(|_, pipe| pipe.strong_count() > 0);
-        let pipe = Pipe::new();
-        fifos.insert(key, Arc::downgrade(&pipe));
-        pipe
-    }
-}
-
-/// An open of a FIFO that waits for the other end.
-struct Opening {
-    end: PipeEnd,
-    /// Opens of the other end so far.
-    partners: u64,
-}
-
-impl Driver for Fifos {
-    /// Waits for the other end; ENXIO for a non-blocking writer without a reader.
-    fn open(&self, cx: &mut SyscallCx<'_>, path: &Path, flags: OpenFlags) -> SysResult<Arc<dyn FileOps>> {
-        let earlier = cx.state.data.take_if(|d| d.is::<Opening>());
-        if let Some(opening) = earlier.and_then(|d| d.downcast::<Opening>().ok()) {
-            return finish_opening(cx, *opening);
-        }
-        let inode = path.inode();
-        let any: &dyn Any = &**inode;
-        // A pipe without a name is reopened through /proc/PID/fd.
-        let known = any.downcast_ref::<AnonInode>().and_then(AnonInode::object_as);
-        let pipe = match known {
-            Some(pipe) => pipe,
-            None => {
-                let metadata = inode.metadata()?;
-                self.pipe((metadata.dev, metadata.ino))
-            }
-        };
-        open_end(cx, &pipe, flags)
-    }
-}
-
-fn open_end(cx: &mut SyscallCx<'_>, pipe: &Arc<Pipe>, flags: OpenFlags) -> SysResult<Arc<dyn FileOps>> {
-    let nonblocking = flags.contains(OpenFlags::NONBLOCK);
-    let (reads, writes) = (flags.readable(), flags.writable());
-    if writes && !reads && nonblocking && pipe.state.lock().readers == 0 {
-        return fail!(ENXIO);
-    }
-    let mut end = pipe.open(flags);
-    if reads && writes {
-        return Ok(Arc::new(end));
-    }
-    let state = pipe.state.lock();
-    let (present, partners) = if reads {
-        (state.writers, state.writer_opens)
-    } else {
-        (state.readers, state.reader_opens)
-    };
-    drop(state);
-    if present > 0 {
-        return Ok(Arc::new(end));
-    }
-    if nonblocking {
-        end.quiet_until_writer = Some(partners);
-        return Ok(Arc::new(end));
-    }
-    finish_opening(cx, Opening { end, partners })
-}
-
-fn finish_opening(cx: &mut SyscallCx<'_>, opening: Opening) -> SysResult<Arc<dyn FileOps>> {
-    let wait = {
-        let state = opening.end.pipe.state.lock();
-        let partners = if opening.end.reads {
-            state.writer_opens
-        } else {
-            state.reader_opens
-        };
-        (partners == opening.partners).then(|| WaitFor::queue(&opening.end.pipe.queue, Events::empty()))
-    };
-    match wait {
-        None => Ok(Arc::new(opening.end)),
-        Some(wait) => {
-            cx.state.data = Some(Box::new(opening));
-            Err(wait.into())
-        }
     }
 }
 
