@@ -13,6 +13,7 @@ use super::{FileType, InUse, Inode, Path};
 use crate::kernel::stop::{Errno, SysResult};
 use crate::kernel::sync::{Lock, LockGuard, Rank};
 use crate::kernel::syscall::SyscallCx;
+use crate::kernel::task::Creds;
 use crate::kernel::user_memory::{Sink, Source};
 use crate::kernel::wait::{Events, WaitQueue};
 use crate::platform::HostFile;
@@ -220,6 +221,8 @@ pub struct File {
     pub owner: Lock<FileOwner>,
     /// Set once it holds locks of its own (flock, OFD), on this inode.
     locks: OnceLock<(Arc<LockTable>, InodeId)>,
+    /// Who opened it.
+    opener: OnceLock<Arc<Creds>>,
     /// That it may be written.
     in_use: OnceLock<InUse>,
     /// Who hears of what is done with it; none for what has no name.
@@ -329,6 +332,7 @@ impl File {
             pos: Position::default(),
             owner: Lock::new(Rank::Leaf, FileOwner::default()),
             locks: OnceLock::new(),
+            opener: OnceLock::new(),
             in_use: OnceLock::new(),
             watches: OnceLock::new(),
         })
@@ -367,6 +371,16 @@ impl File {
     /// Remember that this description holds locks.
     pub(super) fn note_locks(&self, locks: &Arc<LockTable>, inode: InodeId) {
         self.locks.get_or_init(|| (locks.clone(), inode));
+    }
+
+    /// Remember who opened it.
+    pub(super) fn note_opener(&self, creds: Arc<Creds>) {
+        self.opener.get_or_init(|| creds);
+    }
+
+    /// Whether a task with these credentials opened it, or one that it got them from.
+    pub(super) fn was_opened_by(&self, creds: &Arc<Creds>) -> bool {
+        self.opener.get().is_some_and(|opener| Arc::ptr_eq(opener, creds))
     }
 
     /// Keep the file in use as long as this is open.

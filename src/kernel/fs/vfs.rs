@@ -16,6 +16,9 @@ use super::{BusyFiles, Dentry, FileSystem, FsContext, Inode, MountFlags, MountTr
 use crate::kernel::stop::Errno;
 use crate::kernel::sync::{Lock, Rank};
 
+/// Longest name, in bytes.
+const NAME_MAX: usize = 255;
+
 /// How often a lookup is repeated when its directory changes meanwhile.
 const LOOKUP_TRIES: usize = 8;
 
@@ -65,8 +68,11 @@ impl Vfs {
         Arc::new(Lock::new(Rank::FsContext, context))
     }
 
-    /// The dentry of `name` in a directory. ENOENT, ENOTDIR, or what the file system says.
+    /// The dentry of `name` in a directory. ENAMETOOLONG, ENOENT, ENOTDIR, or what the file system says.
     pub fn child(&self, dir: &Arc<Dentry>, name: &[u8]) -> Result<Arc<Dentry>, Errno> {
+        if name.len() > NAME_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
         let cacheable = dir.inode.cacheable();
         for _ in 0..LOOKUP_TRIES {
             let remembered = dir.remembered(name);

@@ -10,9 +10,6 @@ use crate::kernel::stop::Errno;
 use crate::kernel::task::{Capability, Creds, Task};
 use crate::kernel::user_memory::PATH_MAX;
 
-/// Longest component, in bytes.
-pub const NAME_MAX: usize = 255;
-
 /// Most symbolic links followed in one walk.
 const LINKS_MAX: u32 = 40;
 
@@ -81,7 +78,6 @@ impl Parent {
     /// The name, or `errno` when the last component is not one.
     pub fn name(&self, errno: Errno) -> Result<&[u8], Errno> {
         match &self.last {
-            Last::Name(name) if name.len() > NAME_MAX => Err(Errno::ENAMETOOLONG),
             Last::Name(name) => Ok(name),
             _ => Err(errno),
         }
@@ -146,7 +142,8 @@ impl<'a> WalkCx<'a> {
         }
     }
 
-    /// As [`WalkCx::lookup`], but stops where the last component (also of a symbolic link followed) could be created.
+    /// As [`WalkCx::lookup`], but stops where the last component (also of a symbolic link followed) could be created, and
+    /// in front of a name that slashes follow.
     pub fn target(&self, start: Option<&Path>, path: &[u8], flags: WalkFlags) -> Result<Target, Errno> {
         let mut walker = Walker::start(self, start, path, flags)?;
         match walker.run(Stop::AtMissing)? {
@@ -157,9 +154,6 @@ impl<'a> WalkCx<'a> {
 
     /// What `name` leads to in a directory that [`WalkCx::parent`] found, mounts crossed, links not followed.
     pub fn child(&self, dir: &Path, name: &[u8]) -> Result<Path, Errno> {
-        if name.len() > NAME_MAX {
-            return Err(Errno::ENAMETOOLONG);
-        }
         let dentry = self.vfs.child(&dir.dentry, name)?;
         Ok(self.vfs.mounts.cross(Path {
             mount: dir.mount.clone(),
@@ -188,6 +182,9 @@ struct Walker<'w, 'a> {
     /// What is still to walk; a symbolic link's text is put in front.
     rest: Vec<u8>,
     links: u32,
+    /// Whether the root has mattered yet: Linux looks it up late, and RESOLVE_NO_XDEV refuses to go to a root that it
+    /// does not know.
+    root_known: bool,
 }
 
 impl<'w, 'a> Walker<'w, 'a> {
@@ -213,17 +210,26 @@ impl<'w, 'a> Walker<'w, 'a> {
             at,
             rest: path.to_vec(),
             links: 0,
+            root_known: scoped,
         };
-        walker.absolute()?;
+        if path.first() == Some(&b'/') {
+            if flags.contains(WalkFlags::BENEATH) {
+                return Err(Errno::EXDEV);
+            }
+            walker.root_known = true;
+            walker.at = walker.root.clone();
+        }
         Ok(walker)
     }
 
-    /// Go to the root if what is still to walk begins with a slash.
+    /// Go to the root if a symbolic link says so.
     fn absolute(&mut self) -> Result<(), Errno> {
         if self.rest.first() == Some(&b'/') {
-            if self.flags.contains(WalkFlags::BENEATH) {
+            let unknown = self.flags.contains(WalkFlags::NO_XDEV) && !self.root_known;
+            if unknown || self.flags.contains(WalkFlags::BENEATH) {
                 return Err(Errno::EXDEV);
             }
+            self.root_known = true;
             self.go(self.root.clone())?;
         }
         Ok(())
@@ -297,6 +303,7 @@ impl<'w, 'a> Walker<'w, 'a> {
 
     /// `..`
     fn up(&mut self) -> Result<(), Errno> {
+        self.root_known = true;
         let mut at = self.at.clone();
         loop {
             if at.same(&self.root) {
@@ -324,6 +331,10 @@ impl<'w, 'a> Walker<'w, 'a> {
 
     /// A name in the directory where the walk is.
     fn down(&mut self, name: &[u8], last: bool, slash: bool, stop: Stop) -> Result<Option<Parent>, Errno> {
+        if last && slash && stop == Stop::AtMissing {
+            // What open(2) would create is no directory, so it does not even look.
+            return Ok(Some(self.parent(name.to_vec(), slash)));
+        }
         let child = match self.cx.child(&self.at, name) {
             Err(Errno::ENOENT) if last && stop == Stop::AtMissing => {
                 return Ok(Some(self.parent(name.to_vec(), slash)));

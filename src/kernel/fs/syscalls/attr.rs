@@ -120,11 +120,15 @@ fn change_owner(cx: &SyscallCx<'_>, path: &Path, uid: u32, gid: u32) -> SysResul
     if !(creds.capable(Capability::Chown) || uid_ok && gid_ok) {
         return fail!(EPERM);
     }
+    let mode = mode_after_chown(&creds, &meta);
+    if mode.is_some() && !access::owns(&creds, &meta) {
+        return fail!(EPERM);
+    }
     change(
         cx,
         path,
         &SetAttr {
-            mode: mode_after_chown(&creds, &meta),
+            mode,
             uid,
             gid,
             ..SetAttr::default()
@@ -182,8 +186,8 @@ pub(super) fn ftruncate(cx: &mut SyscallCx<'_>, fd: Fd, length: i64) -> SysResul
     Ok(())
 }
 
-/// Two new times; none for the present time in both.
-type Times = Option<[Option<TimeChange>; 2]>;
+/// Two new times as the guest gave them; none for the present time in both.
+type Times = Option<[Timespec; 2]>;
 
 /// utimensat(2), futimens(3) included.
 pub(super) fn utimensat(
@@ -200,7 +204,7 @@ pub(super) fn utimensat(
             if given.iter().all(|t| t.nsec == libc::UTIME_OMIT) {
                 return Ok(());
             }
-            parse_times(given)?
+            Some(given)
         }
     };
     let walk = at_flags(flags, libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH)?;
@@ -219,7 +223,8 @@ pub(super) fn utimensat(
     change_times(cx, &path, times)
 }
 
-fn parse_times(given: [Timespec; 2]) -> Result<Times, Errno> {
+/// What to change; none when both become the present time.
+fn parse_times(given: [Timespec; 2]) -> Result<Option<[Option<TimeChange>; 2]>, Errno> {
     let parse = |time: Timespec| match time.nsec {
         libc::UTIME_NOW => Ok(Some(TimeChange::Now)),
         libc::UTIME_OMIT => Ok(None),
@@ -234,6 +239,10 @@ fn parse_times(given: [Timespec; 2]) -> Result<Times, Errno> {
 }
 
 fn change_times(cx: &SyscallCx<'_>, path: &Path, times: Times) -> SysResult<()> {
+    let times = match times {
+        Some(given) => parse_times(given)?,
+        None => None,
+    };
     if path.mount.read_only() {
         return fail!(EROFS);
     }
@@ -263,8 +272,7 @@ pub(super) fn utime(cx: &mut SyscallCx<'_>, path: UserCString, times: UserRef<Ut
         None => None,
         Some(times) => {
             let given = cx.memory.read(times)?;
-            let whole = |sec| Some(TimeChange::To(Timestamp { sec, nsec: 0 }));
-            Some([whole(given.actime), whole(given.modtime)])
+            Some([given.actime, given.modtime].map(|sec| Timespec { sec, nsec: 0 }))
         }
     };
     let path = lookup_at(cx, Fd::CWD, path, WalkFlags::FOLLOW)?;
@@ -294,10 +302,10 @@ pub(super) fn futimesat(
             if given.iter().any(|t| !(0..1_000_000).contains(&t.usec)) {
                 return fail!(EINVAL);
             }
-            parse_times(given.map(|t| Timespec {
+            Some(given.map(|t| Timespec {
                 sec: t.sec,
                 nsec: t.usec * 1000,
-            }))?
+            }))
         }
     };
     let path = if path.0.is_null() {

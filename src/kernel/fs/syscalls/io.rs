@@ -440,10 +440,14 @@ pub(super) fn fallocate(cx: &mut SyscallCx<'_>, fd: Fd, mode: i32, offset: i64, 
     if length == 0 {
         return fail!(EINVAL);
     }
-    if mode & !(KEEP_SIZE | PUNCH_HOLE | COLLAPSE | ZERO | INSERT | UNSHARE) != 0 {
-        return fail!(EOPNOTSUPP);
-    }
-    if mode & (PUNCH_HOLE | KEEP_SIZE) == PUNCH_HOLE || mode & (PUNCH_HOLE | ZERO) == PUNCH_HOLE | ZERO {
+    let keeps_size = mode & KEEP_SIZE != 0;
+    let known = match mode & !KEEP_SIZE {
+        0 | ZERO | UNSHARE => true,
+        PUNCH_HOLE => keeps_size,
+        COLLAPSE | INSERT => !keeps_size,
+        _ => false,
+    };
+    if !known {
         return fail!(EOPNOTSUPP);
     }
     if !file.flags().writable() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::inode_id;
 use crate::kernel::abi::fs::Flock;
 use crate::kernel::fs::locks::{LockOwner, Outcome, RangeLock, Waiting};
-use crate::kernel::fs::{Fd, File, FileType};
+use crate::kernel::fs::{Fd, File};
 use crate::kernel::stop::{Errno, SysResult, fail};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::user_memory::{UserAddr, UserRef};
@@ -103,8 +103,7 @@ fn range_of(cx: &SyscallCx<'_>, file: &Arc<File>, given: &Flock, ofd: bool) -> R
     let base = match i32::from(given.whence) {
         libc::SEEK_SET => 0,
         libc::SEEK_CUR => *file.pos.lock(),
-        libc::SEEK_END if file.inode.file_type() == FileType::Regular => file.inode.metadata()?.size,
-        libc::SEEK_END => 0,
+        libc::SEEK_END => file.inode.metadata()?.size,
         _ => return Err(Errno::EINVAL),
     };
     let start = base

@@ -1,8 +1,8 @@
 //! Names: mkdir(2), mknod(2), symlink(2), link(2), unlink(2), rename(2).
 
-use super::{lookup_at, parent_at, read_path};
+use super::{parent_at, read_path, start_of};
 use crate::kernel::fs::access::{self, Access};
-use crate::kernel::fs::walk::{Last, Parent, WalkFlags};
+use crate::kernel::fs::walk::{Last, Parent, WalkCx, WalkFlags};
 use crate::kernel::fs::{Dentry, Fd, FileType, Path, create};
 use crate::kernel::stop::{Errno, SysResult, fail};
 use crate::kernel::syscall::SyscallCx;
@@ -120,13 +120,16 @@ pub(super) fn linkat(
     let creds = cx.task.creds();
     let mut walk = WalkFlags::empty();
     walk.set(WalkFlags::FOLLOW, flags & libc::AT_SYMLINK_FOLLOW != 0);
-    if flags & libc::AT_EMPTY_PATH != 0 {
-        if !creds.capable(Capability::DacReadSearch) {
+    walk.set(WalkFlags::EMPTY_PATH, flags & libc::AT_EMPTY_PATH != 0);
+    let old = read_path(cx, old, walk)?;
+    if old.is_empty() && !creds.capable(Capability::DacReadSearch) {
+        let file = cx.task.files().get_any(old_dirfd)?;
+        if !file.was_opened_by(&creds) {
             return fail!(ENOENT);
         }
-        walk |= WalkFlags::EMPTY_PATH;
     }
-    let source = lookup_at(cx, old_dirfd, old, walk)?;
+    let start = start_of(cx, old_dirfd, &old)?;
+    let source = WalkCx::of(cx.task).lookup(start.as_ref(), &old, walk)?;
     let parent = parent_at(cx, new_dirfd, new)?;
     let name = free_name(cx, &parent, false)?;
     if !Arc::ptr_eq(&source.mount, &parent.dir.mount) {

@@ -169,7 +169,7 @@ fn run(cx: &mut SyscallCx<'_>, dirfd: Fd, path: UserCString, request: &Request) 
 
 fn open_text(cx: &mut SyscallCx<'_>, dirfd: Fd, text: &[u8], request: &Request) -> SysResult<Arc<File>> {
     // With RESOLVE_IN_ROOT the descriptor is the root even of an absolute path.
-    let scoped = request.walk.intersects(WalkFlags::IN_ROOT | WalkFlags::BENEATH);
+    let scoped = request.walk.contains(WalkFlags::IN_ROOT);
     let start = start_of(cx, dirfd, if scoped { b"." } else { text })?;
     let walker = WalkCx::of(cx.task);
     if request.has(OpenFlags::TMPFILE) {
@@ -305,6 +305,7 @@ fn start_using(cx: &mut SyscallCx<'_>, path: Path, flags: OpenFlags) -> SysResul
         return Ok(File::anonymous(ops, name, inode, flags));
     }
     let file = File::at_path(ops, path, inode, flags);
+    file.note_opener(cx.task.creds());
     if !flags.contains(OpenFlags::PATH) {
         file.watched_by(&cx.kernel.vfs.watches);
         file.happened(Notice::OPEN);

@@ -130,20 +130,16 @@ pub(super) fn sendfile(
 ) -> SysResult<usize> {
     let file = readable(cx, input)?;
     let mut from = Place::new(cx, file, offset)?;
-    if !from.file.ops.seekable() {
-        return if offset.is_null() {
-            fail!(EINVAL)
-        } else {
-            fail!(ESPIPE)
-        };
-    }
-    if from.file.inode.file_type() == FileType::Directory {
-        return fail!(EINVAL);
+    if !from.file.ops.seekable() && !offset.is_null() {
+        return fail!(ESPIPE);
     }
     let mut to = Place {
         file: writable(cx, out)?,
         offset: None,
     };
+    if !from.file.ops.seekable() || from.file.inode.file_type() == FileType::Directory {
+        return fail!(EINVAL);
+    }
     if to.file.flags().contains(OpenFlags::APPEND) {
         return fail!(EINVAL);
     }
@@ -185,15 +181,15 @@ pub(super) fn copy_file_range(
         return fail!(EBADF);
     }
     let (start, target) = (from.position(), to.position());
-    let (end, target_end) = (start.checked_add(len), target.checked_add(len));
-    let (Some(end), Some(target_end)) = (end, target_end) else {
+    if start.checked_add(len).is_none() || target.checked_add(len).is_none() {
         return fail!(EOVERFLOW);
-    };
-    let size = from.file.inode.metadata()?.size;
-    let len = cut(size.saturating_sub(start).min(len));
-    if inode_id(&from.file.inode)? == inode_id(&to.file.inode)? && start < target_end && target < end {
+    }
+    let len = len.min(from.file.inode.metadata()?.size.saturating_sub(start));
+    let overlap = start < target.saturating_add(len) && target < start.saturating_add(len);
+    if overlap && inode_id(&from.file.inode)? == inode_id(&to.file.inode)? {
         return fail!(EINVAL);
     }
+    let len = cut(len);
     let len = limited(cx, &to, len)?;
     let moved = pump(cx, &mut from, &mut to, len)?;
     from.finish(cx, off_in)?;
