@@ -33,7 +33,11 @@ pub(in crate::kernel) fn deliver(
     if uninterruptible {
         return Delivery::Go;
     }
-    while let Some(info) = next_signal(task) {
+    while let Some((info, shown)) = next_signal(task) {
+        if !shown && task.shows_signals() {
+            task.trace_signal(thread, info);
+            return Delivery::Stopped;
+        }
         if let Some(tracer) = &task.kernel.tracer {
             tracer.event(task.tid(), &info.describe());
         }
@@ -45,6 +49,9 @@ pub(in crate::kernel) fn deliver(
                 Default::Stop => {
                     if stop(task, &info) {
                         interrupt_always(task, thread, call);
+                        if task.is_traced() {
+                            task.trace_group_stop(thread, info.signal);
+                        }
                         return Delivery::Stopped;
                     }
                     None
@@ -52,7 +59,8 @@ pub(in crate::kernel) fn deliver(
                 Default::Terminate { core } => Some(core),
             },
             _ => match run_handler(task, thread, call, &info, &action) {
-                Ok(()) => continue,
+                Ok(true) => continue,
+                Ok(false) => return Delivery::Stopped,
                 Err(_) => {
                     // The frame could not be written: SIGSEGV, and nothing but death if that is what failed.
                     if info.signal == libc::SIGSEGV {
@@ -85,9 +93,15 @@ pub fn is_pending(task: &Task) -> bool {
     (own | task.group.pending.lock().set()) & !mask != 0
 }
 
-fn next_signal(task: &Task) -> Option<SigInfo> {
+/// The next signal to act on, and whether a tracer has seen it already.
+fn next_signal(task: &Task) -> Option<(SigInfo, bool)> {
+    if task.is_traced()
+        && let Some(info) = task.approved_signal()
+    {
+        return Some((info, true));
+    }
     let mask = task.signals.lock().mask;
-    super::take_from(task, !mask)
+    super::take_from(task, !mask).map(|info| (info, false))
 }
 
 /// Job control stop. False when the process group is orphaned and the signal one of the terminal's.
@@ -129,14 +143,18 @@ fn interrupted_value(task: &Task, call: &mut Call) -> u64 {
     error_value(Errno::EINTR)
 }
 
-/// Interrupt the call if there is one and set the thread up to run the handler.
+/// What the exit of a call that will be made again shows to a tracer (-ERESTARTSYS).
+const WILL_RESTART: u64 = 512u64.wrapping_neg();
+
+/// Interrupt the call if there is one and set the thread up to run the handler. False when a tracer has to hear of the
+/// call's end first.
 fn run_handler(
     task: &Arc<Task>,
     thread: &mut dyn Thread,
     call: &mut Option<Call>,
     info: &SigInfo,
     action: &SigAction,
-) -> Result<(), Errno> {
+) -> Result<bool, Errno> {
     let mut saved_mask = None;
     if let Some(mut ended) = call.take() {
         // The frame carries the mask from before a sigsuspend(2); the temporary one stays until the handler is set up.
@@ -146,13 +164,34 @@ fn run_handler(
             OnSignal::AlwaysRestart => true,
             OnSignal::Eintr | OnSignal::AlwaysEintr | OnSignal::Uninterruptible => false,
         };
-        if restart && ended.state.progress == 0 {
+        let restart = restart && ended.state.progress == 0;
+        if task.shows_calls() {
+            let value = if restart {
+                WILL_RESTART
+            } else {
+                interrupted_value(task, &mut ended)
+            };
+            task.end_call(thread, &mut ended, value, &task.memory());
+            task.put_off(*info, restart.then_some(ended.nr), saved_mask);
+            return Ok(false);
+        }
+        if restart {
             let regs = thread.regs_mut();
             regs.rax = ended.nr;
             regs.rip = regs.rip.wrapping_sub(2);
         } else {
             let value = interrupted_value(task, &mut ended);
             task.end_call(thread, &mut ended, value, &task.memory());
+        }
+    }
+    if task.is_traced()
+        && let Some((restart, mask)) = task.was_put_off()
+    {
+        saved_mask = mask;
+        if let Some(nr) = restart {
+            let regs = thread.regs_mut();
+            regs.rax = nr;
+            regs.rip = regs.rip.wrapping_sub(2);
         }
     }
     let signals = task.signals.lock().clone();
@@ -172,5 +211,5 @@ fn run_handler(
     if action.flags & SA_RESETHAND != 0 {
         task.sighand().update(info.signal, |a| a.handler = SIG_DFL);
     }
-    Ok(())
+    Ok(true)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bitflags::bitflags;
 
 use super::pids::Process;
-use super::{Capability, Parts, Pid, Shared, Task, TaskState, ThreadGroup, pidfd, vfork};
+use super::{Capability, Parts, Pid, Shared, Task, TaskState, ThreadGroup, pidfd, ptrace, vfork};
 use crate::kernel::abi::task::CloneArgs;
 use crate::kernel::fs::{Fd, OpenFlags};
 use crate::kernel::signal::{AltStack, PendingSignals, SigHand, SignalState};
@@ -222,6 +222,17 @@ impl Request {
         Ok(())
     }
 
+    /// What a tracer calls it.
+    fn event(&self) -> u32 {
+        if self.has(CloneFlags::VFORK) {
+            ptrace::EVENT_VFORK
+        } else if self.has(CloneFlags::THREAD) || self.exit_signal != libc::SIGCHLD {
+            ptrace::EVENT_CLONE
+        } else {
+            ptrace::EVENT_FORK
+        }
+    }
+
     fn fork_kind(&self) -> ForkKind {
         if self.has(CloneFlags::THREAD) {
             ForkKind::Thread
@@ -235,7 +246,7 @@ impl Request {
 
 fn clone_with(cx: &mut SyscallCx<'_>, request: &Request) -> SysResult<Pid> {
     if let Some(waiting) = waiting(cx) {
-        return finish_vfork(waiting);
+        return finish_vfork(cx.task, waiting);
     }
     request.check(cx.task)?;
     let tid = reserve(cx)?;
@@ -248,18 +259,21 @@ fn clone_with(cx: &mut SyscallCx<'_>, request: &Request) -> SysResult<Pid> {
         return Ok(tid);
     };
     cx.state.data = Some(Box::new(Waiting { child: tid, release }));
-    waiting(cx).map_or(Ok(tid), finish_vfork)
+    waiting(cx).map_or(Ok(tid), |waiting| finish_vfork(cx.task, waiting))
 }
 
 fn waiting<'a>(cx: &'a SyscallCx<'_>) -> Option<&'a Waiting> {
     cx.state.data.as_ref()?.downcast_ref()
 }
 
-fn finish_vfork(waiting: &Waiting) -> SysResult<Pid> {
-    match waiting.release.wait() {
-        Some(wait) => Err(wait.into()),
-        None => Ok(waiting.child),
+fn finish_vfork(task: &Task, waiting: &Waiting) -> SysResult<Pid> {
+    if let Some(wait) = waiting.release.wait() {
+        return Err(wait.into());
     }
+    if task.is_traced() {
+        task.trace_event(ptrace::EVENT_VFORK_DONE, waiting.child.cast_unsigned().into());
+    }
+    Ok(waiting.child)
 }
 
 /// An id for the child, within RLIMIT_NPROC.
@@ -361,6 +375,10 @@ fn fork_thread(
     }
     if request.has(CloneFlags::PARENT_SETTID) {
         let _ = cx.memory.write(request.parent_tid.cast(), &tid);
+    }
+    if cx.task.is_traced() && cx.task.trace_event(request.event(), tid.cast_unsigned().into()) {
+        cx.task.inherit_trace(&child, thread);
+        return Ok(release);
     }
     cx.kernel.platform.start(thread, child.clone());
     // Whatever was sent to it before it ran found nobody to interrupt.

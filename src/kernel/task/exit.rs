@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::pids::{Pids, Zombie};
-use super::{ExitStatus, Pid, Task, ThreadGroup};
+use super::{ExitStatus, Pid, Task, ThreadGroup, ptrace};
 use crate::kernel::Kernel;
 use crate::kernel::dev::tty::job;
 use crate::kernel::fs::{FdTable, FsContext};
@@ -22,6 +22,9 @@ const TICK: u64 = 10_000_000;
 /// exit(2): ends the calling thread alone.
 pub(super) fn exit(cx: &mut SyscallCx<'_>, status: i32) -> SysResult<()> {
     cx.task.state.lock().exit_status = Some(ExitStatus::Exited(low_byte(status)));
+    if cx.task.trace_ends_alone() {
+        return Ok(());
+    }
     leave(cx.task);
     Err(Stop::Leave)
 }
@@ -29,6 +32,9 @@ pub(super) fn exit(cx: &mut SyscallCx<'_>, status: i32) -> SysResult<()> {
 /// exit_group(2).
 pub(super) fn exit_group(cx: &mut SyscallCx<'_>, status: i32) -> SysResult<()> {
     cx.task.group.begin_exit(ExitStatus::Exited(low_byte(status)));
+    if cx.task.trace_ends_alone() {
+        return Ok(());
+    }
     leave(cx.task);
     Err(Stop::Leave)
 }
@@ -42,6 +48,14 @@ pub(super) fn leave(task: &Arc<Task>) {
     leave_memory(task);
     tell_children_of_thread(task);
     drop_shared(task);
+    let status = {
+        let own = task.state.lock().exit_status;
+        let group = task.group.state.lock().exiting;
+        group.or(own).unwrap_or(ExitStatus::Exited(0))
+    };
+    if task.is_traced() {
+        ptrace::on_exit(task, status);
+    }
     let last = leave_group(task);
     if last {
         end_group(task);
@@ -171,6 +185,7 @@ enum Note {
 fn end_group(task: &Arc<Task>) {
     let (kernel, group) = (&task.kernel, &task.group);
     group.timers.on_exit();
+    ptrace::on_tracer_exit(group);
     kernel.sysv.on_exit(group.pid);
     let status = {
         let state = group.state.lock();

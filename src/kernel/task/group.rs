@@ -134,6 +134,10 @@ pub struct GroupState {
     pub last_comm: Vec<u8>,
     /// How the first thread ended by itself: the process's status if all end so.
     pub leader_status: Option<ExitStatus>,
+    /// Tasks that it traces (ptrace(2)).
+    pub(super) tracees: Vec<Arc<Task>>,
+    /// Threads that it traced and that ended, until wait(2) has told of them.
+    pub(super) ended_tracees: Vec<(Pid, ExitStatus)>,
     /// What the signal that ended or stopped it carried, for core-dump and ptrace users.
     pub last_signal: Option<SigInfo>,
 }
@@ -212,6 +216,7 @@ impl ThreadGroup {
         };
         for thread in threads {
             thread.kick();
+            thread.release_held();
         }
     }
 }

@@ -11,6 +11,7 @@ mod exit;
 mod group;
 pub mod pidfd;
 mod pids;
+mod ptrace;
 mod run;
 mod syscalls;
 #[cfg(test)]
@@ -65,6 +66,9 @@ pub struct Task {
     attention: AtomicBool,
     /// Who waits in vfork(2) for it to exec or end.
     vfork: Lock<Option<Arc<vfork::Release>>>,
+    /// Another process traces it (ptrace(2)): a quick look at `trace`.
+    traced: AtomicBool,
+    trace: Lock<Option<Box<ptrace::Trace>>>,
 }
 
 /// The parts of a task that it may share with others.
@@ -229,6 +233,8 @@ impl Task {
             run: Lock::new(Rank::Leaf, RunState::default()),
             attention: AtomicBool::new(false),
             vfork: Lock::new(Rank::Leaf, None),
+            traced: AtomicBool::new(false),
+            trace: Lock::new(Rank::Leaf, None),
         })
     }
 

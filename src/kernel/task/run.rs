@@ -67,7 +67,12 @@ impl Task {
     fn handle(self: Arc<Self>, thread: &mut dyn Thread, trap: Trap) -> Next {
         let mut call = self.run.lock().call.take();
         match trap {
-            Trap::Syscall => call = Some(self.begin_call(thread)),
+            Trap::Syscall => {
+                call = Some(self.begin_call(thread));
+                if self.is_traced() {
+                    self.trace_call(thread);
+                }
+            }
             Trap::ForeignSyscall => thread.regs_mut().rax = error_value(Errno::ENOSYS),
             Trap::Fault(fault) => signal::force(&self, SigInfo::from_fault(&fault)),
             Trap::Interrupted | Trap::Woken => {}
@@ -102,17 +107,27 @@ impl Task {
     fn advance(self: &Arc<Self>, thread: &mut dyn Thread, call: &mut Option<Call>) -> Next {
         loop {
             if self.is_dying() {
+                if self.is_traced() && self.trace_exit(thread) {
+                    return Next::Park;
+                }
                 self.trace_unfinished(call.as_ref());
                 exit::leave(self);
                 return Next::Exit;
             }
-            if self.is_stopped() {
+            if self.is_traced() && self.trace_point(thread, call) || self.is_stopped() {
                 return Next::Park;
             }
             if let Some(running) = call {
                 match self.run_call(thread, running) {
-                    Ran::Ended => *call = None,
+                    Ran::Ended => {
+                        *call = None;
+                        if self.trace_is_busy() {
+                            // The tracer hears of the call's end before it hears of signals.
+                            continue;
+                        }
+                    }
                     Ran::Left => return Next::Exit,
+                    Ran::Blocked(_) if self.trace_is_busy() => continue,
                     Ran::Blocked(wait) => {
                         if !self.attention.load(Ordering::SeqCst) {
                             if self.park(running, &wait) {
@@ -129,8 +144,8 @@ impl Task {
                     Delivery::Go | Delivery::Stopped => {}
                     Delivery::Exit(status) => self.group.begin_exit(status),
                 }
-            } else if call.is_none() {
-                return Next::Resume;
+            } else if call.is_none() && !self.trace_is_busy() {
+                return if self.trace_steps() { Next::Step } else { Next::Resume };
             }
         }
     }
@@ -159,7 +174,10 @@ impl Task {
                 return Ran::Blocked(wait);
             }
             Err(Stop::Leave) => {
-                self.trace_unfinished(Some(call));
+                // After execve(2) the task lives on elsewhere; its call has been told.
+                if self.state.lock().exited {
+                    self.trace_unfinished(Some(call));
+                }
                 return Ran::Left;
             }
         };
@@ -179,6 +197,9 @@ impl Task {
             self.set_signal_mask(mask);
         }
         thread.regs_mut().rax = value;
+        if self.is_traced() {
+            self.trace_call_end();
+        }
         if let Some(tracer) = &self.kernel.tracer {
             tracer.exit(self.tid(), call.nr, &call.args, value.cast_signed(), memory);
         }
@@ -200,6 +221,9 @@ impl Task {
     }
 
     fn is_dying(&self) -> bool {
+        if self.ends_alone() {
+            return true;
+        }
         let state = self.group.state.lock();
         state.exiting.is_some() || state.exec_by.is_some_and(|tid| tid != self.tid())
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::exit::ended_code;
 use super::pids::{Pids, Process, Zombie};
 use super::usage::rusage;
+use super::ptrace::{self, Told};
 use super::{Pid, StateChange, Task, pidfd};
 use crate::kernel::abi::task::{Rusage, WaitInfo};
 use crate::kernel::fs::{Fd, OpenFlags};
@@ -47,6 +48,8 @@ enum Change {
     Ended(super::ExitStatus),
     Stopped(i32),
     Continued,
+    /// Stopped for this process as its tracer: the signal, and the event above it.
+    Trapped(u32),
 }
 
 impl Change {
@@ -56,6 +59,7 @@ impl Change {
             Change::Ended(status) => status.wait_status(),
             Change::Stopped(signal) => signal << 8 | 0x7f,
             Change::Continued => 0xffff,
+            Change::Trapped(status) => (status << 8 | 0x7f).cast_signed(),
         }
     }
 
@@ -65,6 +69,7 @@ impl Change {
             Change::Ended(status) => ended_code(status),
             Change::Stopped(signal) => (libc::CLD_STOPPED, signal),
             Change::Continued => (libc::CLD_CONTINUED, libc::SIGCONT),
+            Change::Trapped(status) => (libc::CLD_TRAPPED, status.cast_signed()),
         }
     }
 }
@@ -173,7 +178,11 @@ fn wait(cx: &mut SyscallCx<'_>, who: Who, options: u32) -> SysResult<Option<Repo
         .filter(|child| is_meant(child, cx.task, who, options))
         .map(|child| child.group.pid)
         .collect();
-    if candidates.is_empty() {
+    let (tracees, told) = look_at_tracees(&pids, cx.task, who, options);
+    if told.is_some() {
+        return Ok(told);
+    }
+    if candidates.is_empty() && !tracees {
         return fail!(ECHILD);
     }
     for pid in candidates {
@@ -191,6 +200,32 @@ fn wait(cx: &mut SyscallCx<'_>, who: Who, options: u32) -> SysResult<Option<Repo
     Err(WaitFor::default()
         .and_since(&group.changed, Events::empty(), generation)
         .into())
+}
+
+/// What the caller's process traces: whether any of it is meant, and what there is to report.
+fn look_at_tracees(pids: &Pids, task: &Task, who: Who, options: u32) -> (bool, Option<Report>) {
+    let meant = |tid: Pid, pid: Pid| match who {
+        Who::Any => true,
+        Who::Pid(id) => id == tid,
+        Who::Group(pgid) => pids.processes.get(&pid).is_some_and(|p| p.pgid == pgid),
+    };
+    let keep = options & WNOWAIT != 0;
+    let (any, told) = ptrace::look(&task.group, options & WEXITED != 0, keep, meant);
+    let report = told.map(|told| match told {
+        Told::Stopped(task, status) => Report {
+            pid: task.tid(),
+            uid: task.creds().uid,
+            change: Change::Trapped(status),
+            cpu: task.cpu_time(),
+        },
+        Told::Ended(pid, status) => Report {
+            pid,
+            uid: 0,
+            change: Change::Ended(status),
+            cpu: (0, 0),
+        },
+    });
+    (any, report)
 }
 
 /// Whether a child is one of those that a wait is for.
@@ -227,6 +262,10 @@ fn look(pids: &mut Pids, task: &Task, pid: Pid, options: u32) -> (Option<Report>
         return (Some(report), pids.reap(pid));
     }
     let mut state = child.group.state.lock();
+    if state.threads.first().is_some_and(|t| t.is_traced()) {
+        // Its tracer hears of stops; to everybody else it seems to run.
+        return (None, None);
+    }
     let change = match state.unreported {
         Some(StateChange::Stopped(signal)) if options & WSTOPPED != 0 => Change::Stopped(signal),
         Some(StateChange::Continued) if options & WCONTINUED != 0 => Change::Continued,

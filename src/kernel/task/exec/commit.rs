@@ -36,6 +36,7 @@ pub(super) fn end_other_threads(task: &Arc<Task>) -> Result<Option<WaitFor>, Err
     };
     for other in others {
         other.kick();
+        other.release_held();
     }
     Ok(Some(
         WaitFor::default()
@@ -48,6 +49,7 @@ pub(super) fn end_other_threads(task: &Arc<Task>) -> Result<Option<WaitFor>, Err
 pub(super) fn commit(cx: &mut SyscallCx<'_>, ready: Ready) -> SysResult<()> {
     let task = cx.task;
     let Ready { mut loaded, comm } = ready;
+    let old_tid = task.tid();
     become_leader(task);
     {
         let mut state = task.group.state.lock();
@@ -85,8 +87,18 @@ pub(super) fn commit(cx: &mut SyscallCx<'_>, ready: Ready) -> SysResult<()> {
     task.set_creds(loaded.creds.creds);
     drop(task.set_mm(loaded.mm));
     task.waker.attach(loaded.thread.handle());
-    task.kernel.platform.start(loaded.thread, task.clone());
-    task.kick_if_wanted();
+    if let Some(tracer) = &task.kernel.tracer {
+        tracer.exit(task.tid(), cx.nr, &cx.args, 0, &cx.memory);
+    }
+    let thread = if task.is_traced() {
+        task.trace_exec(loaded.thread, old_tid)
+    } else {
+        Some(loaded.thread)
+    };
+    if let Some(thread) = thread {
+        task.kernel.platform.start(thread, task.clone());
+        task.kick_if_wanted();
+    }
     Err(Stop::Leave)
 }
 

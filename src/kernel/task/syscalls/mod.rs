@@ -10,6 +10,7 @@ use super::clone::{clone, clone3, fork, vfork};
 use super::exec::{execve, execveat};
 use super::exit::{exit, exit_group};
 use super::pidfd::{pidfd_getfd, pidfd_open};
+use super::ptrace::ptrace;
 use super::usage::{getrusage, times};
 use super::wait::{wait4, waitid};
 use creds::*;
