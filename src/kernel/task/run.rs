@@ -145,7 +145,11 @@ impl Task {
                     Delivery::Exit(status) => self.group.begin_exit(status),
                 }
             } else if call.is_none() && !self.trace_is_busy() {
-                return if self.trace_steps() { Next::Step } else { Next::Resume };
+                return if self.trace_steps() {
+                    Next::Step
+                } else {
+                    Next::Resume
+                };
             }
         }
     }

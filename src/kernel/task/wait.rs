@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::exit::ended_code;
 use super::pids::{Pids, Process, Zombie};
-use super::usage::rusage;
 use super::ptrace::{self, Told};
+use super::usage::rusage;
 use super::{Pid, StateChange, Task, pidfd};
 use crate::kernel::abi::task::{Rusage, WaitInfo};
 use crate::kernel::fs::{Fd, OpenFlags};

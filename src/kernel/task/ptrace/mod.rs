@@ -139,12 +139,20 @@ impl Trace {
     }
 
     fn syscall_status(&self) -> u32 {
-        let good = if self.options & OPTION_SYSGOOD != 0 { 0x80 } else { 0 };
+        let good = if self.options & OPTION_SYSGOOD != 0 {
+            0x80
+        } else {
+            0
+        };
         libc::SIGTRAP.cast_unsigned() | good
     }
 
     fn is_busy(&self) -> bool {
-        self.stop.is_some() || self.resumed.is_some() || self.exit_due || self.event_due.is_some() || self.interrupt
+        self.stop.is_some()
+            || self.resumed.is_some()
+            || self.exit_due
+            || self.event_due.is_some()
+            || self.interrupt
     }
 }
 
@@ -228,7 +236,11 @@ impl Task {
             trace.stop = Some(stop);
             trace.tracer.clone()
         };
-        self.tell_tracer(&tracer, libc::CLD_TRAPPED, i32::try_from(status & 0x7f).unwrap_or(0));
+        self.tell_tracer(
+            &tracer,
+            libc::CLD_TRAPPED,
+            i32::try_from(status & 0x7f).unwrap_or(0),
+        );
     }
 
     fn tell_tracer(&self, tracer: &Arc<ThreadGroup>, code: i32, status: i32) {
@@ -308,7 +320,12 @@ impl Task {
 
     /// Whether the tracer hears of calls.
     pub(in crate::kernel) fn shows_calls(&self) -> bool {
-        self.is_traced() && self.trace.lock().as_ref().is_some_and(|t| t.mode == Mode::Syscalls)
+        self.is_traced()
+            && self
+                .trace
+                .lock()
+                .as_ref()
+                .is_some_and(|t| t.mode == Mode::Syscalls)
     }
 
     /// A signal is let through once the tracer has heard of the end of the call that it interrupted.
@@ -345,9 +362,20 @@ impl Task {
     pub(super) fn trace_exit(&self, thread: &mut dyn Thread) -> bool {
         let status = {
             let own = self.state.lock().exit_status;
-            self.group.state.lock().exiting.or(own).unwrap_or(ExitStatus::Exited(0))
+            self.group
+                .state
+                .lock()
+                .exiting
+                .or(own)
+                .unwrap_or(ExitStatus::Exited(0))
         };
-        let killed = matches!(status, ExitStatus::Signaled { signal: libc::SIGKILL, .. });
+        let killed = matches!(
+            status,
+            ExitStatus::Signaled {
+                signal: libc::SIGKILL,
+                ..
+            }
+        );
         {
             let mut guard = self.trace.lock();
             let Some(trace) = guard.as_mut() else {
@@ -360,7 +388,12 @@ impl Task {
             trace.resumed = None;
         }
         let message = status.wait_status().cast_unsigned().into();
-        self.trace_stop(thread, event_status(libc::SIGTRAP, EVENT_EXIT), Kind::Event, message);
+        self.trace_stop(
+            thread,
+            event_status(libc::SIGTRAP, EVENT_EXIT),
+            Kind::Event,
+            message,
+        );
         true
     }
 
@@ -428,7 +461,9 @@ impl Task {
         let (status, kind) = {
             let guard = self.trace.lock();
             match guard.as_ref() {
-                Some(trace) if trace.wants(EVENT_EXEC) => (event_status(libc::SIGTRAP, EVENT_EXEC), Kind::Exec),
+                Some(trace) if trace.wants(EVENT_EXEC) => {
+                    (event_status(libc::SIGTRAP, EVENT_EXEC), Kind::Exec)
+                }
                 Some(trace) if !trace.seized => {
                     let info = SigInfo::user(libc::SIGTRAP, self.pid(), self.creds().uid);
                     (libc::SIGTRAP.cast_unsigned(), Kind::Signal(info))
@@ -457,7 +492,11 @@ impl Task {
 
     /// Let a tracee that has never run run now, because it is to end.
     pub(super) fn release_held(self: &Arc<Self>) {
-        let held = self.trace.lock().as_mut().and_then(|t| t.stop.as_mut()?.held.take());
+        let held = self
+            .trace
+            .lock()
+            .as_mut()
+            .and_then(|t| t.stop.as_mut()?.held.take());
         if let Some(thread) = held {
             self.kernel.platform.start(thread, self.clone());
             self.kick_if_wanted();

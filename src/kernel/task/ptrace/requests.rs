@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{
-    Kind, Mode, OPTIONS, Resumed, Stop, Trace, attach, detach, run_again,
-};
+use super::{Kind, Mode, OPTIONS, Resumed, Stop, Trace, attach, detach, run_again};
 use crate::kernel::signal::{SigInfo, Signal, UNBLOCKABLE, send_to_task};
 use crate::kernel::stop::{Errno, SysResult, fail};
 use crate::kernel::syscall::SyscallCx;
@@ -143,7 +141,10 @@ fn start_tracing(cx: &SyscallCx<'_>, pid: Pid, seize: bool, addr: u64, options: 
     access::check(cx.task, &task)?;
     attach(&task, Trace::new(cx.task.group.clone(), options, seize));
     if !seize {
-        send_to_task(&task, SigInfo::user(libc::SIGSTOP, cx.task.pid(), cx.task.creds().uid))?;
+        send_to_task(
+            &task,
+            SigInfo::user(libc::SIGSTOP, cx.task.pid(), cx.task.creds().uid),
+        )?;
     } else if task.group.state.lock().stopped.is_some() {
         interrupt(&task)?;
     }
@@ -368,8 +369,12 @@ fn user_word(regs: &Regs, offset: u64) -> SysResult<u64> {
         return fail!(EIO);
     }
     let words = regs.as_bytes().chunks_exact(8);
-    let word = usize::try_from(offset / 8).ok().and_then(|index| words.clone().nth(index));
-    Ok(word.map_or(0, |word| word.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte))))
+    let word = usize::try_from(offset / 8)
+        .ok()
+        .and_then(|index| words.clone().nth(index));
+    Ok(word.map_or(0, |word| {
+        word.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte))
+    }))
 }
 
 fn set_user_word(stop: &mut Stop, offset: u64, value: u64) -> SysResult<()> {
