@@ -1,29 +1,53 @@
 //! Open files in messages (SCM_RIGHTS) and how they are dropped.
 //!
-//! A socket that is in its own queue, or two that are in each other's, keep themselves alive when all their descriptors are
-//! closed. Linux finds such circles; here they are only bounded, by [`LIMIT`] for the whole guest.
+//! How many are on their way is bounded by [`LIMIT`] for the whole guest; before that is reached, and whenever their number
+//! has doubled, sockets that only keep each other alive are looked for ([`garbage`]).
 
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::UnixSocket;
+use super::garbage::{self, Receivers};
 use crate::kernel::fs::File;
 use crate::kernel::stop::Errno;
 
 /// Most files on their way at once.
 const LIMIT: usize = 32 << 10;
 
+/// With fewer on their way nothing is looked for.
+const FEW: usize = 1024;
+
 /// Counts the files on their way. Clones count together.
 #[derive(Clone, Default)]
-pub struct InFlight(Arc<AtomicUsize>);
+pub struct InFlight(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    count: AtomicUsize,
+    /// How many there were after the last look for garbage.
+    after_collection: AtomicUsize,
+    receivers: Receivers,
+}
 
 impl InFlight {
-    /// Send files off; ETOOMANYREFS when too many are on their way.
-    pub(super) fn send(&self, files: Vec<Arc<File>>) -> Result<FilesInFlight, Errno> {
+    /// Send files off to `receiver`; ETOOMANYREFS when too many are on their way. Call it with no lock held.
+    pub(super) fn send(&self, files: Vec<Arc<File>>, receiver: &UnixSocket) -> Result<FilesInFlight, Errno> {
         let count = files.len();
-        let before = self.0.fetch_add(count, Ordering::Relaxed);
+        if count > 0 {
+            self.0.receivers.add(receiver);
+            let now = self.0.count.load(Ordering::Relaxed);
+            let before = self.0.after_collection.load(Ordering::Relaxed);
+            // At the limit too, but not again while nothing has changed.
+            if now != before && now > FEW.max(2 * before).min(LIMIT - count) {
+                garbage::collect(&self.0.receivers);
+                let left = self.0.count.load(Ordering::Relaxed);
+                self.0.after_collection.store(left, Ordering::Relaxed);
+            }
+        }
+        let before = self.0.count.fetch_add(count, Ordering::Relaxed);
         if count > 0 && before + count > LIMIT {
-            self.0.fetch_sub(count, Ordering::Relaxed);
+            self.0.count.fetch_sub(count, Ordering::Relaxed);
             return Err(Errno::ETOOMANYREFS);
         }
         Ok(FilesInFlight {
@@ -46,6 +70,10 @@ impl FilesInFlight {
         self.files.is_empty()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<File>> {
+        self.files.iter()
+    }
+
     /// They have arrived.
     pub(super) fn take(&mut self) -> Vec<Arc<File>> {
         std::mem::take(&mut self.files)
@@ -59,7 +87,7 @@ impl FilesInFlight {
 
 impl Drop for FilesInFlight {
     fn drop(&mut self) {
-        self.counter.0.fetch_sub(self.counted, Ordering::Relaxed);
+        self.counter.0.count.fetch_sub(self.counted, Ordering::Relaxed);
         bury(std::mem::take(&mut self.files));
     }
 }

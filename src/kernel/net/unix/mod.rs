@@ -19,6 +19,7 @@ use crate::kernel::task::{Task, current, current_deadline};
 use crate::kernel::user_memory::{Sink, Source, UserAddr};
 use crate::kernel::wait::{Events, OnSignal, WaitFor, WaitQueue};
 
+mod garbage;
 mod in_flight;
 mod names;
 mod transfer;

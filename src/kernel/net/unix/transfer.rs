@@ -175,7 +175,7 @@ impl UnixSocket {
             };
             let memory_ended = taken < data.len();
             data.truncate(taken);
-            let files = flight(std::mem::take(&mut outgoing.files))?;
+            let files = flight(std::mem::take(&mut outgoing.files), &peer)?;
             let packet = self.packet(data, outgoing.cred, files);
             match peer.deliver(packet) {
                 Err(_) if sent > 0 => break,
@@ -238,7 +238,7 @@ impl UnixSocket {
         if taken < length {
             return fail!(EFAULT);
         }
-        let files = flight(std::mem::take(&mut outgoing.files))?;
+        let files = flight(std::mem::take(&mut outgoing.files), &target)?;
         let packet = self.packet(data, outgoing.cred, files);
         target.deliver(packet)?;
         Ok(length)
@@ -425,10 +425,10 @@ fn copy_stream(
     Ok(())
 }
 
-fn flight(files: Vec<Arc<File>>) -> Result<FilesInFlight, Errno> {
+fn flight(files: Vec<Arc<File>>, receiver: &UnixSocket) -> Result<FilesInFlight, Errno> {
     match current() {
-        Some(task) => in_flight_of(&task).send(files),
-        None => InFlight::default().send(files),
+        Some(task) => in_flight_of(&task).send(files, receiver),
+        None => InFlight::default().send(files, receiver),
     }
 }
 
