@@ -4,9 +4,12 @@
 //! takes the copy over and goes on where it was. A new thread or program that is to stop before its first instruction is
 //! not started until it is resumed.
 
+mod leave;
 mod requests;
 mod wait;
 
+use leave::{detach, run_again};
+pub(super) use leave::{on_exit, on_tracer_exit};
 pub(super) use requests::ptrace;
 pub(super) use wait::{Told, look};
 
@@ -108,6 +111,10 @@ pub(super) struct Trace {
     put_off: Option<(Option<u64>, Option<SigSet>)>,
     /// It called exit(2).
     exiting: bool,
+    /// It was attached to while it ran, and has not been resumed since.
+    fresh: bool,
+    /// The call that it is in is to be told as if it began now.
+    enter_due: bool,
     /// PTRACE_EVENT_EXIT was told.
     exit_told: bool,
     /// The tracer has let it go; it is free once it has taken over what that came with.
@@ -129,6 +136,8 @@ impl Trace {
             interrupt: false,
             put_off: None,
             exiting: false,
+            fresh: false,
+            enter_due: false,
             exit_told: false,
             leaving: false,
         }
@@ -151,6 +160,7 @@ impl Trace {
         self.stop.is_some()
             || self.resumed.is_some()
             || self.exit_due
+            || self.enter_due
             || self.event_due.is_some()
             || self.interrupt
     }
@@ -275,6 +285,11 @@ impl Task {
             *call = (regs.orig_rax.cast_signed() >= 0).then(|| Call::new(regs.orig_rax, regs.args()));
         }
         self.take_signal(resumed.kind, resumed.signal);
+        if let Some(trace) = self.trace.lock().as_mut() {
+            // Linux restarts the call that a tracer broke into, which the tracer sees from its begin.
+            let first = std::mem::take(&mut trace.fresh);
+            trace.enter_due |= first && call.is_some() && trace.mode == Mode::Syscalls;
+        }
         let left = self.trace.lock().take_if(|trace| trace.leaving);
         if left.is_some() {
             self.traced.store(false, Ordering::SeqCst);
@@ -458,6 +473,7 @@ impl Task {
 
     /// A new program is loaded: hold its thread for the tracer. Returns it when nobody is to be told.
     pub(super) fn trace_exec(&self, thread: Box<dyn Thread>, old_tid: Pid) -> Option<Box<dyn Thread>> {
+        let uid = self.creds().uid;
         let (status, kind) = {
             let guard = self.trace.lock();
             match guard.as_ref() {
@@ -465,7 +481,7 @@ impl Task {
                     (event_status(libc::SIGTRAP, EVENT_EXEC), Kind::Exec)
                 }
                 Some(trace) if !trace.seized => {
-                    let info = SigInfo::user(libc::SIGTRAP, self.pid(), self.creds().uid);
+                    let info = SigInfo::user(libc::SIGTRAP, self.pid(), uid);
                     (libc::SIGTRAP.cast_unsigned(), Kind::Signal(info))
                 }
                 _ => return Some(thread),
@@ -509,6 +525,9 @@ fn next_due(trace: &mut Trace) -> Option<(u32, Kind, u64)> {
     if let Some((event, message)) = trace.event_due.take() {
         return Some((event_status(libc::SIGTRAP, event), Kind::Event, message));
     }
+    if std::mem::take(&mut trace.enter_due) {
+        return Some((trace.syscall_status(), Kind::SyscallEnter, 0));
+    }
     if std::mem::take(&mut trace.exit_due) {
         return Some((trace.syscall_status(), Kind::SyscallExit, 0));
     }
@@ -523,82 +542,4 @@ fn attach(task: &Arc<Task>, trace: Trace) {
     *task.trace.lock() = Some(Box::new(trace));
     task.traced.store(true, Ordering::SeqCst);
     tracer.state.lock().tracees.push(task.clone());
-}
-
-/// Let a tracee go for good. A stopped one goes on, with `signal` if not 0.
-fn detach(task: &Arc<Task>, signal: Signal) {
-    let (tracer, held) = {
-        let mut guard = task.trace.lock();
-        let Some(trace) = guard.as_mut() else { return };
-        trace.leaving = true;
-        trace.options = 0;
-        trace.mode = Mode::Continue;
-        trace.exit_due = false;
-        trace.event_due = None;
-        trace.interrupt = false;
-        let stop = trace.stop.take();
-        let kind = stop.as_ref().map_or(Kind::Event, |s| s.kind);
-        let (held, regs) = stop.map_or((None, None), |stop| {
-            let regs = stop.changed.then_some((stop.regs, stop.xstate));
-            (stop.held, regs)
-        });
-        trace.resumed = Some(Resumed { kind, regs, signal });
-        (trace.tracer.clone(), held)
-    };
-    tracer.state.lock().tracees.retain(|t| !Arc::ptr_eq(t, task));
-    run_again(task, held);
-}
-
-/// Have a tracee look at what it was resumed with.
-fn run_again(task: &Arc<Task>, held: Option<Box<dyn Thread>>) {
-    let Some(mut thread) = held else {
-        task.kick();
-        return;
-    };
-    // It is in no call and takes its registers at once: nothing calls it before its first instruction.
-    let mut call = None;
-    let resumed = task.trace.lock().as_mut().and_then(|t| t.resumed.take());
-    if let Some(resumed) = resumed {
-        task.take_over(&mut *thread, &mut call, resumed);
-    }
-    task.kernel.platform.start(thread, task.clone());
-    task.kick_if_wanted();
-}
-
-/// A thread ends: its tracer is told unless it is the parent, which is told of the process anyway.
-pub(super) fn on_exit(task: &Arc<Task>, status: ExitStatus) {
-    let trace = task.trace.lock().take();
-    task.traced.store(false, Ordering::SeqCst);
-    let Some(trace) = trace else { return };
-    let parent = {
-        let pids = task.kernel.pids.lock();
-        pids.processes.get(&task.pid()).map_or(0, |p| p.parent)
-    };
-    {
-        let mut state = trace.tracer.state.lock();
-        state.tracees.retain(|t| !Arc::ptr_eq(t, task));
-        if !task.is_leader() || parent != trace.tracer.pid {
-            state.ended_tracees.push((task.tid(), status));
-        }
-    }
-    trace.tracer.changed.notify(Events::READ);
-}
-
-/// A process ends: what it traced goes on alone, or ends with it.
-pub(super) fn on_tracer_exit(group: &ThreadGroup) {
-    let tracees = std::mem::take(&mut group.state.lock().tracees);
-    for task in tracees {
-        let kill = task
-            .trace
-            .lock()
-            .as_ref()
-            .is_some_and(|t| t.options & OPTION_EXITKILL != 0);
-        detach(&task, 0);
-        if kill {
-            task.group.begin_exit(ExitStatus::Signaled {
-                signal: libc::SIGKILL,
-                core: false,
-            });
-        }
-    }
 }

@@ -67,8 +67,8 @@ pub(in crate::kernel::task) fn ptrace(
         _ => {}
     }
     let task = cx.kernel.pids.task(pid).ok_or(Errno::ESRCH)?;
-    let ours = |t: &Box<Trace>| Arc::ptr_eq(&t.tracer, &cx.task.group) && !t.leaving;
-    if !task.trace.lock().as_ref().is_some_and(ours) {
+    let ours = |t: &Trace| Arc::ptr_eq(&t.tracer, &cx.task.group) && !t.leaving;
+    if !task.trace.lock().as_deref().is_some_and(ours) {
         return fail!(ESRCH);
     }
     match request {
@@ -82,7 +82,7 @@ pub(in crate::kernel::task) fn ptrace(
         INTERRUPT => return interrupt(&task),
         _ => {}
     }
-    if !task.trace.lock().as_ref().is_some_and(|t| t.stop.is_some()) {
+    if task.trace.lock().as_ref().is_none_or(|t| t.stop.is_none()) {
         return fail!(ESRCH);
     }
     match request {
@@ -139,7 +139,9 @@ fn start_tracing(cx: &SyscallCx<'_>, pid: Pid, seize: bool, addr: u64, options: 
         return fail!(EPERM);
     }
     access::check(cx.task, &task)?;
-    attach(&task, Trace::new(cx.task.group.clone(), options, seize));
+    let mut trace = Trace::new(cx.task.group.clone(), options, seize);
+    trace.fresh = true;
+    attach(&task, trace);
     if !seize {
         send_to_task(
             &task,
@@ -365,7 +367,7 @@ fn register_set(cx: &SyscallCx<'_>, task: &Task, request: i32, kind: u64, vector
 
 /// A word of `struct user`: registers; what else is in there reads as 0.
 fn user_word(regs: &Regs, offset: u64) -> SysResult<u64> {
-    if offset % 8 != 0 || offset >= USER {
+    if !offset.is_multiple_of(8) || offset >= USER {
         return fail!(EIO);
     }
     let words = regs.as_bytes().chunks_exact(8);
