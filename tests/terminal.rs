@@ -7,7 +7,7 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 use support::process::poll_until;
 use support::pty::{LIMIT, Terminal};
-use support::{UVM, guests_run, native_runs, rootfs, test_file};
+use support::{UVM, native_runs, rootfs, test_file};
 
 /// Bash without anybody's configuration.
 const BASH: [&str; 4] = ["bash", "--noprofile", "--norc", "-i"];
@@ -29,9 +29,7 @@ fn play(command: &[&str], dialogue: fn(&mut Terminal)) {
     if native_runs() {
         dialogue(&mut native(command));
     }
-    if guests_run() {
-        dialogue(&mut guest(command));
-    }
+    dialogue(&mut guest(command));
 }
 
 /// A prompt of our own: echoed input never looks like it, because of the expansion.
@@ -284,9 +282,6 @@ fn a_dying_shell_hangs_up_its_jobs() {
 /// However a guest ends, the terminal is as it was.
 #[test]
 fn the_terminal_is_restored() {
-    if !guests_run() {
-        return;
-    }
     type End = (&'static str, fn(&mut Terminal), i32);
     let ends: [End; 5] = [
         ("an exit in raw mode", |terminal| terminal.send("exit 4\n"), 4),

@@ -9,7 +9,7 @@ use nix::unistd::geteuid;
 
 use super::{LIMIT, assert_told, guest, scratch, small_root, uvm};
 use crate::support::process::run;
-use crate::support::{UVM, guests_run, rootfs};
+use crate::support::{UVM, rootfs};
 
 #[test]
 fn nonsense_options() {
@@ -60,9 +60,6 @@ fn help_and_version() {
 
 #[test]
 fn a_root_that_is_none() {
-    if !guests_run() {
-        return;
-    }
     assert_told(
         &uvm(["run", "/no/such/directory", "true"]),
         125,
@@ -90,9 +87,6 @@ fn a_root_that_is_none() {
 
 #[test]
 fn a_command_that_cannot_be_run() {
-    if !guests_run() {
-        return;
-    }
     let root = rootfs().to_str().expect("UTF-8");
     let cases: &[(&[&str], i32, &str)] = &[
         (&["no-such-command"], 127, "no-such-command"),
@@ -154,9 +148,6 @@ impl Programs {
 
 #[test]
 fn scripts_and_their_interpreters() {
-    if !guests_run() {
-        return;
-    }
     let programs = Programs::new();
     programs.add("missing", b"#!/no/such/interpreter\n");
     programs.add("directory", b"#!/etc\n");
@@ -197,9 +188,6 @@ fn put(elf: &mut [u8], at: usize, bytes: &[u8]) {
 
 #[test]
 fn executables_of_other_kinds() {
-    if !guests_run() {
-        return;
-    }
     let programs = Programs::new();
     let spoilt: [(&str, usize, &[u8]); 8] = [
         ("arm64", 18, &183u16.to_le_bytes()),
@@ -228,9 +216,6 @@ fn executables_of_other_kinds() {
 /// Headers with random fields: whatever they say, uvm tells or the guest dies, and uvm does neither hang nor panic.
 #[test]
 fn hostile_executables() {
-    if !guests_run() {
-        return;
-    }
     const SEED: u64 = 0x5eed_0001;
     let programs = Programs::new();
     let mut random = Random(SEED);
@@ -283,9 +268,6 @@ impl Random {
 
 #[test]
 fn a_full_disk() {
-    if !guests_run() {
-        return;
-    }
     let outcome = guest(
         &["--tmpfs", "/scratch:size=1m"],
         "cd /scratch && head -c 600000 /dev/zero >a && echo fits; head -c 600000 /dev/zero >b; echo $?; [ $(wc -c <b) -lt 600000 ] && echo short; rm a b; head -c 900000 /dev/zero >c && echo again; df /scratch | awk 'END { print $2 }'",
@@ -296,9 +278,6 @@ fn a_full_disk() {
 
 #[test]
 fn a_root_with_nothing_in_it_but_busybox() {
-    if !guests_run() {
-        return;
-    }
     let root = small_root("busybox");
     let root = root.to_str().expect("UTF-8");
     let outcome = uvm([

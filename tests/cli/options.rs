@@ -6,13 +6,10 @@ use std::process::Command;
 
 use super::{LIMIT, assert_told, assert_writes, guest, scratch, small_root, snapshot, uvm};
 use crate::support::process::run;
-use crate::support::{UVM, guests_run, rootfs};
+use crate::support::{UVM, rootfs};
 
 #[test]
 fn exit_statuses() {
-    if !guests_run() {
-        return;
-    }
     for status in [0, 1, 2, 42, 124, 125, 126, 127, 128, 255] {
         assert_eq!(guest(&[], &format!("exit {status}")).status, status);
     }
@@ -27,9 +24,6 @@ fn exit_statuses() {
 
 #[test]
 fn environment() {
-    if !guests_run() {
-        return;
-    }
     let file = scratch("env").join("file");
     fs::write(
         &file,
@@ -77,9 +71,6 @@ fn environment() {
 
 #[test]
 fn working_directory_and_user() {
-    if !guests_run() {
-        return;
-    }
     assert_writes(&guest(&["-w", "/usr/share"], "pwd"), "/usr/share\n");
     assert_writes(&guest(&["-w", "/usr/../etc"], "pwd"), "/etc\n");
     let id = "echo $(id -u) $(id -g) $(id -G)";
@@ -93,9 +84,6 @@ fn working_directory_and_user() {
 
 #[test]
 fn volumes() {
-    if !guests_run() {
-        return;
-    }
     let host = scratch("volume");
     fs::write(host.join("file"), "from the host\n").expect("write");
     let volume = |options: &str| format!("{}:/data/in{options}", host.display());
@@ -156,9 +144,6 @@ fn volumes() {
 
 #[test]
 fn memory_file_systems_and_host_name() {
-    if !guests_run() {
-        return;
-    }
     assert_writes(
         &guest(
             &["--tmpfs", "/scratch", "--tmpfs", "/usr/share:size=64k"],
@@ -181,9 +166,6 @@ fn memory_file_systems_and_host_name() {
 
 #[test]
 fn read_only_roots() {
-    if !guests_run() {
-        return;
-    }
     let outcome = guest(
         &["--read-only", "--tmpfs", "/tmp"],
         "touch /new; echo x >/etc/passwd; rm /bin/sh; mkdir /d; touch /tmp/ok && echo tmp; echo x >/dev/null && echo null; grep ' / ' /proc/mounts | cut -d' ' -f4 | cut -d, -f1",
@@ -198,9 +180,6 @@ fn read_only_roots() {
 
 #[test]
 fn nothing_is_written_to_the_root() {
-    if !guests_run() {
-        return;
-    }
     let root = small_root("untouched");
     let before = snapshot(&root);
     let script = "echo x >/etc/passwd; busybox rm -r /lib64; busybox mkdir /new; busybox chmod 700 /bin; busybox chown 5 /tmp; busybox mv /etc /moved; echo y >/bin/sh; busybox touch -d @0 /proc /tmp; echo done";
@@ -225,9 +204,6 @@ fn nothing_is_written_to_the_root() {
 /// The Debian root too, by what changes most of a system.
 #[test]
 fn nothing_is_written_to_debian() {
-    if !guests_run() {
-        return;
-    }
     let before = snapshot(rootfs());
     let outcome = guest(
         &[],
@@ -239,9 +215,6 @@ fn nothing_is_written_to_debian() {
 
 #[test]
 fn writable_roots() {
-    if !guests_run() {
-        return;
-    }
     let root = small_root("writable");
     let path = root.to_str().expect("UTF-8");
     assert_writes(
@@ -273,9 +246,6 @@ fn writable_roots() {
 
 #[test]
 fn time_limits() {
-    if !guests_run() {
-        return;
-    }
     assert_eq!(guest(&["--timeout", "0.2"], "sleep 1000").status, 124);
     assert_eq!(
         guest(&["--timeout", "0.2"], "trap '' TERM INT HUP; while :; do :; done").status,
@@ -290,9 +260,6 @@ fn time_limits() {
 
 #[test]
 fn traces() {
-    if !guests_run() {
-        return;
-    }
     let traced = guest(&["--trace"], "echo hello; exec true");
     assert_eq!(
         (traced.status, traced.stdout.as_str()),
@@ -324,9 +291,6 @@ fn traces() {
 
 #[test]
 fn this_machine_as_the_root() {
-    if !guests_run() {
-        return;
-    }
     let outcome = uvm([
         "run",
         "/",

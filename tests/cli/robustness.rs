@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 
 use super::{LIMIT, guest, scratch};
 use crate::support::process::{Process, poll_until, shell_status, signal, tree};
-use crate::support::{UVM, guests_run, rootfs};
+use crate::support::{UVM, rootfs};
 
 /// A guest that has written `started`, with a directory of its own for temporary files.
 struct Running {
@@ -77,9 +77,6 @@ fn leftovers() -> BTreeSet<String> {
 
 #[test]
 fn a_killed_supervisor_takes_everything_with_it() {
-    if !guests_run() {
-        return;
-    }
     let before = leftovers();
     for script in [
         "sleep 1000 & setsid sleep 1000 & (while :; do :; done) & echo started; wait",
@@ -96,9 +93,6 @@ fn a_killed_supervisor_takes_everything_with_it() {
 
 #[test]
 fn signals_to_uvm_end_the_guest() {
-    if !guests_run() {
-        return;
-    }
     for (number, status) in [
         (Signal::SIGTERM, 143),
         (Signal::SIGHUP, 129),
@@ -112,9 +106,6 @@ fn signals_to_uvm_end_the_guest() {
 
 #[test]
 fn children_end_with_the_first_process() {
-    if !guests_run() {
-        return;
-    }
     let running = Running::start(
         &[],
         "for i in 1 2 3; do setsid sleep 1000 & done; trap '' TERM; nohup sleep 1000 2>/dev/null & echo started; exit 5",
@@ -124,9 +115,6 @@ fn children_end_with_the_first_process() {
 
 #[test]
 fn a_guest_that_forks_without_end() {
-    if !guests_run() {
-        return;
-    }
     let running = Running::start(
         &["--timeout", "3"],
         "echo started; f() { f | f & }; f; wait; while :; do wait; sleep 1; done",
@@ -140,9 +128,6 @@ fn a_guest_that_forks_without_end() {
 
 #[test]
 fn a_guest_with_a_thousand_threads() {
-    if !guests_run() {
-        return;
-    }
     let program = r#"
         #include <pthread.h>
         #include <stdio.h>
@@ -171,9 +156,6 @@ fn a_guest_with_a_thousand_threads() {
 /// Every syscall with wild arguments, each in a child of its own: the guest goes on.
 #[test]
 fn wild_arguments_for_every_syscall() {
-    if !guests_run() {
-        return;
-    }
     let program = r#"
 import ctypes, os, random, signal, sys
 SEED = 20240607; random.seed(SEED); libc = ctypes.CDLL(None, use_errno=True); ran = 0

@@ -16,11 +16,6 @@ use std::sync::OnceLock;
 /// The program under test.
 pub(crate) const UVM: &str = env!("CARGO_BIN_EXE_uvm");
 
-/// Whether guests are run at all: until uvm runs programs, its half of the tests is asked for by `UVM_TEST_GUEST`.
-pub(crate) fn guests_run() -> bool {
-    std::env::var_os("UVM_TEST_GUEST").is_some()
-}
-
 /// The path of a file of this directory or a neighbour of it.
 pub(crate) fn test_file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)

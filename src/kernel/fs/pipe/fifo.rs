@@ -49,15 +49,15 @@ impl Driver for Fifos {
         }
         let inode = path.inode();
         let any: &dyn Any = &**inode;
-        // A pipe without a name is reopened through /proc/PID/fd.
-        let known = any.downcast_ref::<AnonInode>().and_then(AnonInode::object_as);
-        let pipe = match known {
-            Some(pipe) => pipe,
-            None => {
-                let metadata = inode.metadata()?;
-                self.pipe((metadata.dev, metadata.ino))
-            }
-        };
+        // A pipe without a name, reopened through /proc/PID/fd, waits for nobody.
+        if let Some(pipe) = any
+            .downcast_ref::<AnonInode>()
+            .and_then(AnonInode::object_as::<Pipe>)
+        {
+            return Ok(Arc::new(pipe.open(flags)));
+        }
+        let metadata = inode.metadata()?;
+        let pipe = self.pipe((metadata.dev, metadata.ino));
         open_end(cx, &pipe, flags)
     }
 }
