@@ -142,8 +142,8 @@ pub trait Tracer: Send + Sync {
     fn enter(&self, tid: i32, nr: u64, args: &[u64; 6], memory: &UserMemory);
     /// A call is over with this raw result.
     fn exit(&self, tid: i32, nr: u64, args: &[u64; 6], result: i64, memory: &UserMemory);
-    /// Anything else worth a line: a signal, an exit.
-    fn event(&self, tid: i32, text: &str);
+    /// A signal with this `siginfo_t` is acted on.
+    fn signal(&self, tid: i32, info: &[u8; 128]);
     /// The guest has ended: print the summary.
     fn finish(&self);
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use super::TraceTo;
 use crate::kernel::syscall::Tracer;
 use crate::kernel::user_memory::{UserAddr, UserMemory};
-use crate::trace::{Log, Memory};
+use crate::trace::{Log, Memory, signal_event};
 
 /// One log for all tasks.
 struct LogTracer(Mutex<Log<Box<dyn Write + Send>>>);
@@ -46,8 +46,8 @@ impl Tracer for LogTracer {
         self.log(|log| log.exit(tid, nr, args, result, memory));
     }
 
-    fn event(&self, tid: i32, text: &str) {
-        self.log(|log| log.event(tid, text));
+    fn signal(&self, tid: i32, info: &[u8; 128]) {
+        self.log(|log| log.event(tid, &signal_event(info)));
     }
 
     fn finish(&self) {

@@ -39,7 +39,7 @@ pub(in crate::kernel) fn deliver(
             return Delivery::Stopped;
         }
         if let Some(tracer) = &task.kernel.tracer {
-            tracer.event(task.tid(), &info.describe());
+            tracer.signal(task.tid(), &info.to_bytes());
         }
         let action = task.sighand().action(info.signal);
         let fatal = match action.handler {

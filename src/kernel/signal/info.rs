@@ -152,9 +152,4 @@ impl SigInfo {
             fields: SigFields::Raw(raw),
         }
     }
-
-    /// One line for a trace: `SIGCHLD {si_code=1}`.
-    pub fn describe(&self) -> String {
-        format!("--- signal {} {{si_code={}}} ---", self.signal, self.code)
-    }
 }

@@ -41,10 +41,18 @@ impl Hardware {
         }
     }
 
-    /// Memory not in use, in bytes.
+    /// Memory that programs can have, the host's caches included, in bytes.
     pub fn free_memory(&self) -> u64 {
-        let free = nix::sys::sysinfo::sysinfo().map_or(0, |info| info.ram_unused());
-        free.min(self.memory)
+        let available = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+            let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+            line.trim()
+                .strip_suffix(" kB")?
+                .parse::<u64>()
+                .ok()?
+                .checked_mul(1024)
+        });
+        let free = || nix::sys::sysinfo::sysinfo().map_or(0, |info| info.ram_unused());
+        available.unwrap_or_else(free).min(self.memory)
     }
 }
 

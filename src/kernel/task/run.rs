@@ -11,7 +11,7 @@ use crate::kernel::stop::{Errno, Stop};
 use crate::kernel::syscall::{self, SyscallCx};
 use crate::kernel::time::Instant;
 use crate::kernel::user_memory::UserMemory;
-use crate::kernel::wait::{WaitFor, Wakeup};
+use crate::kernel::wait::{OnSignal, WaitFor, Wakeup};
 use crate::platform::{Next, Thread, Trap, TrapHandler};
 
 /// What became of a call when its handler ran.
@@ -110,7 +110,6 @@ impl Task {
                 if self.is_traced() && self.trace_exit(thread) {
                     return Next::Park;
                 }
-                self.trace_unfinished(call.as_ref());
                 exit::leave(self);
                 return Next::Exit;
             }
@@ -120,6 +119,10 @@ impl Task {
             if let Some(running) = call {
                 match self.run_call(thread, running) {
                     Ran::Ended => {
+                        if running.on_signal == OnSignal::Uninterruptible {
+                            // What came meanwhile was put off, not looked at.
+                            self.kick_self();
+                        }
                         *call = None;
                         if self.trace_is_busy() {
                             // The tracer hears of the call's end before it hears of signals.
@@ -177,13 +180,8 @@ impl Task {
                 call.state.deadline = call.state.deadline.or(wait.deadline);
                 return Ran::Blocked(wait);
             }
-            Err(Stop::Leave) => {
-                // After execve(2) the task lives on elsewhere; its call has been told.
-                if self.state.lock().exited {
-                    self.trace_unfinished(Some(call));
-                }
-                return Ran::Left;
-            }
+            // After execve(2) the task lives on elsewhere, and its call has been told.
+            Err(Stop::Leave) => return Ran::Left,
         };
         self.end_call(thread, call, value, &memory);
         Ran::Ended
@@ -234,12 +232,6 @@ impl Task {
 
     fn is_stopped(&self) -> bool {
         self.group.state.lock().stopped.is_some()
-    }
-
-    fn trace_unfinished(&self, call: Option<&Call>) {
-        if let (Some(tracer), Some(call)) = (&self.kernel.tracer, call) {
-            tracer.event(self.tid(), &format!("call {} does not return", call.nr));
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Ready;
-use crate::kernel::signal::AltStack;
+use crate::kernel::signal::{self, AltStack};
 use crate::kernel::stop::{Errno, Stop, SysResult, fail};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::task::{Task, exit};
@@ -87,6 +87,10 @@ pub(super) fn commit(cx: &mut SyscallCx<'_>, ready: Ready) -> SysResult<()> {
     task.set_creds(loaded.creds.creds);
     drop(task.set_mm(loaded.mm));
     task.waker.attach(loaded.thread.handle());
+    if signal::is_pending(task) {
+        // The wait for the other threads put it off.
+        task.kick_self();
+    }
     if let Some(tracer) = &task.kernel.tracer {
         tracer.exit(task.tid(), cx.nr, &cx.args, 0, &cx.memory);
     }
