@@ -107,6 +107,14 @@ impl LockTable {
         locks.ranges.iter().find(|held| held.conflicts(wanted)).copied()
     }
 
+    /// The first lock that an owner itself holds within a range.
+    pub(super) fn own(&self, inode: InodeId, range: &RangeLock) -> Option<RangeLock> {
+        let tables = self.0.lock();
+        let mut held = tables.inodes.get(&inode)?.ranges.iter();
+        held.find(|held| held.owner == range.owner && held.overlaps(range))
+            .copied()
+    }
+
     /// Take a range, in place of whatever its owner held there.
     pub(super) fn take(&self, inode: InodeId, wanted: RangeLock) -> Outcome {
         let mut tables = self.0.lock();

@@ -50,10 +50,13 @@ pub(super) fn record_lock(cx: &mut SyscallCx<'_>, file: &Arc<File>, cmd: i32, ar
     let inode = inode_id(&file.inode)?;
     let locks = cx.kernel.vfs.locks.clone();
     if matches!(cmd, libc::F_GETLK | F_OFD_GETLK) {
-        if i32::from(given.kind) == libc::F_UNLCK {
-            return fail!(EINVAL);
-        }
-        match locks.conflict(inode, &wanted) {
+        let found = match i32::from(given.kind) {
+            // F_OFD_GETLK alone takes this for the question what its own file holds.
+            libc::F_UNLCK if ofd => locks.own(inode, &wanted),
+            libc::F_UNLCK => return fail!(EINVAL),
+            _ => locks.conflict(inode, &wanted),
+        };
+        match found {
             Some(held) => describe(&mut given, &held),
             None => given.kind = lock_kind(libc::F_UNLCK),
         }
