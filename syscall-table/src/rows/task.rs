@@ -15,7 +15,7 @@ macro_rules! task_rows {
              97 getrlimit (resource: Enum(RLIMIT), rlim: Out(Rlimit)) -> Int, full, kernel;
              98 getrusage (who: Enum(RUSAGE), usage: Out(Rusage)) -> Int, full, kernel;
             100 times (buf: Out(Tms)) -> Ticks, full, kernel;
-            101 ptrace (request: Enum(PTRACE), pid: Pid, addr: By(request), data: By(request)) -> Int, partial "no exit events, seccomp events, system call info or emulation", kernel;
+            101 ptrace (request: Enum(PTRACE), pid: Pid, addr: By(request), data: By(request)) -> Int, partial "no seccomp events, PTRACE_GET_SYSCALL_INFO or system call emulation", kernel;
             102 getuid () -> Uid, full, guest;
             104 getgid () -> Gid, full, guest;
             105 setuid (uid: Uid) -> Int, full, kernel;
