@@ -1,7 +1,7 @@
 //! Standard input, output and error of the first process.
 
 use std::io::IsTerminal;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -12,6 +12,7 @@ use crate::kernel::Kernel;
 use crate::kernel::dev::stream;
 use crate::kernel::dev::tty::{Console, WinSize};
 use crate::kernel::fs::{Fd, FdTable, File};
+use crate::platform::was_closed;
 
 /// The guest's side of the standard descriptors, and the terminal if there is one.
 pub(super) struct Stdio {
@@ -42,7 +43,10 @@ impl Stdio {
         let files = Arc::new(FdTable::default());
         let mut streams: Vec<(Fd, Arc<File>, (u64, u64))> = Vec::new();
         for (number, fd) in (0..).map(Fd).zip([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]) {
-            let Ok(stat) = fstat(fd) else { continue };
+            if was_closed(fd.as_raw_fd()) {
+                continue;
+            }
+            let stat = fstat(fd)?;
             let identity = (stat.st_dev, stat.st_ino);
             let file = match &console {
                 Some(console) if is_same_terminal(fd, stdin.as_fd()) => console.open(kernel)?,

@@ -20,9 +20,12 @@ use bitflags::bitflags;
 use nix::errno::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+#[allow(unsafe_code)]
+mod closed;
 mod host_file;
 pub mod ptrace;
 
+pub use closed::was_closed;
 pub use host_file::HostFile;
 
 /// One past the highest address a guest may use; the page above it belongs to the platform.
