@@ -58,6 +58,7 @@ fn closed_and_full() {
     for (script, status) in [
         ("$run sh -c 'exec echo hello >&-'", 1),
         ("$run sh -c 'echo hello' 2>&-", 0),
+        ("$run echo hello >&-", 1),
         ("$run true <&- >&- 2>&-", 0),
         ("$run echo hello >/dev/full", 1),
         ("$run sh -c 'echo still' >/dev/null", 0),

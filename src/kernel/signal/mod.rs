@@ -1,7 +1,7 @@
 //! Signals: signal(7), sigaction(2).
 //!
 //! All 64 are virtual: nothing of the host's delivery is used. Sending queues and kicks; a task looks at what is pending
-//! for it whenever it is about to return to guest code ([`deliver`]).
+//! for it whenever it is about to return to guest code ([`deliver()`]).
 
 use std::sync::Arc;
 

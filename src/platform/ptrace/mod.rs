@@ -1,6 +1,6 @@
 //! The reference platform: one tracing thread, PTRACE_SEIZE and SYSEMU.
 //!
-//! A *stub* is a host process that carries a guest address space. The first one, the [zygote](zygote), executes a
+//! A *stub* is a host process that carries a guest address space. The first one, the [zygote], executes a
 //! program of one page, is emptied but for that page, and makes all others by clone(2). Guest threads run under PTRACE_SYSEMU, so that no
 //! syscall of theirs ever happens on the host. The host calls that the platform needs are [injected](inject): made by
 //! the stopped stub itself with registers that the platform sets, at the instruction in the page above
