@@ -156,8 +156,10 @@ static void reap_by_deadline(pid_t pid)
 		kill(pid, SIGKILL);
 	}
 	NEED(setitimer(ITIMER_REAL, &off, NULL) == 0);
-	/* Its process group may hold more by now. */
+	/* Its process group may hold more by now; as a guest's first process this one inherits them. */
 	kill(-pid, SIGKILL);
+	while (waitpid(-1, NULL, WNOHANG | __WALL) > 0)
+		;
 }
 
 static void try_in_a_process(int number, int calls, uint64_t seed, bool guest)
