@@ -18,6 +18,9 @@ const TYPE_MASK: u32 = 0xf;
 /// One past the highest type of socket Linux knows.
 const TYPE_MAX: u32 = 11;
 
+/// Size of `struct sockaddr_storage`, in bytes.
+const ADDRESS_MAX: i32 = 128;
+
 /// The flags in a type argument, SOCK_CLOEXEC and SOCK_NONBLOCK; EINVAL for others.
 fn socket_flags(flags: u32) -> Result<OpenFlags, Errno> {
     let flags = OpenFlags::from_bits_retain(flags);
@@ -103,6 +106,11 @@ pub(crate) fn listen(cx: &mut SyscallCx<'_>, fd: Fd, backlog: i32) -> SysResult<
 
 /// connect(2).
 pub(crate) fn connect(cx: &mut SyscallCx<'_>, fd: Fd, addr: UserAddr, len: i32) -> SysResult<()> {
+    cx.task.files().get(fd)?;
+    // Linux takes the address before it looks at what kind of file it is.
+    if !(0..=ADDRESS_MAX).contains(&len) {
+        return fail!(EINVAL);
+    }
     let (file, socket) = socket_at(cx, fd)?;
     let address = Given::read(&cx.memory, addr, len)?;
     socket.connect(cx.task, address, file.nonblocking())
@@ -121,6 +129,7 @@ pub(crate) fn accept4(
     len: UserRef<i32>,
     flags: u32,
 ) -> SysResult<i32> {
+    cx.task.files().get(fd)?;
     let flags = socket_flags(flags)?;
     let (file, listener) = socket_at(cx, fd)?;
     let socket = listener.accept(file.nonblocking())?;

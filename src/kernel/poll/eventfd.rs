@@ -41,7 +41,11 @@ impl FileOps for EventFd {
             value
         };
         self.queue.notify(Events::WRITE);
-        Ok(to.put(&value.to_le_bytes())?)
+        // A part of a number is none: it is lost, as on Linux.
+        match to.put(&value.to_le_bytes())? {
+            8 => Ok(8),
+            _ => fail!(EFAULT),
+        }
     }
 
     fn write(&self, file: &File, _: &mut u64, from: &mut dyn Source) -> SysResult<usize> {

@@ -48,8 +48,7 @@ pub(super) fn inotify_add_watch(
     mask: u32,
 ) -> SysResult<i32> {
     let mask = Notice::from_bits_truncate(mask);
-    let events = mask & Notice::ALL;
-    if events.is_empty() || mask.contains(Notice::MASK_ADD | Notice::MASK_CREATE) {
+    if mask.is_empty() || mask.contains(Notice::MASK_ADD | Notice::MASK_CREATE) {
         return fail!(EINVAL);
     }
     let file = cx.task.files().get(fd)?;

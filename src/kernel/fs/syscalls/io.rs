@@ -68,17 +68,28 @@ pub(super) fn pwrite64(
     write_to(cx, &file, buf, at, 0)
 }
 
+/// The memory of a vector; none when it is empty in all. Then Linux asks the file for nothing: unlike a write(2) of no bytes,
+/// that sends no empty datagram.
+fn vector(cx: &SyscallCx<'_>, iov: UserRef<IoVec>, count: u64) -> SysResult<Option<UserBuf>> {
+    let buf = UserBuf::from_iovec(&cx.memory, iov, count)?;
+    Ok((Source::remaining(&buf) > 0).then_some(buf))
+}
+
 /// readv(2).
 pub(super) fn readv(cx: &mut SyscallCx<'_>, fd: Fd, iov: UserRef<IoVec>, count: u64) -> SysResult<usize> {
     let file = readable(cx, fd)?;
-    let buf = UserBuf::from_iovec(&cx.memory, iov, count)?;
+    let Some(buf) = vector(cx, iov, count)? else {
+        return Ok(0);
+    };
     read_from(cx, &file, buf, At::Position, 0)
 }
 
 /// writev(2).
 pub(super) fn writev(cx: &mut SyscallCx<'_>, fd: Fd, iov: UserRef<IoVec>, count: u64) -> SysResult<usize> {
     let file = writable(cx, fd)?;
-    let buf = UserBuf::from_iovec(&cx.memory, iov, count)?;
+    let Some(buf) = vector(cx, iov, count)? else {
+        return Ok(0);
+    };
     write_to(cx, &file, buf, At::Position, 0)
 }
 
@@ -92,7 +103,9 @@ pub(super) fn preadv(
 ) -> SysResult<usize> {
     let at = offset_of(cx, fd, offset)?;
     let file = readable(cx, fd)?;
-    let buf = UserBuf::from_iovec(&cx.memory, iov, count)?;
+    let Some(buf) = vector(cx, iov, count)? else {
+        return Ok(0);
+    };
     read_from(cx, &file, buf, at, 0)
 }
 
@@ -106,7 +119,9 @@ pub(super) fn pwritev(
 ) -> SysResult<usize> {
     let at = offset_of(cx, fd, offset)?;
     let file = writable(cx, fd)?;
-    let buf = UserBuf::from_iovec(&cx.memory, iov, count)?;
+    let Some(buf) = vector(cx, iov, count)? else {
+        return Ok(0);
+    };
     write_to(cx, &file, buf, at, 0)
 }
 
@@ -126,10 +141,12 @@ pub(super) fn preadv2(
         offset_of(cx, fd, offset)?
     };
     let file = readable(cx, fd)?;
+    let Some(buf) = vector(cx, iov, count)? else {
+        return Ok(0);
+    };
     if flags & !(RWF_IGNORED | RWF_NOWAIT) != 0 {
         return fail!(EOPNOTSUPP);
     }
-    let buf = UserBuf::from_iovec(&cx.memory, iov, count)?;
     read_from(cx, &file, buf, at, flags)
 }
 
@@ -149,13 +166,15 @@ pub(super) fn pwritev2(
         offset_of(cx, fd, offset)?
     };
     let file = writable(cx, fd)?;
+    let Some(buf) = vector(cx, iov, count)? else {
+        return Ok(0);
+    };
     if flags & !(RWF_IGNORED | RWF_NOWAIT | RWF_APPEND) != 0 {
         return fail!(EOPNOTSUPP);
     }
     if flags & RWF_APPEND != 0 && file.ops.seekable() {
         at = At::Offset(file.ops.seek(&file, 0, libc::SEEK_END)?);
     }
-    let buf = UserBuf::from_iovec(&cx.memory, iov, count)?;
     write_to(cx, &file, buf, at, flags)
 }
 

@@ -14,8 +14,14 @@ pub(super) const F_OFD_GETLK: i32 = 36;
 pub(super) const F_OFD_SETLK: i32 = 37;
 pub(super) const F_OFD_SETLKW: i32 = 38;
 
+/// flock(2) for mandatory locks, which are gone from Linux: it takes the request and does nothing.
+const LOCK_MAND: i32 = 32;
+
 /// flock(2).
 pub(super) fn flock(cx: &mut SyscallCx<'_>, fd: Fd, operation: i32) -> SysResult<()> {
+    if operation & LOCK_MAND != 0 {
+        return Ok(());
+    }
     let exclusive = match operation & !libc::LOCK_NB {
         libc::LOCK_SH => Some(false),
         libc::LOCK_EX => Some(true),

@@ -82,7 +82,7 @@ pub(super) fn openat2(
         return fail!(E2BIG);
     }
     let flags = u32::try_from(how_value.flags).map_err(|_| Errno::EINVAL)?;
-    let flags = OpenFlags::from_bits(flags).ok_or(Errno::EINVAL)?;
+    let mut flags = OpenFlags::from_bits(flags).ok_or(Errno::EINVAL)?;
     let mode = u32::try_from(how_value.mode).map_err(|_| Errno::EINVAL)?;
     let creates = flags.intersects(OpenFlags::CREAT | OpenFlags::TMPFILE);
     if mode & !0o7777 != 0 || (mode != 0 && !creates) {
@@ -95,6 +95,7 @@ pub(super) fn openat2(
     if walk.contains(WalkFlags::BENEATH | WalkFlags::IN_ROOT) {
         return fail!(EINVAL);
     }
+    flags.set(OpenFlags::LARGEFILE, !flags.contains(OpenFlags::PATH));
     let request = Request::new(flags, mode, walk)?;
     run(cx, dirfd, path, &request)
 }
@@ -125,7 +126,8 @@ impl Request {
     fn new(flags: OpenFlags, mode: u32, walk: WalkFlags) -> Result<Request, Errno> {
         if flags.contains(OpenFlags::TMPFILE) {
             let whole = flags.contains(OpenFlags::DIRECTORY) && !flags.contains(OpenFlags::CREAT);
-            if !whole || !flags.writable() {
+            let writes = flags.writable() || flags.bits() & 3 == 3;
+            if !whole || !writes {
                 return Err(Errno::EINVAL);
             }
         } else if flags.contains(OpenFlags::CREAT | OpenFlags::DIRECTORY) {

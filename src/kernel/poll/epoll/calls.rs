@@ -161,6 +161,7 @@ fn wait(
     max: i32,
     deadline: Option<Instant>,
 ) -> SysResult<usize> {
+    let file = cx.task.files().get(epfd)?;
     if max > MAX_EVENTS {
         return fail!(EINVAL);
     }
@@ -168,7 +169,6 @@ fn wait(
         .ok()
         .filter(|max| *max > 0)
         .ok_or(Errno::EINVAL)?;
-    let file = cx.task.files().get(epfd)?;
     let epoll = file.ops_as::<Epoll>().ok_or(Errno::EINVAL)?;
     let generation = epoll.queue.generation();
     let memory = &cx.memory;
