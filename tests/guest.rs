@@ -76,6 +76,7 @@ hostile! {
     fork_bomb [] ["--unbounded"],
     huge_argv [] [],
     many_threads [] [],
+    random_calls [] [],
     self_modifying [] [],
     signal_flood [] [],
     spinner [] [],

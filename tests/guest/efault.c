@@ -456,3 +456,13 @@ CHECK(unknown_numbers_are_enosys)
 	ERR(syscall(-1l, 0), ENOSYS);
 	ERR(syscall(423, 0), ENOSYS);
 }
+
+CHECK(eventfd_is_read_whole)
+{
+	uint64_t v;
+	char *border = page_border();
+	int fd = OK(eventfd(3, EFD_NONBLOCK));
+	ERR(read(fd, border - 5, 100), EFAULT);
+	/* What could not be handed out is gone all the same. */
+	ERR(read(fd, &v, 8), EAGAIN);
+}

@@ -817,3 +817,16 @@ CHECK(poll_states)
 	EXPECT(p.revents & POLLHUP);
 	EXPECT(p.revents & POLLIN);
 }
+
+CHECK(empty_vector_sends_nothing)
+{
+	int s[2];
+	char c;
+	struct iovec none = { "", 0 };
+	OK(socketpair(AF_UNIX, SOCK_DGRAM, 0, s));
+	EQ(writev(s[0], &none, 1), 0);
+	EQ(writev(s[0], &none, 0), 0);
+	ERR(recv(s[1], &c, 1, MSG_DONTWAIT), EAGAIN);
+	EQ(write(s[0], "", 0), 0);
+	EQ(recv(s[1], &c, 1, MSG_DONTWAIT), 0);
+}
