@@ -1,6 +1,9 @@
 /* Unmaps its memory: all of it, all but the running page, its stack, its vDSO; piece by piece and at once. */
 #include "hostile.h"
 
+#include <linux/rseq.h>
+#include <sys/rseq.h>
+
 #define TOP 0x7ffffffff000ul
 
 static int end_of(void (*act)(void))
@@ -83,8 +86,16 @@ static void unmap_while_running(void)
 	all_at_once();
 }
 
+/* The kernel writes to a thread's rseq area whenever it is preempted, and this is going to be unmapped. */
+static void give_up_rseq(void)
+{
+	if (__rseq_size > 0)
+		syscall(SYS_rseq, (char *)__builtin_thread_pointer() + __rseq_offset, 32, RSEQ_FLAG_UNREGISTER, RSEQ_SIG);
+}
+
 int main(void)
 {
+	give_up_rseq();
 	struct rlimit core = { 0, 0 };
 	setrlimit(RLIMIT_CORE, &core);
 	NEED(WTERMSIG(end_of(all_at_once)) == SIGSEGV);
