@@ -37,10 +37,12 @@ impl Slave {
     }
 
     /// How a read that found nothing waits, by VMIN and VTIME (termios(3)). None: it returns what there is.
-    fn wait_for_input(&self, reader: Option<&Arc<Task>>) -> Option<WaitFor> {
+    /// `generation` is the queue's from before it looked.
+    fn wait_for_input(&self, reader: Option<&Arc<Task>>, generation: u64) -> Option<WaitFor> {
         let mut state = self.tty.state.lock();
         let termios = state.discipline.termios;
-        let wait = WaitFor::queue(&self.tty.slave_queue, Events::READ | Events::HUP);
+        let events = Events::READ | Events::HUP;
+        let wait = WaitFor::default().and_since(&self.tty.slave_queue, events, generation);
         let (min, time) = (termios.cc[libc::VMIN], termios.cc[libc::VTIME]);
         if termios.local(libc::ICANON) || time == 0 && min > 0 {
             return Some(wait);
@@ -91,6 +93,7 @@ impl FileOps for Slave {
         if want == 0 {
             return Ok(0);
         }
+        let generation = self.tty.slave_queue.generation();
         {
             let mut state = self.tty.state.lock();
             if state.hung_up {
@@ -108,7 +111,7 @@ impl FileOps for Slave {
         if file.nonblocking() {
             return Err(Errno::EAGAIN.into());
         }
-        match self.wait_for_input(reader.as_ref()) {
+        match self.wait_for_input(reader.as_ref(), generation) {
             Some(wait) => Err(wait.into()),
             None => {
                 let bytes = self.tty.state.lock().discipline.read(want.min(CHUNK));
