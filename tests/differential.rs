@@ -71,6 +71,10 @@ fn under_uvm(program: &Path, seed: &str) -> String {
 
 #[test]
 fn random_file_calls_are_answered_as_on_linux() {
+    if !nix::unistd::geteuid().is_root() {
+        // The guest's root has an equal natively only in root: both sides must be allowed the same.
+        return;
+    }
     let program = build();
     for seed in SEEDS {
         let seed = seed.to_string();
