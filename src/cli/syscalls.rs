@@ -70,7 +70,7 @@ fn object(row: &Row) -> String {
     };
     format!(
         "{{\"number\":{},\"name\":{},\"arguments\":[{}],\"subsystem\":{},\"level\":{},\"errno\":{errno},\
-         \"note\":{},\"blocks\":{},\"answered\":{}}}",
+         \"note\":{},\"blocks\":{},\"answered\":{},\"host\":{}}}",
         row.nr,
         string(row.name),
         args.join(","),
@@ -79,6 +79,7 @@ fn object(row: &Row) -> String {
         string(row.level.note()),
         row.blocks,
         string(row.answered.name()),
+        string(row.host.name()),
     )
 }
 

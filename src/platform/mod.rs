@@ -20,10 +20,12 @@ use bitflags::bitflags;
 use nix::errno::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+pub mod bpf;
 #[allow(unsafe_code)]
 mod closed;
 mod host_file;
 pub mod ptrace;
+pub mod seccomp;
 
 pub use closed::was_closed;
 pub use host_file::HostFile;

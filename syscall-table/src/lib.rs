@@ -9,9 +9,10 @@
 //! ```
 //!
 //! that is: number, name, arguments with their [`Kind`], the result's [`Ret`], the support [`Level`] (`full`,
-//! `partial "what is missing"` or `refused(ERRNO) "reason"`), `blocks` if the call can wait for something, and
-//! where it is to be [`Answered`]. A kind's parameter is a set of [`flags`], a [`Struct`], or the name of another
-//! argument of the same call. To take a call into service, write its handler and change its level.
+//! `partial "what is missing"` or `refused(ERRNO) "reason"`), `blocks` if the call can wait for something,
+//! where it is to be [`Answered`], and, unless never, when the [`Host`] lets a stub make it (`always`, `checked`,
+//! `asked`). A kind's parameter is a set of [`flags`], a [`Struct`], or the name of another argument of the same call.
+//! To take a call into service, write its handler and change its level.
 //!
 //! # Callbacks
 //!
@@ -101,6 +102,8 @@ pub struct Row {
     pub blocks: bool,
     /// Where the seccomp platform is to answer it.
     pub answered: Answered,
+    /// When the host carries it out for a stub of the seccomp platform.
+    pub host: Host,
 }
 
 /// How much of a call the virtual kernel does.
@@ -143,7 +146,7 @@ impl Level {
 pub enum Answered {
     /// By the runtime inside the guest, from facts that the kernel keeps readable there.
     Guest,
-    /// By the host kernel, for arguments that reach no further than the caller's own memory.
+    /// By the host kernel, when the arguments reach no further than the caller's own memory; otherwise by the virtual one.
     Native,
     /// By the virtual kernel.
     Kernel,
@@ -156,6 +159,33 @@ impl Answered {
             Self::Guest => "guest",
             Self::Native => "native",
             Self::Kernel => "kernel",
+        }
+    }
+}
+
+/// When the host carries a call out for a stub of the seccomp platform. From guest code it never does; this is about
+/// the runtime's text, where guest code may jump to with any registers, so what is let through is harmless in the hands
+/// of a hostile guest. The platform's filter is made from this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Host {
+    /// Never: the stub is killed.
+    Never,
+    /// With any arguments: they reach no further than the caller's own memory, threads and descriptors.
+    Always,
+    /// With arguments that the filter has checked; with others the stub is killed.
+    Checked,
+    /// When the supervisor, asked by a user notification, agrees.
+    Asked,
+}
+
+impl Host {
+    /// The word as it stands in the rows.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::Always => "always",
+            Self::Checked => "checked",
+            Self::Asked => "asked",
         }
     }
 }

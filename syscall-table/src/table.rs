@@ -1,6 +1,6 @@
 //! The rows as data, and ways to find one.
 
-use crate::{Answered, Arg, Kind, Level, Ret, Row, Struct, Subsystem};
+use crate::{Answered, Arg, Host, Kind, Level, Ret, Row, Struct, Subsystem};
 
 /// The highest number in the table: file_setattr(2) of Linux 6.17.
 pub const NEWEST: u32 = 469;
@@ -28,6 +28,7 @@ macro_rules! row_slice {
             level: row_slice!(@level $level $(($errno))? $($note)?),
             blocks: row_slice!(@blocks $($tail),+),
             answered: row_slice!(@answered $($tail),+),
+            host: row_slice!(@host $($tail),+),
         }),*]
     };
 
@@ -51,13 +52,19 @@ macro_rules! row_slice {
         Level::Refused { errno: crate::errno::$errno, reason: $reason }
     };
 
-    (@blocks blocks, $answered:ident) => { true };
-    (@blocks $answered:ident) => { false };
+    (@blocks blocks, $($tail:ident),+) => { true };
+    (@blocks $($tail:ident),+) => { false };
 
-    (@answered blocks, $answered:ident) => { row_slice!(@answered $answered) };
-    (@answered guest) => { Answered::Guest };
-    (@answered native) => { Answered::Native };
-    (@answered kernel) => { Answered::Kernel };
+    (@answered blocks, $($tail:ident),+) => { row_slice!(@answered $($tail),+) };
+    (@answered guest $(, $host:ident)?) => { Answered::Guest };
+    (@answered native $(, $host:ident)?) => { Answered::Native };
+    (@answered kernel $(, $host:ident)?) => { Answered::Kernel };
+
+    (@host blocks, $($tail:ident),+) => { row_slice!(@host $($tail),+) };
+    (@host $answered:ident) => { Host::Never };
+    (@host $answered:ident, always) => { Host::Always };
+    (@host $answered:ident, checked) => { Host::Checked };
+    (@host $answered:ident, asked) => { Host::Asked };
 }
 
 /// The position of the argument called `name`. A row that refers to an argument it lacks does not compile.

@@ -5,34 +5,8 @@
 //! is reported as the syscall they stand for. Beside that it is a second line of defence: from the platform's page only the
 //! calls that the platform makes get through, and from elsewhere none.
 
-use zerocopy::{Immutable, IntoBytes};
-
 use super::image;
-
-/// `struct sock_filter`.
-#[repr(C)]
-#[derive(Clone, Copy, Immutable, IntoBytes)]
-pub(super) struct Instruction {
-    code: u16,
-    jump_true: u8,
-    jump_false: u8,
-    value: u32,
-}
-
-/// BPF_LD | BPF_W | BPF_ABS
-const LOAD: u16 = 0x20;
-/// BPF_JMP | BPF_JEQ | BPF_K
-const JUMP_EQUAL: u16 = 0x15;
-/// BPF_RET | BPF_K
-const RETURN: u16 = 0x06;
-
-const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
-
-/// Offsets in `struct seccomp_data`.
-const NUMBER: u32 = 0;
-const ARCH: u32 = 4;
-const IP_LOW: u32 = 8;
-const IP_HIGH: u32 = 12;
+use crate::platform::bpf::{ARCH_X86_64, Field, Instruction, Test, give, if_all, if_equal, load, skip};
 
 /// All calls that the platform has stubs make once they are set up.
 const CALLS: [i64; 17] = [
@@ -59,55 +33,16 @@ const CALLS: [i64; 17] = [
 pub(super) fn program() -> Vec<Instruction> {
     // The host shows the address behind the instruction.
     let ip = image::SYSCALL + image::SYSCALL_LEN;
-    let checks = [
-        (ARCH, AUDIT_ARCH_X86_64),
-        (IP_HIGH, (ip >> 32) as u32),
-        (IP_LOW, ip as u32),
+    let own = [
+        Test::Is(Field::Arch, ARCH_X86_64),
+        Test::Is(Field::IpHigh, (ip >> 32) as u32),
+        Test::Is(Field::IpLow, ip as u32),
     ];
-    let mut out = Vec::new();
-    for (offset, value) in checks {
-        out.push(load(offset));
-        out.push(jump_over_next_if_equal(value));
-        out.push(give(libc::SECCOMP_RET_TRAP));
-    }
-    out.push(load(NUMBER));
-    for (i, number) in CALLS.iter().enumerate() {
-        out.push(Instruction {
-            code: JUMP_EQUAL,
-            // To the end, over the other comparisons and the refusal.
-            jump_true: (CALLS.len() - i) as u8,
-            jump_false: 0,
-            value: *number as u32,
-        });
-    }
-    out.push(give(libc::SECCOMP_RET_KILL_PROCESS));
-    out.push(give(libc::SECCOMP_RET_ALLOW));
-    out
-}
-
-fn load(offset: u32) -> Instruction {
-    Instruction {
-        code: LOAD,
-        jump_true: 0,
-        jump_false: 0,
-        value: offset,
-    }
-}
-
-fn jump_over_next_if_equal(value: u32) -> Instruction {
-    Instruction {
-        code: JUMP_EQUAL,
-        jump_true: 1,
-        jump_false: 0,
-        value,
-    }
-}
-
-fn give(action: u32) -> Instruction {
-    Instruction {
-        code: RETURN,
-        jump_true: 0,
-        jump_false: 0,
-        value: action,
-    }
+    let mut program = if_all(&own, &[skip(1)]);
+    program.push(give(libc::SECCOMP_RET_TRAP));
+    program.push(load(Field::Number));
+    let allowed = [give(libc::SECCOMP_RET_ALLOW)];
+    program.extend(CALLS.iter().flat_map(|number| if_equal(*number as u32, &allowed)));
+    program.push(give(libc::SECCOMP_RET_KILL_PROCESS));
+    program
 }

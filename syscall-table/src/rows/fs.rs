@@ -5,19 +5,19 @@
 macro_rules! fs_rows {
     ($($callback:ident)::+ $(, $($extra:tt)*)?) => {
         $($callback)::+! { fs [$($($extra)*)?]
-              0 read (fd: Fd, buf: OutBuf(count), count: Size) -> Size, full, blocks, kernel;
-              1 write (fd: Fd, buf: InBuf(count), count: Size) -> Size, full, blocks, kernel;
+              0 read (fd: Fd, buf: OutBuf(count), count: Size) -> Size, full, blocks, kernel, checked;
+              1 write (fd: Fd, buf: InBuf(count), count: Size) -> Size, full, blocks, kernel, checked;
               2 open (path: Path, flags: Flags(OPEN), mode: Mode) -> Fd, full, blocks, kernel;
-              3 close (fd: Fd) -> Int, full, kernel;
+              3 close (fd: Fd) -> Int, full, kernel, always;
               4 stat (path: Path, statbuf: Out(Stat)) -> Int, full, kernel;
               5 fstat (fd: Fd, statbuf: Out(Stat)) -> Int, full, kernel;
               6 lstat (path: Path, statbuf: Out(Stat)) -> Int, full, kernel;
-              8 lseek (fd: Fd, offset: Off, whence: Enum(SEEK)) -> Off, full, kernel;
+              8 lseek (fd: Fd, offset: Off, whence: Enum(SEEK)) -> Off, full, kernel, checked;
              16 ioctl (fd: Fd, request: Enum(IOCTL), arg: By(request)) -> Int, partial "what the file behind the descriptor knows", blocks, kernel;
-             17 pread64 (fd: Fd, buf: OutBuf(count), count: Size, offset: Off) -> Size, full, blocks, kernel;
-             18 pwrite64 (fd: Fd, buf: InBuf(count), count: Size, offset: Off) -> Size, full, blocks, kernel;
-             19 readv (fd: Fd, iov: OutIovec(iovcnt), iovcnt: Size) -> Size, full, blocks, kernel;
-             20 writev (fd: Fd, iov: InIovec(iovcnt), iovcnt: Size) -> Size, full, blocks, kernel;
+             17 pread64 (fd: Fd, buf: OutBuf(count), count: Size, offset: Off) -> Size, full, blocks, kernel, checked;
+             18 pwrite64 (fd: Fd, buf: InBuf(count), count: Size, offset: Off) -> Size, full, blocks, kernel, checked;
+             19 readv (fd: Fd, iov: OutIovec(iovcnt), iovcnt: Size) -> Size, full, blocks, kernel, checked;
+             20 writev (fd: Fd, iov: InIovec(iovcnt), iovcnt: Size) -> Size, full, blocks, kernel, checked;
              21 access (path: Path, mode: Flags(ACCESS)) -> Int, full, kernel;
              22 pipe (pipefd: Out(FdPair)) -> Int, full, kernel;
              32 dup (oldfd: Fd) -> Fd, full, kernel;

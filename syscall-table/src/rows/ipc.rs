@@ -16,7 +16,7 @@ macro_rules! ipc_rows {
              69 msgsnd (msqid: Int, msgp: InMessage(msgsz), msgsz: Size, msgflg: Flags(IPC_MSG)) -> Int, full, blocks, kernel;
              70 msgrcv (msqid: Int, msgp: OutMessage(msgsz), msgsz: Size, msgtyp: Off, msgflg: Flags(IPC_MSG)) -> Size, partial "no MSG_COPY", blocks, kernel;
              71 msgctl (msqid: Int, cmd: Enum(MSG_CTL), buf: By(cmd)) -> Int, full, kernel;
-            202 futex (uaddr: Addr, futex_op: Flags(FUTEX), val: Uint, timeout: By(futex_op), uaddr2: By(futex_op), val3: By(futex_op)) -> Int, partial "no priority inheritance; FUTEX_WAKE_OP is not atomic against running threads", blocks, native;
+            202 futex (uaddr: Addr, futex_op: Flags(FUTEX), val: Uint, timeout: By(futex_op), uaddr2: By(futex_op), val3: By(futex_op)) -> Int, partial "no priority inheritance; FUTEX_WAKE_OP is not atomic against running threads", blocks, native, checked;
             220 semtimedop (semid: Int, sops: InArray(Sembuf, nsops), nsops: Size, timeout: In(Timespec)) -> Int, full, blocks, kernel;
             240 mq_open (name: Str, oflag: Flags(OPEN), mode: Mode, attr: In(MqAttr)) -> Fd, partial "queues are in no file system", kernel;
             241 mq_unlink (name: Str) -> Int, full, kernel;

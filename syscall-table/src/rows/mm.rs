@@ -5,16 +5,16 @@
 macro_rules! mm_rows {
     ($($callback:ident)::+ $(, $($extra:tt)*)?) => {
         $($callback)::+! { mm [$($($extra)*)?]
-              9 mmap (addr: Addr, length: Size, prot: Flags(PROT), flags: Flags(MAP), fd: Fd, offset: Hex) -> Addr, full, native;
-             10 mprotect (addr: Addr, len: Size, prot: Flags(PROT)) -> Int, full, native;
-             11 munmap (addr: Addr, length: Size) -> Int, full, native;
-             12 brk (addr: Addr) -> Addr, full, native;
-             25 mremap (old_address: Addr, old_size: Size, new_size: Size, flags: Flags(MREMAP), new_address: Addr) -> Addr, full, native;
-             26 msync (addr: Addr, length: Size, flags: Flags(MSYNC)) -> Int, full, kernel;
-             27 mincore (addr: Addr, length: Size, vec: OutPageVec(length)) -> Int, full, kernel;
-             28 madvise (addr: Addr, length: Size, advice: Enum(MADV)) -> Int, full, native;
-            149 mlock (addr: Addr, len: Size) -> Int, full, kernel;
-            150 munlock (addr: Addr, len: Size) -> Int, full, kernel;
+              9 mmap (addr: Addr, length: Size, prot: Flags(PROT), flags: Flags(MAP), fd: Fd, offset: Hex) -> Addr, full, native, checked;
+             10 mprotect (addr: Addr, len: Size, prot: Flags(PROT)) -> Int, full, native, always;
+             11 munmap (addr: Addr, length: Size) -> Int, full, native, always;
+             12 brk (addr: Addr) -> Addr, full, kernel;
+             25 mremap (old_address: Addr, old_size: Size, new_size: Size, flags: Flags(MREMAP), new_address: Addr) -> Addr, full, native, always;
+             26 msync (addr: Addr, length: Size, flags: Flags(MSYNC)) -> Int, full, kernel, always;
+             27 mincore (addr: Addr, length: Size, vec: OutPageVec(length)) -> Int, full, kernel, always;
+             28 madvise (addr: Addr, length: Size, advice: Enum(MADV)) -> Int, full, native, checked;
+            149 mlock (addr: Addr, len: Size) -> Int, full, kernel, always;
+            150 munlock (addr: Addr, len: Size) -> Int, full, kernel, always;
             151 mlockall (flags: Flags(MLOCKALL)) -> Int, full, kernel;
             152 munlockall () -> Int, full, kernel;
             216 remap_file_pages (addr: Addr, size: Size, prot: Flags(PROT), pgoff: Size, flags: Flags(MAP)) -> Int, refused(ENOSYS) "non-linear mappings are gone from Linux; mmap does it", kernel;
@@ -27,7 +27,7 @@ macro_rules! mm_rows {
             311 process_vm_writev (pid: Pid, local_iov: InIovec(liovcnt), liovcnt: Size, remote_iov: InArray(Iovec, riovcnt), riovcnt: Size, flags: Hex) -> Size, full, kernel;
             319 memfd_create (name: Str, flags: Flags(MEMFD)) -> Fd, partial "no huge pages", kernel;
             323 userfaultfd (flags: Flags(USERFAULTFD)) -> Fd, refused(ENOSYS) "page faults are the host's business", kernel;
-            325 mlock2 (addr: Addr, len: Size, flags: Flags(MLOCK)) -> Int, full, kernel;
+            325 mlock2 (addr: Addr, len: Size, flags: Flags(MLOCK)) -> Int, full, kernel, always;
             329 pkey_mprotect (addr: Addr, len: Size, prot: Flags(PROT), pkey: Int) -> Int, full, kernel;
             330 pkey_alloc (flags: Hex, access_rights: Flags(PKEY_RIGHTS)) -> Int, full, kernel;
             331 pkey_free (pkey: Int) -> Int, full, kernel;

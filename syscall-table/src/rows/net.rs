@@ -10,7 +10,7 @@ macro_rules! net_rows {
              43 accept (sockfd: Fd, addr: OutSockAddr(addrlen), addrlen: InOut(Int)) -> Fd, full, blocks, kernel;
              44 sendto (sockfd: Fd, buf: InBuf(len), len: Size, flags: Flags(MSG), dest_addr: InSockAddr(addrlen), addrlen: Int) -> Size, full, blocks, kernel;
              45 recvfrom (sockfd: Fd, buf: OutBuf(len), len: Size, flags: Flags(MSG), src_addr: OutSockAddr(addrlen), addrlen: InOut(Int)) -> Size, full, blocks, kernel;
-             46 sendmsg (sockfd: Fd, msg: In(Msghdr), flags: Flags(MSG)) -> Size, full, blocks, kernel;
+             46 sendmsg (sockfd: Fd, msg: In(Msghdr), flags: Flags(MSG)) -> Size, full, blocks, kernel, checked;
              47 recvmsg (sockfd: Fd, msg: InOut(Msghdr), flags: Flags(MSG)) -> Size, full, blocks, kernel;
              48 shutdown (sockfd: Fd, how: Enum(SHUT)) -> Int, full, kernel;
              49 bind (sockfd: Fd, addr: InSockAddr(addrlen), addrlen: Int) -> Int, full, kernel;

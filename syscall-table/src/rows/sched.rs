@@ -5,7 +5,7 @@
 macro_rules! sched_rows {
     ($($callback:ident)::+ $(, $($extra:tt)*)?) => {
         $($callback)::+! { sched [$($($extra)*)?]
-             24 sched_yield () -> Int, full, native;
+             24 sched_yield () -> Int, full, native, always;
             140 getpriority (which: Enum(PRIO), who: Int) -> Int, full, kernel;
             141 setpriority (which: Enum(PRIO), who: Int, prio: Int) -> Int, partial "kept as data: the host schedules", kernel;
             142 sched_setparam (pid: Pid, param: In(SchedParam)) -> Int, partial "kept as data: the host schedules", kernel;
@@ -22,7 +22,7 @@ macro_rules! sched_rows {
             309 getcpu (cpu: Out(Uint), node: Out(Uint), tcache: Addr) -> Int, full, guest;
             314 sched_setattr (pid: Pid, attr: In(SchedAttr), flags: Hex) -> Int, partial "kept as data: the host schedules", kernel;
             315 sched_getattr (pid: Pid, attr: Out(SchedAttr), size: Uint, flags: Hex) -> Int, full, kernel;
-            324 membarrier (cmd: Enum(MEMBARRIER), flags: Flags(MEMBARRIER_FLAGS), cpu_id: Int) -> Int, partial "a query answers that no command is there", kernel;
+            324 membarrier (cmd: Enum(MEMBARRIER), flags: Flags(MEMBARRIER_FLAGS), cpu_id: Int) -> Int, partial "a query answers that no command is there", kernel, checked;
             334 rseq (area: Addr, len: Size, flags: Flags(RSEQ), sig: Hex) -> Int, refused(ENOSYS) "glibc runs without restartable sequences", kernel;
         }
     };

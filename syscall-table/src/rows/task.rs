@@ -6,11 +6,11 @@ macro_rules! task_rows {
     ($($callback:ident)::+ $(, $($extra:tt)*)?) => {
         $($callback)::+! { task [$($($extra)*)?]
              39 getpid () -> Pid, full, guest;
-             56 clone (flags: Flags(CLONE), child_stack: Addr, parent_tid: Out(Int), child_tid: Addr, tls: Addr) -> Pid, partial "no namespaces, no cgroups, no chosen ids", blocks, kernel;
+             56 clone (flags: Flags(CLONE), child_stack: Addr, parent_tid: Out(Int), child_tid: Addr, tls: Addr) -> Pid, partial "no namespaces, no cgroups, no chosen ids", blocks, kernel, asked;
              57 fork () -> Pid, full, kernel;
              58 vfork () -> Pid, full, blocks, kernel;
              59 execve (path: Path, argv: Argv, envp: Envp) -> Int, full, blocks, kernel;
-             60 exit (status: Int) -> Never, full, kernel;
+             60 exit (status: Int) -> Never, full, kernel, always;
              61 wait4 (pid: Pid, wstatus: Out(WaitStatus), options: Flags(WAIT4), rusage: Out(Rusage)) -> Pid, full, blocks, kernel;
              97 getrlimit (resource: Enum(RLIMIT), rlim: Out(Rlimit)) -> Int, full, kernel;
              98 getrusage (who: Enum(RUSAGE), usage: Out(Rusage)) -> Int, full, kernel;
@@ -42,12 +42,12 @@ macro_rules! task_rows {
             126 capset (hdrp: InOut(CapHeader), datap: In(CapData)) -> Int, full, kernel;
             135 personality (persona: Flags(PERSONALITY)) -> Hex, full, kernel;
             153 vhangup () -> Int, refused(EPERM) "terminals are hung up by their other end", kernel;
-            157 prctl (option: Enum(PRCTL), arg2: By(option), arg3: By(option), arg4: By(option), arg5: By(option)) -> Int, partial "options of rare hardware and of merging, naming and huge pages are EINVAL", kernel;
+            157 prctl (option: Enum(PRCTL), arg2: By(option), arg3: By(option), arg4: By(option), arg5: By(option)) -> Int, partial "options of rare hardware and of merging, naming and huge pages are EINVAL", kernel, checked;
             158 arch_prctl (code: Enum(ARCH_PRCTL), addr: By(code)) -> Int, partial "segment bases; CPUID cannot be made to fault", kernel;
             160 setrlimit (resource: Enum(RLIMIT), rlim: In(Rlimit)) -> Int, full, kernel;
             186 gettid () -> Pid, full, guest;
             218 set_tid_address (tidptr: Addr) -> Pid, full, kernel;
-            231 exit_group (status: Int) -> Never, full, kernel;
+            231 exit_group (status: Int) -> Never, full, kernel, always;
             247 waitid (idtype: Enum(ID_TYPE), id: Pid, infop: Out(Siginfo), options: Flags(WAIT), rusage: Out(Rusage)) -> Int, full, blocks, kernel;
             272 unshare (flags: Flags(NAMESPACES)) -> Int, partial "no namespaces", kernel;
             273 set_robust_list (head: Addr, len: Size) -> Int, full, kernel;

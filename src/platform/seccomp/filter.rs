@@ -1,0 +1,263 @@
+//! The filter of every stub: what the host does for it.
+//!
+//! * From anywhere but the runtime's text, or by a foreign way into the host's kernel: SIGSYS, which the runtime catches.
+//! * From the runtime's text: what [`syscall_table::Host`] says of each row. Guest code can jump to any instruction of
+//!   the runtime with any registers, so nothing is let through here that would harm anybody but the guest process itself:
+//!   its memory, its threads, and descriptors that the supervisor chose to put into it.
+//! * Everything else, x32 numbers too, kills the stub.
+//!
+//! The host's own reading of an argument decides what a test has to look at: it cuts descriptors, futex operations,
+//! advice and options of prctl to 32 bits, so their upper halves mean nothing; other arguments are tested whole.
+//!
+//! The filter assumes that a stub has no capabilities, so that the host's limits on locked memory bind it, and that
+//! file memory which a guest may only read was mapped from a descriptor that cannot write, as mprotect is free.
+
+use std::ops::Range;
+
+use syscall_table::{Host, Row};
+
+use crate::platform::bpf::{ARCH_X86_64, Field, Instruction, Test, give, if_all, if_equal, load, skip};
+
+#[cfg(test)]
+#[allow(unsafe_code)]
+mod tests;
+
+/// A number that no host has: a stub asks for its part of a hand-in with it, by user notification.
+pub const NR_HAND_IN: u32 = 1023;
+
+/// Descriptors that the supervisor hands in for reading. They are low, as a fork copies the table up to the highest one.
+pub const HAND_READ: Range<u32> = 16..512;
+
+/// Descriptors that it hands in for reading and writing; they follow [`HAND_READ`].
+pub const HAND_WRITE: Range<u32> = HAND_READ.end..4096;
+
+/// The socket on which the first stub sends its listener out. No stub that runs guest code has it.
+pub const LISTENER_SOCKET: u32 = 3;
+
+/// Bytes of a `syscall` instruction; the host shows the address behind it.
+const SYSCALL_LEN: u32 = 2;
+
+/// Calls in the order of how often a busy guest makes them; the others follow by number.
+const FREQUENT: [i64; 14] = [
+    libc::SYS_futex,
+    libc::SYS_pread64,
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_pwrite64,
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_lseek,
+    libc::SYS_readv,
+    libc::SYS_writev,
+    libc::SYS_clone,
+];
+
+/// Tests that all have to hold.
+type Rule = &'static [Test];
+
+/// One rule without tests: any arguments will do.
+const ANY: &[Rule] = &[&[]];
+
+const FUTEX_MODIFIERS: u32 = (libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME) as u32;
+
+/// Waits and wakes. Requeueing could move a waiting server thread of the supervisor to a futex that nobody wakes, and
+/// priority inheritance reaches any thread by its number.
+const FUTEX: &[Rule] = &[&[Test::OneOfBut(
+    Field::Low(1),
+    FUTEX_MODIFIERS,
+    &[
+        libc::FUTEX_WAIT as u32,
+        libc::FUTEX_WAKE as u32,
+        libc::FUTEX_WAIT_BITSET as u32,
+        libc::FUTEX_WAKE_BITSET as u32,
+    ],
+)]];
+
+const READ: &[Rule] = &[&[Test::Within(Field::Low(0), HAND_READ.start, HAND_WRITE.end)]];
+const WRITE: &[Rule] = &[&[Test::Within(Field::Low(0), HAND_WRITE.start, HAND_WRITE.end)]];
+
+/// Vectored calls take the descriptor as a long.
+const READV: &[Rule] = &[&[
+    Test::Within(Field::Low(0), HAND_READ.start, HAND_WRITE.end),
+    Test::Is(Field::High(0), 0),
+]];
+const WRITEV: &[Rule] = &[&[
+    Test::Within(Field::Low(0), HAND_WRITE.start, HAND_WRITE.end),
+    Test::Is(Field::High(0), 0),
+]];
+
+/// Huge pages of a reserve that is the whole host's.
+const MMAP: &[Rule] = &[&[Test::NoneOf(Field::Low(3), libc::MAP_HUGETLB as u32)]];
+
+/// Not poisoning of the host's memory (100, 101). 102 and 103 set and clear guard pages.
+const MADVISE: &[Rule] = &[
+    &[Test::Within(Field::Low(2), 0, 100)],
+    &[Test::OneOf(Field::Low(2), &[102, 103])],
+];
+
+const SENDMSG: &[Rule] = &[&[Test::Is(Field::Low(0), LISTENER_SOCKET)]];
+
+/// A fork clears the signal that the supervisor's death sends, so each stub sets it anew: to SIGKILL and nothing else.
+const PRCTL: &[Rule] = &[
+    &[
+        Test::Is(Field::Low(0), libc::PR_SET_PDEATHSIG as u32),
+        Test::Is(Field::Low(1), libc::SIGKILL as u32),
+        Test::Is(Field::High(1), 0),
+    ],
+    &[Test::Is(Field::Low(0), libc::PR_SET_TSC as u32)],
+];
+
+/// A query, and barriers between the threads of one process.
+const MEMBARRIER: &[Rule] = &[&[Test::OneOf(
+    Field::Low(0),
+    &[
+        libc::MEMBARRIER_CMD_QUERY as u32,
+        libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED as u32,
+        libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED as u32,
+        libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE as u32,
+        libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE as u32,
+    ],
+)]];
+
+/// What the supervisor is not even asked for: namespaces, a descriptor, and a share in somebody's tracing.
+const CLONE: &[Rule] = &[&[Test::NoneOf(
+    Field::Low(0),
+    (libc::CLONE_NEWNS
+        | libc::CLONE_NEWCGROUP
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUSER
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWNET
+        | libc::CLONE_PIDFD
+        | libc::CLONE_PTRACE) as u32,
+)]];
+
+/// Any of these rules has to hold for a call that the table calls `checked` or `asked`.
+const RULES: [(i64, &[Rule]); 14] = [
+    (libc::SYS_futex, FUTEX),
+    (libc::SYS_read, READ),
+    (libc::SYS_pread64, READ),
+    (libc::SYS_lseek, READ),
+    (libc::SYS_readv, READV),
+    (libc::SYS_write, WRITE),
+    (libc::SYS_pwrite64, WRITE),
+    (libc::SYS_writev, WRITEV),
+    (libc::SYS_mmap, MMAP),
+    (libc::SYS_madvise, MADVISE),
+    (libc::SYS_sendmsg, SENDMSG),
+    (libc::SYS_prctl, PRCTL),
+    (libc::SYS_membarrier, MEMBARRIER),
+    (libc::SYS_clone, CLONE),
+];
+
+/// A call that the filter lets through from the runtime's text.
+pub struct Entry {
+    /// Its number.
+    pub number: u32,
+    /// Its row; none for [`NR_HAND_IN`].
+    pub row: Option<&'static Row>,
+    /// `SECCOMP_RET_*`.
+    pub action: u32,
+    rules: &'static [Rule],
+}
+
+impl Entry {
+    fn of(row: &'static Row) -> Option<Entry> {
+        let (action, ruled) = match row.host {
+            Host::Never => return None,
+            Host::Always => (libc::SECCOMP_RET_ALLOW, false),
+            Host::Checked => (libc::SECCOMP_RET_ALLOW, true),
+            Host::Asked => (libc::SECCOMP_RET_USER_NOTIF, true),
+        };
+        let rules = if ruled { rules(row.nr) } else { ANY };
+        Some(Entry {
+            number: row.nr,
+            row: Some(row),
+            action,
+            rules,
+        })
+    }
+
+    /// The name of the call.
+    pub fn name(&self) -> &'static str {
+        self.row.map_or("hand-in", |row| row.name)
+    }
+
+    /// What has to hold, one line for each alternative; nothing when any arguments do.
+    pub fn conditions(&self) -> Vec<String> {
+        let argument = |n: usize| {
+            let name = self.row.and_then(|row| row.args.get(n)).map(|arg| arg.name);
+            name.map_or_else(|| format!("argument {}", n + 1), str::to_owned)
+        };
+        let text = |rule: &Rule| {
+            let tests: Vec<String> = rule.iter().map(|test| test.text(argument)).collect();
+            tests.join(", ")
+        };
+        self.rules
+            .iter()
+            .filter(|rule| !rule.is_empty())
+            .map(text)
+            .collect()
+    }
+
+    /// Decides about the call when its number is loaded; goes on behind for any other.
+    fn code(&self) -> Vec<Instruction> {
+        let mut then: Vec<Instruction> = self
+            .rules
+            .iter()
+            .flat_map(|rule| if_all(rule, &[give(self.action)]))
+            .collect();
+        if self.rules.iter().all(|rule| !rule.is_empty()) {
+            then.push(give(libc::SECCOMP_RET_KILL_PROCESS));
+        }
+        if_equal(self.number, &then)
+    }
+}
+
+/// The rules of a call; none, which is that it never happens, for one that has been forgotten.
+fn rules(number: u32) -> &'static [Rule] {
+    RULES
+        .iter()
+        .find(|(of, _)| *of == i64::from(number))
+        .map_or(&[], |(_, rules)| rules)
+}
+
+/// Everything that is let through, in the order in which the filter looks.
+pub fn entries() -> Vec<Entry> {
+    let mut entries: Vec<Entry> = syscall_table::rows().filter_map(Entry::of).collect();
+    let place = |number: u32| FREQUENT.iter().position(|n| *n == i64::from(number));
+    entries.sort_by_key(|entry| (place(entry.number).unwrap_or(FREQUENT.len()), entry.number));
+    entries.push(Entry {
+        number: NR_HAND_IN,
+        row: None,
+        action: libc::SECCOMP_RET_USER_NOTIF,
+        rules: ANY,
+    });
+    entries
+}
+
+/// The program for a runtime whose text is at `text`.
+///
+/// # Panics
+/// When the text crosses a multiple of 4 GiB, as the upper half of its addresses is compared once.
+pub fn program(text: Range<u64>) -> Vec<Instruction> {
+    let high = (text.start >> 32) as u32;
+    assert_eq!(high, (text.end >> 32) as u32, "the text lies within 4 GiB");
+    // From behind the first two bytes to behind the last ones.
+    let first = text.start as u32 + SYSCALL_LEN;
+    let own = [
+        Test::Is(Field::Arch, ARCH_X86_64),
+        Test::Is(Field::IpHigh, high),
+        Test::Within(Field::IpLow, first, text.end as u32 + 1),
+    ];
+    let mut program = if_all(&own, &[skip(1)]);
+    program.push(give(libc::SECCOMP_RET_TRAP));
+    program.push(load(Field::Number));
+    program.extend(entries().iter().flat_map(Entry::code));
+    program.push(give(libc::SECCOMP_RET_KILL_PROCESS));
+    program
+}
