@@ -1,0 +1,119 @@
+//! Single operations, by `benches/guest/operations.c`.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+
+use crate::table::{Budget, Row, Samples, Table, Unit};
+use crate::variant::Variant;
+use crate::{Effort, Ground, child};
+
+/// Name in the program, label, budget.
+const OPERATIONS: &[(&str, &str, Budget)] = &[
+    ("getppid", "getppid", Budget::Ratio(0.5)),
+    ("clock_gettime", "clock_gettime", Budget::Ratio(1.5)),
+    ("stat", "stat, present", Budget::Ratio(4.0)),
+    ("stat-absent", "stat, absent", Budget::Ratio(5.0)),
+    ("stat-crowd", "stat, present, no CPU idle", Budget::Ratio(9.0)),
+    (
+        "stat-absent-crowd",
+        "stat, absent, no CPU idle",
+        Budget::Ratio(13.0),
+    ),
+    ("open", "open+close", Budget::Ratio(6.0)),
+    ("pread", "pread 4 KiB", Budget::Ratio(1.5)),
+    ("pwrite", "pwrite 4 KiB", Budget::Ratio(1.5)),
+    ("pread-large", "pread 64 KiB", Budget::Ratio(1.5)),
+    ("pipe", "pipe write+read", Budget::Ratio(2.0)),
+    (
+        "ping-pong",
+        "pipe ping-pong, 2 processes on 1 CPU",
+        Budget::Ratio(1.5),
+    ),
+    ("mmap", "mmap+touch+munmap", Budget::Ratio(1.3)),
+    ("touch", "first touch of a page", Budget::Ratio(1.05)),
+    ("fork", "fork+exit+wait", Budget::Ratio(2.5)),
+    ("spawn", "posix_spawn of a static nop", Budget::None),
+    ("thread", "thread create+join", Budget::Ratio(3.0)),
+];
+
+/// The programs' names for 1 and for 2 threads, label, and the least speed-up.
+const SCALING: &[([&str; 2], &str, f64)] = &[
+    (["compute-1", "compute-2"], "compute, 2 threads", 1.9),
+    (
+        ["futex-mix-1", "futex-mix-2"],
+        "futex and small reads, 2 threads",
+        1.5,
+    ),
+];
+
+pub(crate) fn measure(ground: &Ground, variants: &[Variant], effort: &Effort) -> Vec<Table> {
+    let names = OPERATIONS
+        .iter()
+        .map(|(name, ..)| *name)
+        .chain(SCALING.iter().flat_map(|(names, ..)| names.iter().copied()))
+        .filter(|name| effort.wants(name));
+    let mut figures: BTreeMap<&str, Vec<Samples>> = names
+        .map(|name| (name, vec![Samples::default(); variants.len()]))
+        .collect();
+    for round in 1..=effort.rounds {
+        eprintln!("operations: round {round} of {}", effort.rounds);
+        for (name, samples) in &mut figures {
+            for (at, variant) in variants.iter().enumerate() {
+                match once(ground, variant, effort, name) {
+                    Ok(nanoseconds) => samples[at].push(nanoseconds),
+                    Err(error) => eprintln!("{name}: {}: {error:#}", variant.title()),
+                }
+            }
+        }
+    }
+    vec![costs(&figures), scaling(&figures, variants.len())]
+}
+
+/// Nanoseconds of one operation in a guest of its own.
+fn once(ground: &Ground, variant: &Variant, effort: &Effort, name: &str) -> Result<f64> {
+    let program = variant.program(ground, "operations");
+    let (batch, batches) = (effort.batch.to_string(), effort.batches.to_string());
+    let arguments = [&program, "--batch", &batch, "--batches", &batches, name];
+    let text = child::output(&mut variant.command(ground, &arguments))?;
+    let (_, nanoseconds) = text.trim().split_once(' ').context("no figure")?;
+    nanoseconds.parse().context("no figure")
+}
+
+fn costs(figures: &BTreeMap<&str, Vec<Samples>>) -> Table {
+    let row = |(name, label, budget): &(&str, &str, Budget)| {
+        Some(Row {
+            label: (*label).into(),
+            budget: *budget,
+            samples: figures.get(name)?.clone(),
+        })
+    };
+    Table {
+        title: "Operations, ns",
+        note: "",
+        unit: Unit::Nanoseconds,
+        rows: OPERATIONS.iter().filter_map(row).collect(),
+    }
+}
+
+fn scaling(figures: &BTreeMap<&str, Vec<Samples>>, variants: usize) -> Table {
+    let mut rows = Vec::new();
+    for (names, label, least) in SCALING {
+        let (Some(one), Some(two)) = (figures.get(names[0]), figures.get(names[1])) else {
+            continue;
+        };
+        let mut row = Row::new(*label, Budget::Least(*least), variants);
+        for (at, samples) in row.samples.iter_mut().enumerate() {
+            if let (Some(one), Some(two)) = (one[at].least(), two[at].least()) {
+                samples.push(one / two);
+            }
+        }
+        rows.push(row);
+    }
+    Table {
+        title: "Work of 2 threads on 2 CPUs, times that of one thread",
+        note: "",
+        unit: Unit::Times,
+        rows,
+    }
+}
