@@ -356,7 +356,8 @@ pub trait Platform: Send + Sync {
     /// Called from a trap handler or, before [`Platform::run`], from the host thread that will call it.
     fn spawn(&self) -> Result<Box<dyn Thread>, Errno>;
 
-    /// Begin running a thread made by [`Platform::spawn`] or [`Thread::fork`]. Same calling rule as `spawn`.
+    /// Begin running a thread made by [`Platform::spawn`] or [`Thread::fork`], from any host thread; it may trap before this
+    /// has returned. Kernel locks may be held.
     fn start(&self, thread: Box<dyn Thread>, owner: Arc<dyn TrapHandler>);
 
     /// Serve traps until no thread is left. Called once.

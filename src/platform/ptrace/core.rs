@@ -100,6 +100,11 @@ impl Core {
         &self.mail
     }
 
+    /// Whether the caller is the thread that ptrace answers to.
+    pub(super) fn is_tracing_thread(&self) -> bool {
+        self.tracer.get() == Some(&thread::current().id())
+    }
+
     pub(super) fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
         f(&mut lock(&self.state))
     }
@@ -291,7 +296,7 @@ impl Core {
     /// Have a stopped thread in `space` read a few bytes at `addr` as a syscall of its own would, so that the host grows
     /// the stack above if there is one. Whether the bytes are readable now.
     pub(super) fn touch(&self, space: &PtraceSpace, addr: u64) -> bool {
-        if self.tracer.get() != Some(&thread::current().id()) {
+        if !self.is_tracing_thread() {
             return false;
         }
         // The host copies the new limit in before it finds that there is no such resource.

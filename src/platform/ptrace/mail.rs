@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 
+use super::core::Task;
 use super::host::HostThread;
 use super::tracee::Tracee;
 
@@ -23,6 +24,8 @@ pub(super) enum Letter {
     Kicked(Arc<HostThread>),
     /// A thread object was dropped that no owner runs.
     Dropped(Arc<HostThread>),
+    /// A thread is to begin to run.
+    Started(Task),
 }
 
 #[derive(Default)]
@@ -43,6 +46,10 @@ impl Mail {
 
     pub(super) fn dropped(&self, host: Arc<HostThread>) {
         self.post(Letter::Dropped(host));
+    }
+
+    pub(super) fn started(&self, task: Task) {
+        self.post(Letter::Started(task));
     }
 
     fn post(&self, letter: Letter) {

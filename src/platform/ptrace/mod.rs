@@ -6,7 +6,7 @@
 //! the stopped stub itself with registers that the platform sets, at the instruction in the page above
 //! [`USER_END`](super::USER_END), which no guest operation can reach.
 //!
-//! Everything but kicks, copies and looks at /proc happens on the one thread that called [`Platform::run`]: ptrace(2)
+//! Everything but kicks, starts (which are passed on), copies and looks at /proc happens on the one thread that called [`Platform::run`]: ptrace(2)
 //! answers to no other. It must have no children besides.
 
 #![allow(unsafe_code)]
@@ -71,7 +71,14 @@ impl Platform for PtracePlatform {
     fn start(&self, thread: Box<dyn Thread>, owner: Arc<dyn TrapHandler>) {
         let thread: Box<dyn Any> = thread;
         match thread.downcast::<PtraceThread>() {
-            Ok(thread) => run::start(&self.core, Task { thread, owner }),
+            Ok(thread) => {
+                let task = Task { thread, owner };
+                if self.core.is_tracing_thread() {
+                    run::start(&self.core, task);
+                } else {
+                    self.core.mail().started(task);
+                }
+            }
             Err(_) => tracing::error!("a thread of another platform was given to ptrace to start"),
         }
     }

@@ -210,6 +210,7 @@ fn read_mail(core: &Arc<Core>) {
         match letter {
             Letter::Kicked(host) => kicked(core, &host),
             Letter::Dropped(host) => core.end(&host),
+            Letter::Started(task) => start(core, task),
         }
     }
 }

@@ -439,6 +439,32 @@ fn stop_ends_everything_from_another_host_thread() {
 }
 
 #[test]
+fn a_thread_can_be_started_from_another_host_thread() {
+    let (platform, thread) = guest(&call_and_spin());
+    let second = Mutex::new(Some(guest_in(&platform, SYSCALL)));
+    let plat = Arc::clone(&platform);
+    let first = owner(move |thread, trap| match second.lock().unwrap().take() {
+        Some(second) => {
+            let (plat, first) = (Arc::clone(&plat), thread.handle());
+            let ends = owner(move |_, trap| {
+                assert_eq!(trap, Trap::Syscall);
+                first.kick();
+                Next::Exit
+            });
+            host_thread::spawn(move || plat.start(second, ends));
+            Next::Park
+        }
+        None => {
+            assert_eq!(trap, Trap::Woken);
+            Next::Exit
+        }
+    });
+    platform.start(thread, first);
+    platform.run().unwrap();
+    no_children();
+}
+
+#[test]
 fn time_is_counted() {
     let mut calls = 0;
     run(&store_loop(), move |thread, _| {
