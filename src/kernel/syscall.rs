@@ -22,8 +22,19 @@ pub struct CallState {
     pub saved_mask: Option<u64>,
     /// Anything else the handler must remember.
     pub data: Option<Box<dyn Any + Send>>,
+    /// Asks `data`, when a signal is about to end the call, whether what it waited for was given to it meanwhile: the
+    /// result then. For waits that others end by handing something over, which must not be lost.
+    pub settle: Option<fn(&mut (dyn Any + Send)) -> Option<u64>>,
     /// What to tell the guest when a signal ends the call with EINTR: the time that was left, mostly.
     pub on_eintr: Option<OnEintr>,
+}
+
+impl CallState {
+    /// See [`CallState::settle`].
+    pub fn settle(&mut self) -> Option<u64> {
+        let settle = self.settle?;
+        settle(&mut **self.data.as_mut()?)
+    }
 }
 
 /// See [`CallState::on_eintr`]. A failure is ignored: the call has failed already.

@@ -1,5 +1,6 @@
 //! Descriptor tables.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::File;
@@ -26,6 +27,8 @@ impl FromReg for Fd {
 /// Descriptors of a process (or of whatever shares them by CLONE_FILES).
 pub struct FdTable {
     slots: Lock<Slots>,
+    /// Tasks that use it; whoever else has a reference only looks.
+    users: AtomicUsize,
     /// Set once it holds POSIX locks, which go with any descriptor of the file they are on.
     locks: OnceLock<Arc<LockTable>>,
 }
@@ -54,8 +57,30 @@ impl FdTable {
     fn with(slots: Slots) -> FdTable {
         FdTable {
             slots: Lock::new(Rank::Files, slots),
+            users: AtomicUsize::new(0),
             locks: OnceLock::new(),
         }
+    }
+
+    /// A task begins to use it.
+    pub fn add_user(&self) {
+        self.users.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A task uses it no longer. The last one closes all files.
+    pub fn drop_user(&self) {
+        if self.users.fetch_sub(1, Ordering::SeqCst) > 1 {
+            return;
+        }
+        for file in self.remove_where(|_, _| true) {
+            // Errors of a deferred write have nobody to go to, as on Linux.
+            let _ = file.ops.flush(&file);
+        }
+    }
+
+    /// Whether more than one task uses it.
+    pub fn is_shared(&self) -> bool {
+        self.users.load(Ordering::SeqCst) > 1
     }
 
     fn lock_owner(&self) -> LockOwner {

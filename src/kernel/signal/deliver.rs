@@ -33,7 +33,12 @@ pub(in crate::kernel) fn deliver(
     if uninterruptible {
         return Delivery::Go;
     }
-    while let Some((info, shown)) = next_signal(task) {
+    loop {
+        // Read before a signal is taken: see `stop`.
+        let continues = task.group.state.lock().continues;
+        let Some((info, shown)) = next_signal(task) else {
+            return Delivery::Go;
+        };
         if !shown && task.shows_signals() {
             task.trace_signal(thread, info);
             return Delivery::Stopped;
@@ -47,7 +52,7 @@ pub(in crate::kernel) fn deliver(
             SIG_DFL => match default_action(info.signal) {
                 Default::Ignore => None,
                 Default::Stop => {
-                    if stop(task, &info) {
+                    if stop(task, &info, continues) {
                         interrupt_always(task, thread, call);
                         if task.is_traced() {
                             task.trace_group_stop(thread, info.signal);
@@ -82,7 +87,6 @@ pub(in crate::kernel) fn deliver(
         }
         interrupt_always(task, thread, call);
     }
-    Delivery::Go
 }
 
 /// Whether a signal would be acted on now: what makes a blocked call give up.
@@ -104,23 +108,30 @@ fn next_signal(task: &Task) -> Option<(SigInfo, bool)> {
     super::take_from(task, !mask).map(|info| (info, false))
 }
 
-/// Job control stop. False when the process group is orphaned and the signal one of the terminal's.
-fn stop(task: &Arc<Task>, info: &SigInfo) -> bool {
-    let kernel = &task.kernel;
-    if info.signal != libc::SIGSTOP && kernel.pids.lock().is_orphaned(task.pid()) {
+/// Job control stop. False when the process group is orphaned and the signal one of the terminal's, and when SIGCONT was
+/// sent after the process had been told to continue `continues` times, which was before this signal was taken.
+fn stop(task: &Arc<Task>, info: &SigInfo, continues: u64) -> bool {
+    let pids = task.kernel.pids.lock();
+    if info.signal != libc::SIGSTOP && pids.is_orphaned(task.pid()) {
         return false;
     }
     let change = StateChange::Stopped(info.signal);
     let threads = {
         let mut state = task.group.state.lock();
-        state.stopped = Some(info.signal);
+        if state.continues != continues || state.exiting.is_some() {
+            return false;
+        }
+        if state.stopped.replace(info.signal).is_some() {
+            // Another thread was faster, and has told everybody.
+            return true;
+        }
         state.unreported = Some(change);
         state.threads.clone()
     };
     for thread in threads.iter().filter(|t| !Arc::ptr_eq(t, task)) {
         thread.kick();
     }
-    tell_parent(kernel, &task.group, change);
+    tell_parent(&pids, &task.group, change);
     true
 }
 
@@ -157,6 +168,7 @@ fn run_handler(
 ) -> Result<bool, Errno> {
     let mut saved_mask = None;
     if let Some(mut ended) = call.take() {
+        let settled = ended.state.settle();
         // The frame carries the mask from before a sigsuspend(2); the temporary one stays until the handler is set up.
         saved_mask = ended.state.saved_mask.take();
         let restart = match ended.on_signal {
@@ -164,12 +176,12 @@ fn run_handler(
             OnSignal::AlwaysRestart => true,
             OnSignal::Eintr | OnSignal::AlwaysEintr | OnSignal::Uninterruptible => false,
         };
-        let restart = restart && ended.state.progress == 0;
+        let restart = restart && settled.is_none() && ended.state.progress == 0;
         if task.shows_calls() {
-            let value = if restart {
-                WILL_RESTART
-            } else {
-                interrupted_value(task, &mut ended)
+            let value = match settled {
+                Some(value) => value,
+                None if restart => WILL_RESTART,
+                None => interrupted_value(task, &mut ended),
             };
             task.end_call(thread, &mut ended, value, &task.memory());
             task.put_off(*info, restart.then_some(ended.nr), saved_mask);
@@ -180,7 +192,7 @@ fn run_handler(
             regs.rax = ended.nr;
             regs.rip = regs.rip.wrapping_sub(2);
         } else {
-            let value = interrupted_value(task, &mut ended);
+            let value = settled.unwrap_or_else(|| interrupted_value(task, &mut ended));
             task.end_call(thread, &mut ended, value, &task.memory());
         }
     }

@@ -18,7 +18,7 @@ pub(in crate::kernel) use deliver::deliver;
 pub use deliver::{Delivery, is_pending};
 pub use info::{SigFields, SigInfo};
 pub use pending::PendingSignals;
-pub use send::{force, send_to_group, send_to_pgrp, send_to_task};
+pub use send::{force, hand_on, send_in_tree, send_to_group, send_to_pgrp, send_to_task};
 pub(in crate::kernel) use syscalls::dispatch;
 
 /// A signal number, 1 to 64.

@@ -6,7 +6,8 @@ use super::pending::SIGRTMIN;
 use super::{PendingSignals, STOPPING, SigHand, SigInfo, SigSet, Signal, bit};
 use crate::kernel::Kernel;
 use crate::kernel::stop::Errno;
-use crate::kernel::task::{ExitStatus, Pid, StateChange, Task, ThreadGroup};
+use crate::kernel::task::{ExitStatus, Pid, Pids, StateChange, Task, ThreadGroup};
+use crate::kernel::wait::Events;
 use crate::platform::Fault;
 
 /// Signals whose default action is to be ignored.
@@ -62,7 +63,9 @@ pub fn send_to_task(task: &Arc<Task>, info: SigInfo) -> Result<(), Errno> {
     if info.signal == libc::SIGKILL {
         return send_to_group(&task.kernel, &task.group, info);
     }
-    stop_or_continue(&task.kernel, &task.group, info.signal);
+    if stops_or_continues(info.signal) {
+        stop_or_continue(&task.kernel.pids.lock(), &task.group, info.signal);
+    }
     let limit = task.group.soft_limit(libc::RLIMIT_SIGPENDING);
     let wanted = {
         let mut signals = task.signals.lock();
@@ -76,52 +79,82 @@ pub fn send_to_task(task: &Arc<Task>, info: SigInfo) -> Result<(), Errno> {
     if wanted {
         task.kick();
     }
-    task.group.signaled.notify(crate::kernel::wait::Events::READ);
+    task.group.signaled.notify(Events::READ);
     Ok(())
 }
 
 /// Send a signal to a process: any of its threads that does not block it takes it. EAGAIN when its queue is full.
-pub fn send_to_group(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, info: SigInfo) -> Result<(), Errno> {
+pub fn send_to_group(kernel: &Kernel, group: &Arc<ThreadGroup>, info: SigInfo) -> Result<(), Errno> {
+    if stops_or_continues(info.signal) {
+        send_in_tree(&kernel.pids.lock(), group, info)
+    } else {
+        send_alone(group, info)
+    }
+}
+
+/// As [`send_to_group`] with the process tree locked: then nobody sees what the signal tells of before the signal, and
+/// no fork makes a process between those that get it.
+pub fn send_in_tree(pids: &Pids, group: &Arc<ThreadGroup>, info: SigInfo) -> Result<(), Errno> {
+    if stops_or_continues(info.signal) {
+        stop_or_continue(pids, group, info.signal);
+    }
+    send_alone(group, info)
+}
+
+/// As [`send_to_group`], for a signal that neither stops nor continues.
+fn send_alone(group: &Arc<ThreadGroup>, info: SigInfo) -> Result<(), Errno> {
     if info.signal == libc::SIGKILL {
-        group.state.lock().stopped = None;
         group.begin_exit(ExitStatus::Signaled {
             signal: libc::SIGKILL,
             core: false,
         });
         return Ok(());
     }
-    stop_or_continue(kernel, group, info.signal);
     let threads = group.threads();
     let Some(first) = threads.first() else {
         return Ok(());
     };
     let open = |task: &&Arc<Task>| task.signals.lock().mask & bit(info.signal) == 0;
-    let taker = threads.iter().find(open);
-    if taker.is_some() && first.sighand().ignores(info.signal) {
+    if threads.iter().any(|task| open(&task)) && first.sighand().ignores(info.signal) {
         return Ok(());
     }
     let limit = group.soft_limit(libc::RLIMIT_SIGPENDING);
     queue(&mut group.pending.lock(), info, limit)?;
-    if let Some(task) = taker {
+    // Looked for only now: who blocks the signal or ends later finds it queued and hands it on.
+    if let Some(task) = group.threads().iter().find(open) {
         task.kick();
     }
-    group.signaled.notify(crate::kernel::wait::Events::READ);
+    group.signaled.notify(Events::READ);
     Ok(())
 }
 
-/// Send a signal to all processes of a process group; false when it has none.
-pub fn send_to_pgrp(kernel: &Arc<Kernel>, pgid: Pid, info: SigInfo) -> bool {
-    let members: Vec<_> = kernel
-        .pids
-        .lock()
-        .group_members(pgid)
-        .map(|p| p.group.clone())
-        .collect();
-    for group in &members {
-        // A full queue of one member is no reason to spare the others.
-        let _ = send_to_group(kernel, group, info);
+/// `leaving` does not take signals of `set` any more, because it blocks them or ends: what is pending of them for its
+/// process is another thread's.
+pub fn hand_on(leaving: &Task, set: SigSet) {
+    let group = &leaving.group;
+    let mut pending = group.pending.lock().set() & set;
+    if pending == 0 {
+        return;
     }
-    !members.is_empty()
+    for thread in group.threads() {
+        let takes = pending & !thread.signals.lock().mask;
+        if takes != 0 && !std::ptr::eq(&*thread, leaving) {
+            thread.kick();
+            pending &= !takes;
+        }
+    }
+}
+
+/// Send a signal to all processes of a process group; false when it has none.
+pub fn send_to_pgrp(kernel: &Kernel, pgid: Pid, info: SigInfo) -> bool {
+    let pids = kernel.pids.lock();
+    let mut any = false;
+    for process in pids.group_members(pgid) {
+        any = true;
+        // A full queue of one member is no reason to spare the others.
+        let _ = send_in_tree(&pids, &process.group, info);
+    }
+    any
 }
 
 /// Make a thread take a fault: a signal that it cannot block or ignore, because it cannot go on.
@@ -161,48 +194,44 @@ fn queue(pending: &mut PendingSignals, info: SigInfo, limit: u64) -> Result<(), 
     Ok(())
 }
 
+/// Whether sending a signal does something to a process by itself.
+fn stops_or_continues(signal: Signal) -> bool {
+    (bit(libc::SIGCONT) | STOPPING) & bit(signal) != 0
+}
+
 /// A stop signal forgets pending continues and the other way round; SIGCONT continues even if it is blocked or ignored.
-fn stop_or_continue(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, signal: Signal) {
-    let forget = if signal == libc::SIGCONT {
-        STOPPING
-    } else if bit(signal) & STOPPING != 0 {
-        bit(libc::SIGCONT)
-    } else {
-        return;
-    };
-    let threads = group.threads();
-    for task in &threads {
+fn stop_or_continue(pids: &Pids, group: &Arc<ThreadGroup>, signal: Signal) {
+    let continues = signal == libc::SIGCONT;
+    let forget = if continues { STOPPING } else { bit(libc::SIGCONT) };
+    for task in group.threads() {
         task.signals.lock().pending.discard(forget);
     }
     group.pending.lock().discard(forget);
-    if signal == libc::SIGCONT {
-        let was_stopped = {
-            let mut state = group.state.lock();
-            let was = state.stopped.take().is_some();
-            if was {
-                state.unreported = Some(StateChange::Continued);
-            }
-            was
-        };
-        if was_stopped {
-            for task in &threads {
-                task.kick();
-            }
-            tell_parent(kernel, group, StateChange::Continued);
-        }
+    if !continues {
+        return;
     }
+    let threads = {
+        let mut state = group.state.lock();
+        // A stop signal that a thread has taken from its queue already is void too.
+        state.continues += 1;
+        if state.stopped.take().is_none() {
+            return;
+        }
+        state.unreported = Some(StateChange::Continued);
+        state.threads.clone()
+    };
+    for task in threads {
+        task.kick();
+    }
+    tell_parent(pids, group, StateChange::Continued);
 }
 
 /// Tell the parent that a child has stopped or continued: SIGCHLD and whoever waits.
-pub(super) fn tell_parent(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, change: StateChange) {
-    let parent = {
-        let pids = kernel.pids.lock();
-        let Some(process) = pids.processes.get(&group.pid) else {
-            return;
-        };
-        pids.processes.get(&process.parent).map(|p| p.group.clone())
+pub(super) fn tell_parent(pids: &Pids, group: &Arc<ThreadGroup>, change: StateChange) {
+    let parent = pids.processes.get(&group.pid).map(|p| p.parent);
+    let Some(parent) = parent.and_then(|pid| pids.processes.get(&pid)).map(|p| &p.group) else {
+        return;
     };
-    let Some(parent) = parent else { return };
     let (code, status) = match change {
         StateChange::Stopped(signal) => (libc::CLD_STOPPED, signal),
         StateChange::Continued => (libc::CLD_CONTINUED, libc::SIGCONT),
@@ -226,9 +255,9 @@ pub(super) fn tell_parent(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, change
             code,
             fields,
         };
-        let _ = send_to_group(kernel, &parent, info);
+        let _ = send_in_tree(pids, parent, info);
     }
-    parent.changed.notify(crate::kernel::wait::Events::READ);
+    parent.changed.notify(Events::READ);
 }
 
 impl SigInfo {

@@ -6,14 +6,15 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::frame::{self, StackT};
 use super::{
-    AltStack, SigAction, SigInfo, SigSet, Signal, UNBLOCKABLE, bit, send_to_group, send_to_task, take_from,
+    AltStack, SigAction, SigInfo, SigSet, Signal, UNBLOCKABLE, bit, send_in_tree, send_to_group,
+    send_to_task, take_from,
 };
 use crate::kernel::Kernel;
 use crate::kernel::abi::time::Timespec;
 use crate::kernel::fs::Fd;
 use crate::kernel::stop::{Errno, SysResult, fail};
 use crate::kernel::syscall::SyscallCx;
-use crate::kernel::task::{Capability, Creds, Pid, Task, ThreadGroup, pidfd};
+use crate::kernel::task::{Capability, Creds, Pid, Pids, Task, ThreadGroup, pidfd};
 use crate::kernel::user_memory::UserRef;
 use crate::kernel::wait::{Events, OnSignal, WaitFor};
 
@@ -242,11 +243,12 @@ pub(crate) fn kill(cx: &mut SyscallCx<'_>, pid: i32, signal: i32) -> SysResult<(
         may_signal(cx.task, &group, signal)?;
         return Ok(send_unless_zero(cx.kernel, &group, info)?);
     }
-    let members = targets(cx.kernel, cx.task, pid)?;
+    let pids = cx.kernel.pids.lock();
     let mut result = Err(Errno::ESRCH);
-    for group in members {
-        match may_signal(cx.task, &group, signal) {
-            Ok(()) => result = send_unless_zero(cx.kernel, &group, info),
+    for group in targets(&pids, cx.task, pid)? {
+        match may_signal_in(&pids, cx.task, group, signal) {
+            Ok(()) if signal == 0 => result = Ok(()),
+            Ok(()) => result = send_in_tree(&pids, group, info),
             Err(errno) if result.is_err() => result = Err(errno),
             Err(_) => {}
         }
@@ -255,21 +257,20 @@ pub(crate) fn kill(cx: &mut SyscallCx<'_>, pid: i32, signal: i32) -> SysResult<(
 }
 
 /// Processes that `kill` means by a pid of 0 (own process group), -1 (all but init and itself) or a negated group.
-fn targets(kernel: &Arc<Kernel>, task: &Task, pid: Pid) -> Result<Vec<Arc<ThreadGroup>>, Errno> {
-    let pids = kernel.pids.lock();
+fn targets<'p>(pids: &'p Pids, task: &Task, pid: Pid) -> Result<Vec<&'p Arc<ThreadGroup>>, Errno> {
     if pid == -1 {
         let others = pids
             .processes
             .values()
             .filter(|p| p.group.pid != 1 && p.group.pid != task.pid());
-        return Ok(others.map(|p| p.group.clone()).collect());
+        return Ok(others.map(|p| &p.group).collect());
     }
     let pgid = if pid == 0 {
         pids.processes.get(&task.pid()).map_or(0, |p| p.pgid)
     } else {
         pid.checked_neg().ok_or(Errno::ESRCH)?
     };
-    Ok(pids.group_members(pgid).map(|p| p.group.clone()).collect())
+    Ok(pids.group_members(pgid).map(|p| &p.group).collect())
 }
 
 fn check_signal_or_zero(signal: Signal) -> Result<(), Errno> {
@@ -290,6 +291,10 @@ fn send_unless_zero(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, info: SigInf
 
 /// Whether `sender` may signal `target`: EPERM. A zombie can always be asked after.
 pub(crate) fn may_signal(sender: &Task, target: &Arc<ThreadGroup>, signal: Signal) -> Result<(), Errno> {
+    may_signal_in(&sender.kernel.pids.lock(), sender, target, signal)
+}
+
+fn may_signal_in(pids: &Pids, sender: &Task, target: &Arc<ThreadGroup>, signal: Signal) -> Result<(), Errno> {
     let Some(thread) = target.threads().first().cloned() else {
         return Ok(());
     };
@@ -298,7 +303,6 @@ pub(crate) fn may_signal(sender: &Task, target: &Arc<ThreadGroup>, signal: Signa
         return Ok(());
     }
     if signal == libc::SIGCONT {
-        let pids = sender.kernel.pids.lock();
         let session = |pid| pids.processes.get(&pid).map(|p| p.sid);
         if session(sender.pid()) == session(target.pid) {
             return Ok(());

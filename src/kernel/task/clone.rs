@@ -8,12 +8,13 @@ use super::pids::Process;
 use super::{Capability, Parts, Pid, Shared, Task, TaskState, ThreadGroup, pidfd, ptrace, vfork};
 use crate::kernel::abi::task::CloneArgs;
 use crate::kernel::fs::{Fd, OpenFlags};
-use crate::kernel::signal::{AltStack, PendingSignals, SigHand, SignalState};
+use crate::kernel::signal::{self, AltStack, PendingSignals, SigHand, SignalState};
 use crate::kernel::stop::{Errno, SysResult, fail};
 use crate::kernel::sync::{Lock, Rank};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::time;
 use crate::kernel::user_memory::{UserAddr, UserRef};
+use crate::kernel::wait::{OnSignal, WaitFor};
 use crate::platform::{ForkKind, PAGE_SIZE, Thread, USER_END};
 
 bitflags! {
@@ -366,9 +367,10 @@ fn fork_thread(
         *child.vfork.lock() = Some(release.clone());
         release
     });
-    if let Err(errno) = enter(cx, request, &child) {
+    if let Err(stop) = enter(cx, request, &child) {
         child.mm().drop_user();
-        return Err(errno.into());
+        child.files().drop_user();
+        return Err(stop);
     }
     if !request.has(CloneFlags::THREAD) && child.group.soft_limit(libc::RLIMIT_CPU) != u64::MAX {
         time::watch_cpu_limit(&child);
@@ -376,13 +378,15 @@ fn fork_thread(
     if request.has(CloneFlags::PARENT_SETTID) {
         let _ = cx.memory.write(request.parent_tid.cast(), &tid);
     }
-    if cx.task.is_traced() && cx.task.trace_event(request.event(), tid.cast_unsigned().into()) {
-        cx.task.inherit_trace(&child, thread);
-        return Ok(release);
+    let traced = cx.task.is_traced() && cx.task.trace_event(request.event(), tid.cast_unsigned().into());
+    let thread = if traced {
+        cx.task.inherit_trace(&child, thread)
+    } else {
+        Some(thread)
+    };
+    if let Some(thread) = thread {
+        child.start(thread);
     }
-    cx.kernel.platform.start(thread, child.clone());
-    // Whatever was sent to it before it ran found nobody to interrupt.
-    child.kick_if_wanted();
     Ok(release)
 }
 
@@ -397,15 +401,25 @@ fn set_registers(thread: &mut dyn Thread, request: &Request) {
     }
 }
 
-/// Enter the child into its process and the process tree. EAGAIN when the caller's process is ending meanwhile.
-fn enter(cx: &SyscallCx<'_>, request: &Request, child: &Arc<Task>) -> Result<(), Errno> {
+/// Enter the child into its process and the process tree. EAGAIN when the caller's process is ending meanwhile. A fork
+/// is made again after signals that came before it: one that is for all processes of a group must not miss the child.
+fn enter(cx: &SyscallCx<'_>, request: &Request, child: &Arc<Task>) -> SysResult<()> {
     let mut pids = cx.kernel.pids.lock();
+    if !request.has(CloneFlags::THREAD) && signal::is_pending(cx.task) {
+        drop(pids);
+        cx.task.kick_self();
+        return Err(WaitFor::default().on_signal(OnSignal::AlwaysRestart).into());
+    }
     {
         let mut state = child.group.state.lock();
         if state.exiting.is_some() || state.exec_by.is_some() {
-            return Err(Errno::EAGAIN);
+            return fail!(EAGAIN);
         }
         state.threads.push(child.clone());
+        if state.stopped.is_some() {
+            // It stops with the others before its first instruction.
+            child.kick_self();
+        }
     }
     let process = if request.has(CloneFlags::THREAD) {
         None

@@ -9,7 +9,9 @@ use crate::kernel::dev::tty::job;
 use crate::kernel::fs::{FdTable, FsContext};
 use crate::kernel::ipc::futex;
 use crate::kernel::mm::Mm;
-use crate::kernel::signal::{SA_NOCLDWAIT, SIG_IGN, SigFields, SigInfo, send_to_group, send_to_pgrp};
+use crate::kernel::signal::{
+    self, SA_NOCLDWAIT, SIG_IGN, SigFields, SigInfo, SigSet, send_to_group, send_to_pgrp,
+};
 use crate::kernel::stop::{Stop, SysResult};
 use crate::kernel::sync::{Lock, Rank};
 use crate::kernel::syscall::SyscallCx;
@@ -88,14 +90,13 @@ pub(super) fn release_vfork(task: &Task) {
 /// PR_SET_PDEATHSIG is about the thread that made the child, not its process. The child's maker is now another thread.
 fn tell_children_of_thread(task: &Arc<Task>) {
     let tid = task.tid();
-    let heir = task
-        .group
-        .threads()
-        .iter()
-        .find(|t| !Arc::ptr_eq(t, task))
-        .map_or(task.pid(), |t| t.tid());
     let orphans: Vec<Arc<Task>> = {
         let mut pids = task.kernel.pids.lock();
+        // From now on no other thread that ends leaves its children to this one.
+        task.state.lock().exited = true;
+        let threads = task.group.threads();
+        let heir = threads.iter().find(|t| !t.state.lock().exited);
+        let heir = heir.map_or(task.pid(), |t| t.tid());
         let Some(process) = pids.processes.get(&task.pid()) else {
             return;
         };
@@ -122,8 +123,7 @@ fn tell_children_of_thread(task: &Arc<Task>) {
 
 /// Give up descriptors, working directory and memory, closing what nobody else uses.
 fn drop_shared(task: &Arc<Task>) {
-    let files = task.set_files(Arc::new(FdTable::default()));
-    close_if_last(files);
+    task.set_files(Arc::new(FdTable::default()));
     let root = task.fs().lock().root.clone();
     let nowhere = FsContext {
         cwd: root.clone(),
@@ -135,23 +135,11 @@ fn drop_shared(task: &Arc<Task>) {
     drop(task.set_mm(none));
 }
 
-/// Close all descriptors of a table that its last user has given up.
-pub(super) fn close_if_last(files: Arc<FdTable>) {
-    if Arc::strong_count(&files) > 1 {
-        return;
-    }
-    for file in files.remove_where(|_, _| true) {
-        // Errors of a deferred write have nobody to go to, as on Linux.
-        let _ = file.ops.flush(&file);
-    }
-}
-
 /// Take a thread out of its process; true when it was the last one.
 fn leave_group(task: &Arc<Task>) -> bool {
     let cpu = task.cpu_time();
     let (own_status, comm) = {
-        let mut state = task.state.lock();
-        state.exited = true;
+        let state = task.state.lock();
         (state.exit_status, state.comm.clone())
     };
     let last = {
@@ -165,6 +153,7 @@ fn leave_group(task: &Arc<Task>) -> bool {
         state.last_comm = comm;
         state.threads.is_empty()
     };
+    signal::hand_on(task, SigSet::MAX);
     if !task.is_leader() {
         let mut pids = task.kernel.pids.lock();
         let entry = pids.tasks.remove(&task.tid());
@@ -174,10 +163,11 @@ fn leave_group(task: &Arc<Task>) -> bool {
     last
 }
 
-/// A signal to be sent once the process tree is unlocked.
+/// What is to be done once the process tree is unlocked.
 enum Note {
-    Process(Arc<ThreadGroup>, SigInfo),
+    /// Send a signal to a process group.
     Group(Pid, SigInfo),
+    /// Wake who waits for children of a process.
     Changed(Arc<ThreadGroup>),
 }
 
@@ -195,7 +185,7 @@ fn end_group(task: &Arc<Task>) {
             .unwrap_or(ExitStatus::Exited(0))
     };
     if group.pid == 1 {
-        group.ended.notify(Events::READ);
+        group.set_ended();
         kernel.shutdown(status);
         return;
     }
@@ -208,6 +198,7 @@ fn end_group(task: &Arc<Task>) {
         let tied_to = tie(&pids, group.pid);
         let orphaned = adopt(&mut pids, group.pid, heir, &mut notes, &mut gone);
         leave_zombie(&mut pids, task, status, &mut notes, &mut gone);
+        group.set_ended();
         if let Some(pgid) = tied_to {
             hang_up_if_orphaned(&pids, pgid, Some(group.pid), &mut notes);
         }
@@ -215,12 +206,8 @@ fn end_group(task: &Arc<Task>) {
             hang_up_if_orphaned(&pids, pgid, None, &mut notes);
         }
     }
-    group.ended.notify(Events::READ);
     for note in notes {
         match note {
-            Note::Process(group, info) => {
-                let _ = send_to_group(kernel, &group, info);
-            }
             Note::Group(pgid, info) => {
                 send_to_pgrp(kernel, pgid, info);
             }
@@ -337,10 +324,8 @@ fn tell_parent(
     let ignored = signal == libc::SIGCHLD && action.handler == SIG_IGN;
     let unwanted = signal == libc::SIGCHLD && (ignored || action.flags & SA_NOCLDWAIT != 0);
     if (1..=64).contains(&signal) && !ignored {
-        notes.push(Note::Process(
-            parent.clone(),
-            child_info(signal, group.pid, zombie),
-        ));
+        // At once: who has waited for the child finds the signal sent.
+        let _ = signal::send_in_tree(pids, &parent, child_info(signal, group.pid, zombie));
     }
     if unwanted {
         gone.extend(pids.reap(group.pid));

@@ -4,9 +4,9 @@ use super::{Pid, Task};
 use crate::kernel::signal::{PendingSignals, SigInfo};
 use crate::kernel::sync::{Lock, Rank};
 use crate::kernel::time::ProcessTimers;
-use crate::kernel::wait::WaitQueue;
+use crate::kernel::wait::{Events, WaitQueue};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 /// How a process ended, in wait(2)'s terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +93,7 @@ pub struct ThreadGroup {
     /// Signal sent to the parent at the end: SIGCHLD unless clone(2) said otherwise, which lasts until it execs or is
     /// reparented.
     exit_signal: AtomicI32,
+    has_ended: AtomicBool,
     /// State shared by its threads.
     pub state: Lock<GroupState>,
     /// Signals sent to the process as a whole.
@@ -116,6 +117,8 @@ pub struct GroupState {
     pub exiting: Option<ExitStatus>,
     /// Set while a thread execs: all other threads exit.
     pub exec_by: Option<Pid>,
+    /// How often SIGCONT was sent to it.
+    pub continues: u64,
     /// Whether it is stopped by job control, and by which signal.
     pub stopped: Option<i32>,
     /// A stop or continue that no wait(2) has reported yet.
@@ -157,6 +160,7 @@ impl ThreadGroup {
         Arc::new(ThreadGroup {
             pid,
             exit_signal: AtomicI32::new(exit_signal),
+            has_ended: AtomicBool::new(false),
             state: Lock::new(
                 Rank::Group,
                 GroupState {
@@ -197,9 +201,15 @@ impl ThreadGroup {
         self.state.lock().last_comm.clone()
     }
 
-    /// Whether its last thread has ended.
+    /// Whether its last thread has ended, so that it can be waited for.
     pub fn has_ended(&self) -> bool {
-        self.state.lock().threads.is_empty()
+        self.has_ended.load(Ordering::SeqCst)
+    }
+
+    /// Its last thread has ended and its place in the process tree says so.
+    pub(super) fn set_ended(&self) {
+        self.has_ended.store(true, Ordering::SeqCst);
+        self.ended.notify(Events::READ);
     }
 
     /// All threads at this moment.
@@ -212,6 +222,7 @@ impl ThreadGroup {
         let threads = {
             let mut state = self.state.lock();
             state.exiting.get_or_insert(status);
+            state.stopped = None;
             state.threads.clone()
         };
         for thread in threads {

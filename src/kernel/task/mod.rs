@@ -33,13 +33,13 @@ pub(in crate::kernel) use syscalls::dispatch;
 use super::Kernel;
 use super::fs::{FdTable, FsContext};
 use super::mm::Mm;
-use super::signal::{SigHand, SigSet, SignalState, UNBLOCKABLE};
+use super::signal::{self, SigHand, SigSet, SignalState, UNBLOCKABLE};
 use super::sync::{Lock, Rank};
 use super::syscall::CallState;
 use super::user_memory::UserMemory;
 use super::wait::reactor::Timer;
 use super::wait::{Events, OnSignal, Registration, Wakeup};
-use crate::platform::ThreadHandle;
+use crate::platform::{Thread, ThreadHandle};
 
 /// A guest process or thread id.
 pub type Pid = i32;
@@ -98,7 +98,7 @@ pub struct TaskState {
     pub nice: i32,
     /// Timer slack in nanoseconds.
     pub timer_slack: u64,
-    /// The thread has ended; only its entry is left.
+    /// The thread is ending or has ended: soon only its entry is left.
     pub exited: bool,
     /// What /proc shows: the number of the call it is blocked in.
     pub blocked_in: Option<u64>,
@@ -222,6 +222,7 @@ impl Task {
         let waker = TaskWaker::new();
         waker.attach(handle);
         parts.shared.mm.add_user();
+        parts.shared.files.add_user();
         Arc::new(Task {
             tid: AtomicU32::new(parts.tid.cast_unsigned()),
             kernel: parts.kernel,
@@ -260,9 +261,7 @@ impl Task {
 
     /// Have a descriptor table of its own (CLOSE_RANGE_UNSHARE, unshare(2) with CLONE_FILES).
     pub fn unshare_files(&self) {
-        let copy = self.files().copy();
-        let old = std::mem::replace(&mut self.shared.lock().files, copy);
-        drop(old);
+        self.set_files(self.files().copy());
     }
 
     /// Its working directory, root and umask.
@@ -313,9 +312,11 @@ impl Task {
         (earlier.0 + user, earlier.1 + system)
     }
 
-    /// Replace its descriptor table by one of its own (unshare(2)).
-    fn set_files(&self, files: Arc<FdTable>) -> Arc<FdTable> {
-        std::mem::replace(&mut self.shared.lock().files, files)
+    /// Replace its descriptor table by one of its own. The old one's files are closed when nobody else uses it.
+    fn set_files(&self, files: Arc<FdTable>) {
+        files.add_user();
+        let old = std::mem::replace(&mut self.shared.lock().files, files);
+        old.drop_user();
     }
 
     /// Replace its fs context by one of its own (unshare(2)).
@@ -343,8 +344,10 @@ impl Task {
         self.waker.kick();
     }
 
-    /// Repeat the kicks that came before its thread was started.
-    fn kick_if_wanted(&self) {
+    /// Begin to run guest code on `thread`.
+    fn start(self: &Arc<Self>, thread: Box<dyn Thread>) {
+        self.kernel.platform.start(thread, self.clone());
+        // Whatever was sent to it before found nobody to interrupt.
         if self.attention.load(Ordering::SeqCst) {
             self.waker.kick();
         }
@@ -357,8 +360,12 @@ impl Task {
 
     /// Replace the mask of blocked signals and look again at what is pending. Returns the old mask.
     pub fn set_signal_mask(&self, mask: SigSet) -> SigSet {
-        let old = std::mem::replace(&mut self.signals.lock().mask, mask & !UNBLOCKABLE);
+        let mask = mask & !UNBLOCKABLE;
+        let old = std::mem::replace(&mut self.signals.lock().mask, mask);
         self.attention.store(true, Ordering::SeqCst);
+        if mask & !old != 0 {
+            signal::hand_on(self, mask & !old);
+        }
         old
     }
 }

@@ -95,7 +95,7 @@ impl PidTable {
 impl Pids {
     /// An unused id, taken until [`Pids::add`] or [`Pids::release`]; EAGAIN when there is none.
     pub fn allocate(&mut self) -> Result<Pid, Errno> {
-        if self.tasks.len() >= TASKS_MAX {
+        if self.tasks.len() + self.reserved.len() >= TASKS_MAX {
             return Err(Errno::EAGAIN);
         }
         for _ in 0..PID_MAX {

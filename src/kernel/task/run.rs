@@ -222,7 +222,7 @@ impl Task {
         true
     }
 
-    fn is_dying(&self) -> bool {
+    pub(super) fn is_dying(&self) -> bool {
         if self.ends_alone() {
             return true;
         }

@@ -132,6 +132,8 @@ pub(super) fn sleep(
         return queued.leave().ok_or(Errno::ETIMEDOUT.into());
     }
     cx.state.data = Some(queued);
+    // A wake, or a lock handed over, that comes together with a signal is taken: nobody else would get it.
+    cx.state.settle = Some(|data| data.downcast_mut::<Queued>()?.leave().map(|index| index as u64));
     Err(wait.until(deadline).on_signal(on_signal).into())
 }
 

@@ -100,8 +100,7 @@ pub(super) fn commit(cx: &mut SyscallCx<'_>, ready: Ready) -> SysResult<()> {
         Some(loaded.thread)
     };
     if let Some(thread) = thread {
-        task.kernel.platform.start(thread, task.clone());
-        task.kick_if_wanted();
+        task.start(thread);
     }
     Err(Stop::Leave)
 }
@@ -138,12 +137,9 @@ fn become_leader(task: &Arc<Task>) {
 
 /// A descriptor table of its own, without those to be closed.
 fn own_descriptors(task: &Arc<Task>) {
-    let shared = task.files();
-    // One reference is the task's, one is `shared`.
-    if Arc::strong_count(&shared) > 2 {
-        drop(task.set_files(shared.copy()));
+    if task.files().is_shared() {
+        task.unshare_files();
     }
-    drop(shared);
     for file in task.files().remove_where(|_, close_on_exec| close_on_exec) {
         let _ = file.ops.flush(&file);
     }

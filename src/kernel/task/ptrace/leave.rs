@@ -46,8 +46,7 @@ pub(super) fn run_again(task: &Arc<Task>, held: Option<Box<dyn Thread>>) {
     if let Some(resumed) = resumed {
         task.take_over(&mut *thread, &mut call, resumed);
     }
-    task.kernel.platform.start(thread, task.clone());
-    task.kick_if_wanted();
+    task.start(thread);
 }
 
 /// A thread ends: its tracer is told unless it is the parent, which is told of the process anyway.

@@ -18,6 +18,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Call, ExitStatus, Pid, Task, ThreadGroup};
 use crate::kernel::signal::{SigFields, SigInfo, SigSet, Signal, send_to_group};
+use crate::kernel::stop::Errno;
 use crate::kernel::wait::Events;
 use crate::platform::{Regs, Thread};
 
@@ -238,11 +239,14 @@ impl Task {
         self.enter_stop(stop);
     }
 
-    fn enter_stop(&self, stop: Stop) {
+    /// Stop as `stop` says, unless there is no tracer any more that could end it: then its held thread comes back.
+    fn enter_stop(&self, stop: Stop) -> Option<Box<dyn Thread>> {
         let status = stop.status;
         let tracer = {
             let mut guard = self.trace.lock();
-            let Some(trace) = guard.as_mut() else { return };
+            let Some(trace) = guard.as_mut().filter(|t| !t.leaving) else {
+                return stop.held;
+            };
             trace.stop = Some(stop);
             trace.tracer.clone()
         };
@@ -251,6 +255,7 @@ impl Task {
             libc::CLD_TRAPPED,
             i32::try_from(status & 0x7f).unwrap_or(0),
         );
+        None
     }
 
     fn tell_tracer(&self, tracer: &Arc<ThreadGroup>, code: i32, status: i32) {
@@ -451,28 +456,35 @@ impl Task {
         }
     }
 
-    /// A child of a traced task is traced too, and stopped before it begins to run.
-    pub(super) fn inherit_trace(&self, child: &Arc<Task>, thread: Box<dyn Thread>) {
-        let Some((tracer, options, seized)) = self
-            .trace
-            .lock()
-            .as_ref()
-            .map(|t| (t.tracer.clone(), t.options, t.seized))
-        else {
-            return;
+    /// A child of a traced task is traced too, and stopped before it begins to run. Its thread comes back when it is not,
+    /// because there is no tracer any more.
+    pub(super) fn inherit_trace(
+        &self,
+        child: &Arc<Task>,
+        thread: Box<dyn Thread>,
+    ) -> Option<Box<dyn Thread>> {
+        let (tracer, options, seized) = match self.trace.lock().as_ref() {
+            Some(trace) => (trace.tracer.clone(), trace.options, trace.seized),
+            None => return Some(thread),
         };
-        attach(child, Trace::new(tracer, options, seized));
+        if attach(child, Trace::new(tracer, options, seized)).is_err() {
+            return Some(thread);
+        }
         let (status, kind) = if seized {
             (event_status(libc::SIGTRAP, EVENT_STOP), Kind::Event)
         } else {
             let info = SigInfo::user(libc::SIGSTOP, 0, 0);
             (libc::SIGSTOP.cast_unsigned(), Kind::Signal(info))
         };
-        child.hold(thread, status, kind, 0);
+        child.hold(thread, status, kind, 0)
     }
 
     /// A new program is loaded: hold its thread for the tracer. Returns it when nobody is to be told.
-    pub(super) fn trace_exec(&self, thread: Box<dyn Thread>, old_tid: Pid) -> Option<Box<dyn Thread>> {
+    pub(super) fn trace_exec(
+        self: &Arc<Self>,
+        thread: Box<dyn Thread>,
+        old_tid: Pid,
+    ) -> Option<Box<dyn Thread>> {
         let uid = self.creds().uid;
         let (status, kind) = {
             let guard = self.trace.lock();
@@ -487,13 +499,19 @@ impl Task {
                 _ => return Some(thread),
             }
         };
-        self.hold(thread, status, kind, old_tid.cast_unsigned().into());
-        None
+        self.hold(thread, status, kind, old_tid.cast_unsigned().into())
     }
 
-    fn hold(&self, mut thread: Box<dyn Thread>, status: u32, kind: Kind, message: u64) {
+    /// Stop before the first instruction of `thread`, which comes back when it is to run at once.
+    fn hold(
+        self: &Arc<Self>,
+        mut thread: Box<dyn Thread>,
+        status: u32,
+        kind: Kind,
+        message: u64,
+    ) -> Option<Box<dyn Thread>> {
         let xstate = thread.xstate().unwrap_or_default();
-        self.enter_stop(Stop {
+        let unheld = self.enter_stop(Stop {
             status,
             kind,
             regs: *thread.regs(),
@@ -504,6 +522,11 @@ impl Task {
             listening: false,
             held: Some(thread),
         });
+        if self.is_dying() {
+            // Whoever said so may have found nothing held.
+            self.release_held();
+        }
+        unheld
     }
 
     /// Let a tracee that has never run run now, because it is to end.
@@ -514,8 +537,7 @@ impl Task {
             .as_mut()
             .and_then(|t| t.stop.as_mut()?.held.take());
         if let Some(thread) = held {
-            self.kernel.platform.start(thread, self.clone());
-            self.kick_if_wanted();
+            self.start(thread);
         }
     }
 }
@@ -537,9 +559,20 @@ fn next_due(trace: &mut Trace) -> Option<(u32, Kind, u64)> {
     None
 }
 
-fn attach(task: &Arc<Task>, trace: Trace) {
+/// Begin to trace a task: EPERM when somebody else does, ESRCH when it or the tracer is ending.
+fn attach(task: &Arc<Task>, trace: Trace) -> Result<(), Errno> {
     let tracer = trace.tracer.clone();
-    *task.trace.lock() = Some(Box::new(trace));
+    let mut tracer_state = tracer.state.lock();
+    let state = task.state.lock();
+    if tracer_state.threads.is_empty() || state.exited {
+        return Err(Errno::ESRCH);
+    }
+    let mut present = task.trace.lock();
+    if present.is_some() {
+        return Err(Errno::EPERM);
+    }
+    *present = Some(Box::new(trace));
     task.traced.store(true, Ordering::SeqCst);
-    tracer.state.lock().tracees.push(task.clone());
+    tracer_state.tracees.push(task.clone());
+    Ok(())
 }

@@ -116,11 +116,11 @@ fn trace_me(cx: &SyscallCx<'_>) -> SysResult<u64> {
         pids.processes.get(&parent).map(|p| p.group.clone())
     };
     match parent {
-        Some(parent) if !cx.task.is_traced() => {
-            attach(cx.task, Trace::new(parent, 0, false));
+        Some(parent) => {
+            attach(cx.task, Trace::new(parent, 0, false)).map_err(|_| Errno::EPERM)?;
             Ok(0)
         }
-        _ => fail!(EPERM),
+        None => fail!(EPERM),
     }
 }
 
@@ -141,7 +141,7 @@ fn start_tracing(cx: &SyscallCx<'_>, pid: Pid, seize: bool, addr: u64, options: 
     access::check(cx.task, &task)?;
     let mut trace = Trace::new(cx.task.group.clone(), options, seize);
     trace.fresh = true;
-    attach(&task, trace);
+    attach(&task, trace)?;
     if !seize {
         send_to_task(
             &task,

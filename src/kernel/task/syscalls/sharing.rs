@@ -36,8 +36,7 @@ pub(super) fn unshare(cx: &mut SyscallCx<'_>, flags: u64) -> SysResult<()> {
         drop(cx.task.set_fs(Arc::new(Lock::new(Rank::FsContext, copy))));
     }
     if flags & FILES != 0 {
-        let copy = cx.task.files().copy();
-        drop(cx.task.set_files(copy));
+        cx.task.unshare_files();
     }
     if flags & SIGHAND != 0 {
         cx.task.set_sighand(cx.task.sighand().copy());
