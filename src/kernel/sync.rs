@@ -32,6 +32,8 @@ pub enum Rank {
     Tty,
     /// A socket or a pipe.
     Object,
+    /// A directory while its names change; of two directories by address.
+    Names,
     /// Name cache.
     Dentry,
     /// A directory's contents.

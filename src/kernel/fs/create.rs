@@ -1,7 +1,7 @@
 //! Making new names: who owns them and with what mode, and telling the VFS.
 
 use super::access::{self, SETGID};
-use super::{CreateArgs, Path};
+use super::{CreateArgs, NameChange, Path};
 use crate::kernel::stop::Errno;
 use crate::kernel::task::{Capability, Task};
 
@@ -36,6 +36,8 @@ pub fn args(task: &Task, dir: &Path, mode: u32, rdev: u64) -> Result<CreateArgs,
 pub fn node(task: &Task, dir: &Path, name: &[u8], mode: u32, rdev: u64) -> Result<Path, Errno> {
     access::may_create(&task.creds(), dir)?;
     let args = args(task, dir, mode, rdev)?;
+    let mut change = NameChange::of(&dir.dentry);
+    change.begin();
     let inode = dir.inode().create(name, &args)?;
     Ok(Path {
         mount: dir.mount.clone(),

@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 
 use super::names::AbsentName;
 use super::{Inode, Mount};
-use crate::kernel::sync::{Lock, Rank, lock_two};
+use crate::kernel::sync::{Lock, LockGuard, Rank, lock_two};
 
 /// How many names a directory remembers before it looks for dead ones.
 const FIRST_SWEEP: usize = 32;
@@ -19,6 +19,8 @@ pub struct Dentry {
     /// What it names.
     pub inode: Arc<dyn Inode>,
     place: Lock<Place>,
+    /// Held while its names change: see [`NameChange`].
+    changes: Lock<()>,
     children: Lock<Children>,
     unlinked: AtomicBool,
     /// An O_TMPFILE file, which may get a name although it has none.
@@ -42,6 +44,8 @@ struct Children {
     names: HashMap<Vec<u8>, Child>,
     /// Moves with every change of the directory, so that a lookup that raced with one is not remembered.
     generation: u64,
+    /// Names are changing in the file system: nothing it says is remembered.
+    changing: bool,
     sweep_at: usize,
 }
 
@@ -83,6 +87,7 @@ impl Dentry {
         Arc::new(Dentry {
             inode,
             place: Lock::new(Rank::Leaf, Place { name, parent }),
+            changes: Lock::new(Rank::Names, ()),
             children: Lock::new(Rank::Dentry, Children::default()),
             unlinked: AtomicBool::new(false),
             linkable: AtomicBool::new(false),
@@ -145,6 +150,11 @@ impl Dentry {
         }
     }
 
+    /// Wait while names of this directory change.
+    pub(super) fn settle(&self) {
+        drop(self.changes.lock());
+    }
+
     /// The dentry for a name that the file system has just found, unless the directory has changed since `generation`.
     pub(super) fn found(
         self: &Arc<Self>,
@@ -153,12 +163,14 @@ impl Dentry {
         generation: Option<u64>,
     ) -> Option<Arc<Dentry>> {
         let mut children = self.children.lock();
-        if generation.is_some_and(|g| g != children.generation) {
+        if generation.is_some_and(|g| children.changing || g != children.generation) {
             return None;
         }
+        // Another lookup of a name that was not known may have been faster.
+        let unchanged = generation.is_some() && self.inode.cacheable();
         if let Some(Child::Known(weak)) = children.names.get(name)
             && let Some(known) = weak.upgrade()
-            && (Arc::ptr_eq(&known.inode, &inode) || known.is_mount_point())
+            && (unchanged || Arc::ptr_eq(&known.inode, &inode) || known.is_mount_point())
         {
             return Some(known);
         }
@@ -170,7 +182,7 @@ impl Dentry {
     /// Remember that there is no `name`, unless the directory has changed since `generation`.
     pub(super) fn note_absent(self: &Arc<Self>, name: &[u8], generation: u64) -> Option<Arc<AbsentName>> {
         let mut children = self.children.lock();
-        if generation != children.generation {
+        if children.changing || generation != children.generation {
             return None;
         }
         let absent = AbsentName::new(self, name);
@@ -243,6 +255,61 @@ impl Dentry {
         let mut children = self.children.lock();
         if matches!(children.names.get(&absent.name), Some(Child::Absent(a)) if Arc::ptr_eq(a, absent)) {
             children.names.remove(&absent.name);
+        }
+    }
+}
+
+/// The right to change names of one directory or two, in the file system and here. What is remembered of names and what the
+/// file system has stay the same for everybody else, because nobody changes them meanwhile, and lookups between
+/// [`NameChange::begin`] and the end wait or are not remembered.
+pub struct NameChange<'a> {
+    dirs: [Option<&'a Dentry>; 2],
+    begun: bool,
+    _held: (LockGuard<'a, ()>, Option<LockGuard<'a, ()>>),
+}
+
+impl<'a> NameChange<'a> {
+    /// Change names of a directory.
+    pub fn of(dir: &'a Dentry) -> NameChange<'a> {
+        NameChange {
+            dirs: [Some(dir), None],
+            begun: false,
+            _held: (dir.changes.lock(), None),
+        }
+    }
+
+    /// Change names of two directories, which may be one.
+    pub fn of_two(one: &'a Dentry, two: &'a Dentry) -> NameChange<'a> {
+        if std::ptr::eq(one, two) {
+            return NameChange::of(one);
+        }
+        let (first, second) = lock_two(&one.changes, &two.changes);
+        NameChange {
+            dirs: [Some(one), Some(two)],
+            begun: false,
+            _held: (first, Some(second)),
+        }
+    }
+
+    /// Call it right before the file system changes its names.
+    pub fn begin(&mut self) {
+        self.begun = true;
+        self.mark(true);
+    }
+
+    fn mark(&self, changing: bool) {
+        for dir in self.dirs.into_iter().flatten() {
+            let mut children = dir.children.lock();
+            children.changing = changing;
+            children.generation += 1;
+        }
+    }
+}
+
+impl Drop for NameChange<'_> {
+    fn drop(&mut self) {
+        if self.begun {
+            self.mark(false);
         }
     }
 }

@@ -400,4 +400,30 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_number_is_one_threads_until_it_is_removed() {
+        const ROUNDS: usize = 2000;
+        let table = FdTable::default();
+        table.add_user();
+        table.add_user();
+        let files = files(3);
+        std::thread::scope(|scope| {
+            for file in &files {
+                let table = &table;
+                scope.spawn(move || {
+                    for _ in 0..ROUNDS {
+                        let fd = table.insert(file.clone(), false, 0, 3).expect("room for each");
+                        assert!(table.get(fd).is_ok_and(|found| Arc::ptr_eq(&found, file)));
+                        assert!(table.remove(fd).is_ok_and(|old| Arc::ptr_eq(&old, file)));
+                    }
+                    table.insert(file.clone(), false, 0, 3).expect("room for each");
+                });
+            }
+        });
+        table.drop_user();
+        assert_eq!(table.list().len(), 3, "somebody uses it still");
+        table.drop_user();
+        assert!(table.list().is_empty());
+    }
 }

@@ -255,7 +255,10 @@ impl InodeLocks {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+    use crate::kernel::wait::testing::until_done;
     use proptest::prelude::*;
 
     const INODE: InodeId = (1, 2);
@@ -330,5 +333,34 @@ mod tests {
                 prop_assert_eq!(&seen, &model);
             }
         }
+    }
+
+    #[test]
+    fn one_thread_at_a_time_holds_an_exclusive_lock() {
+        const ROUNDS: usize = 500;
+        let table = Arc::new(LockTable::default());
+        let inside = AtomicUsize::new(0);
+        let take = |outcome| match outcome {
+            Outcome::Done => Ok(()),
+            Outcome::Conflict(wait, _) => Err(wait.into()),
+        };
+        let holder = |owner: usize| {
+            for _ in 0..ROUNDS {
+                let whole = until_done(|| take(table.take_whole(INODE, owner, true)));
+                let range = until_done(|| take(table.take(INODE, lock(owner, true, 0, 9))));
+                assert_eq!((whole, range), (Ok(()), Ok(())));
+                assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                inside.fetch_sub(1, Ordering::SeqCst);
+                table.release_owner(INODE, LockOwner::Table(owner));
+                table.release_whole(INODE, owner);
+            }
+        };
+        std::thread::scope(|scope| {
+            for owner in 1..4 {
+                let holder = &holder;
+                scope.spawn(move || holder(owner));
+            }
+        });
+        assert!(table.0.lock().inodes.is_empty());
     }
 }

@@ -33,7 +33,7 @@ pub mod walk;
 pub use anon::{AnonFs, AnonInode, AnonKind};
 pub use busy::{BusyFiles, InUse, Use};
 pub use context::FsContext;
-pub use dentry::{Dentry, Path};
+pub use dentry::{Dentry, NameChange, Path};
 pub use fdtable::{Fd, FdTable};
 pub use file::{DirEntry, File, FileOps, FileOwner, MapRequest, OpenFlags};
 pub use inode::{CreateArgs, FileSystem, FileType, Inode, Link, Metadata, SetAttr, StatFs, TimeChange};

@@ -35,6 +35,8 @@ fn args(mode: u32) -> CreateArgs {
 
 /// Make something in a directory as the calls do.
 fn make(vfs: &Vfs, dir: &Path, name: &[u8], mode: u32) -> Result<Path, Errno> {
+    let mut change = NameChange::of(&dir.dentry);
+    change.begin();
     let inode = dir.inode().create(name, &args(mode))?;
     Ok(Path {
         mount: dir.mount.clone(),
@@ -50,6 +52,34 @@ fn make_link(vfs: &Vfs, dir: &Path, name: &[u8], target: &[u8]) -> Result<(), Er
     let inode = dir.inode().symlink(name, target, &args(libc::S_IFLNK | 0o777))?;
     vfs.added(&dir.dentry, name, inode);
     Ok(())
+}
+
+fn unlink(vfs: &Vfs, dir: &Path, name: &[u8]) -> Result<Arc<Dentry>, Errno> {
+    let mut change = NameChange::of(&dir.dentry);
+    let victim = vfs.child(&dir.dentry, name)?;
+    change.begin();
+    dir.inode().unlink(name, false)?;
+    vfs.removed(&dir.dentry, name, &victim);
+    Ok(victim)
+}
+
+/// What moved, and whether it was exchanged, which is done if it can be when asked for.
+fn rename(
+    vfs: &Vfs,
+    from: (&Path, &[u8]),
+    to: (&Path, &[u8]),
+    exchange: bool,
+) -> Result<(Arc<Dentry>, bool), Errno> {
+    let mut change = NameChange::of_two(&from.0.dentry, &to.0.dentry);
+    let moving = vfs.child(&from.0.dentry, from.1)?;
+    let there = vfs.child(&to.0.dentry, to.1).ok();
+    let exchange = exchange && there.is_some();
+    let flags = if exchange { libc::RENAME_EXCHANGE } else { 0 };
+    change.begin();
+    from.0.inode().rename(from.1, to.0.inode(), to.1, flags)?;
+    let (from, to) = ((&from.0.dentry, from.1), (&to.0.dentry, to.1));
+    vfs.moved(from, to, &moving, there.as_ref(), exchange);
+    Ok((moving, exchange))
 }
 
 fn look(vfs: &Vfs, path: &[u8]) -> Result<Path, Errno> {
@@ -248,19 +278,13 @@ proptest! {
                         model.insert(key, our_ino(&made));
                     }
                 }
-                1 => if let Ok(victim) = vfs.child(&dir.dentry, &name(a)) {
-                    dir.inode().unlink(&name(a), false).expect("unlink");
-                    vfs.removed(&dir.dentry, &name(a), &victim);
+                1 => if let Ok(victim) = unlink(&vfs, dir, &name(a)) {
                     prop_assert!(model.remove(&key).is_some());
                     prop_assert!(victim.is_unlinked());
                 }
-                2 | 3 if key != to_key => if let Ok(moving) = vfs.child(&dir.dentry, &name(a)) {
-                    let there = vfs.child(&to.dentry, &name(b)).ok();
-                    let exchange = op == 3 && there.is_some();
-                    let flags = if exchange { libc::RENAME_EXCHANGE } else { 0 };
-                    dir.inode().rename(&name(a), to.inode(), &name(b), flags).expect("rename");
-                    let (from, onto) = ((&dir.dentry, &*name(a)), (&to.dentry, &*name(b)));
-                    vfs.moved(from, onto, &moving, there.as_ref(), exchange);
+                2 | 3 if key != to_key => if let Ok((moving, exchange)) =
+                    rename(&vfs, (dir, &name(a)), (to, &name(b)), op == 3)
+                {
                     prop_assert_eq!(moving.name(), name(b));
                     let number = model.remove(&key).expect("in the model too");
                     let old = model.insert(to_key, number);
@@ -278,6 +302,50 @@ proptest! {
                 prop_assert_eq!(number, model.get(&(which, n)).copied());
             }
         }
+    }
+}
+
+/// Several host threads change and look up the same names: in the end what is remembered is what the file system has.
+#[test]
+fn the_name_cache_stays_true_when_threads_change_names() {
+    const NAMES: [&[u8]; 4] = [b"a", b"b", b"c", b"d"];
+    const ROUNDS: usize = 2000;
+    let vfs = vfs();
+    let root = vfs.mounts.root();
+    let dirs = [root.clone(), make_dir(&vfs, &root, b"other")];
+    let hammer = |seed: usize| {
+        let mut state = seed;
+        let mut pick = |n: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % n
+        };
+        for _ in 0..ROUNDS {
+            let (dir, to) = (&dirs[pick(2)], &dirs[pick(2)]);
+            let (name, new) = (NAMES[pick(4)], NAMES[pick(4)]);
+            match pick(6) {
+                0 => drop(make(&vfs, dir, name, libc::S_IFREG | 0o644)),
+                1 => drop(unlink(&vfs, dir, name)),
+                2 if !std::ptr::eq(dir, to) || name != new => {
+                    drop(rename(&vfs, (dir, name), (to, new), pick(2) == 0));
+                }
+                _ => drop(vfs.child(&dir.dentry, name)),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for seed in 1..5 {
+            let hammer = &hammer;
+            scope.spawn(move || hammer(seed));
+        }
+    });
+    for (dir, name) in dirs.iter().flat_map(|dir| NAMES.map(|name| (dir, name))) {
+        let number = |inode: &Arc<dyn Inode>| inode.metadata().expect("metadata").ino;
+        let remembered = vfs.child(&dir.dentry, name).map(|dentry| {
+            let place = (dentry.name(), dentry.is_unlinked());
+            assert_eq!(place, (name.to_vec(), false));
+            number(&dentry.inode)
+        });
+        assert_eq!(remembered, dir.inode().lookup(name).map(|inode| number(&inode)));
     }
 }
 

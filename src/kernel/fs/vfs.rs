@@ -1,7 +1,8 @@
 //! What all tasks of a guest share of its files, and the name cache's rules.
 //!
 //! Every change of a directory goes through [`Vfs::added`], [`Vfs::removed`] and [`Vfs::moved`] after the file system has
-//! made it, so that what is remembered of names stays true and watchers hear of it.
+//! made it, so that what is remembered of names stays true and watchers hear of it. One [`super::NameChange`] is held
+//! around both.
 
 use std::sync::Arc;
 
@@ -88,6 +89,7 @@ impl Vfs {
             match dir.inode.lookup(name) {
                 Ok(inode) => {
                     let Some(dentry) = dir.found(name, inode, generation) else {
+                        dir.settle();
                         continue;
                     };
                     if cacheable {

@@ -14,6 +14,8 @@ use super::sync::{Lock, Rank};
 use super::time::Instant;
 
 pub mod reactor;
+#[cfg(test)]
+pub(in crate::kernel) mod testing;
 
 bitflags! {
     /// Readiness, with the values of EPOLL* (and POLL*).
@@ -362,22 +364,14 @@ mod tests {
                 }
             })
         };
-        struct Unpark(std::thread::Thread);
-        impl Wakeup for Unpark {
-            fn wake(&self, _: Events) {
-                self.0.unpark();
-            }
-        }
-        let me: Arc<dyn Wakeup> = Arc::new(Unpark(std::thread::current()));
-        loop {
+        let done = testing::until_done(|| {
             let wait = WaitFor::queue(&queue, Events::READ);
             if turn.load(Ordering::SeqCst) == ROUNDS {
-                break;
+                return Ok(());
             }
-            if let Some(_registered) = wait.register(&me) {
-                std::thread::park();
-            }
-        }
+            Err(wait.into())
+        });
+        assert_eq!(done, Ok(()));
         assert!(producer.join().is_ok());
     }
 }

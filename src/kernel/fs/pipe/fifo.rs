@@ -54,7 +54,7 @@ impl Driver for Fifos {
             .downcast_ref::<AnonInode>()
             .and_then(AnonInode::object_as::<Pipe>)
         {
-            return Ok(Arc::new(pipe.open(flags)));
+            return Ok(Arc::new(pipe.open(flags).0));
         }
         let metadata = inode.metadata()?;
         let pipe = self.pipe((metadata.dev, metadata.ino));
@@ -68,18 +68,8 @@ fn open_end(cx: &mut SyscallCx<'_>, pipe: &Arc<Pipe>, flags: OpenFlags) -> SysRe
     if writes && !reads && nonblocking && pipe.state.lock().readers == 0 {
         return fail!(ENXIO);
     }
-    let mut end = pipe.open(flags);
-    if reads && writes {
-        return Ok(Arc::new(end));
-    }
-    let state = pipe.state.lock();
-    let (present, partners) = if reads {
-        (state.writers, state.writer_opens)
-    } else {
-        (state.readers, state.reader_opens)
-    };
-    drop(state);
-    if present > 0 {
+    let (mut end, present, partners) = pipe.open(flags);
+    if reads && writes || present > 0 {
         return Ok(Arc::new(end));
     }
     if nonblocking {

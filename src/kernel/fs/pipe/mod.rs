@@ -101,22 +101,28 @@ impl Pipe {
         file.ops_as::<PipeEnd>().map(|end| &end.pipe)
     }
 
-    /// Open an end, or both for O_RDWR.
-    fn open(self: &Arc<Self>, flags: OpenFlags) -> PipeEnd {
+    /// Open an end, or both for O_RDWR; also how many have the other end open, and how often it was opened, ever.
+    fn open(self: &Arc<Self>, flags: OpenFlags) -> (PipeEnd, usize, u64) {
         let (reads, writes) = (flags.readable(), flags.writable());
         let mut state = self.state.lock();
         state.readers += usize::from(reads);
         state.reader_opens += u64::from(reads);
         state.writers += usize::from(writes);
         state.writer_opens += u64::from(writes);
+        let (present, partners) = if reads {
+            (state.writers, state.writer_opens)
+        } else {
+            (state.readers, state.reader_opens)
+        };
         drop(state);
         self.queue.notify(Events::empty());
-        PipeEnd {
+        let end = PipeEnd {
             pipe: self.clone(),
             reads,
             writes,
             quiet_until_writer: None,
-        }
+        };
+        (end, present, partners)
     }
 
     /// Bytes waiting to be read.
@@ -427,7 +433,7 @@ impl FileOps for PipeEnd {
 /// A new pipe's reading and writing end.
 fn pair() -> (PipeEnd, PipeEnd) {
     let pipe = Pipe::new();
-    (pipe.open(OpenFlags::empty()), pipe.open(OpenFlags::WRONLY))
+    (pipe.open(OpenFlags::empty()).0, pipe.open(OpenFlags::WRONLY).0)
 }
 
 /// pipe(2).
@@ -478,9 +484,12 @@ pub(crate) fn install_pair(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
     use crate::kernel::stop::Stop;
     use crate::kernel::user_memory::{KernelSink, KernelSource};
+    use crate::kernel::wait::testing::until_done;
 
     fn blocked<T>(result: &SysResult<T>) -> bool {
         matches!(result, Err(Stop::Block(_)))
@@ -591,5 +600,44 @@ mod tests {
         assert_eq!(r.pipe.set_capacity(1 << 32, &user), Err(Errno::EINVAL));
         assert!(matches!(write(&r.pipe, &[0; 8192]).0, Ok(8192)));
         assert_eq!(r.pipe.set_capacity(1, &user), Err(Errno::EBUSY));
+    }
+
+    #[test]
+    fn threads_that_write_and_read_lose_nothing_and_wake_each_other() {
+        const WRITERS: usize = 2;
+        const BYTES: usize = 300_000;
+        let (r, w) = pair();
+        let pipe = &*r.pipe;
+        let received = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..WRITERS)
+                .map(|_| {
+                    scope.spawn(|| {
+                        for chunk in vec![1; BYTES].chunks(9000) {
+                            let mut source = KernelSource::new(chunk);
+                            let sent = until_done(|| pipe.write(false, false, &mut source));
+                            assert!(sent.is_ok() && source.remaining() == 0);
+                        }
+                    })
+                })
+                .collect();
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    loop {
+                        let mut sink = KernelSink::new(7000);
+                        match until_done(|| pipe.read(false, &mut sink)) {
+                            Ok(0) => break,
+                            got => received.fetch_add(got.unwrap_or(0), Ordering::SeqCst),
+                        };
+                    }
+                });
+            }
+            for writer in writers {
+                assert!(writer.join().is_ok());
+            }
+            // The readers wait by now, or soon, for nothing but this.
+            drop(w);
+        });
+        assert_eq!(received.into_inner(), WRITERS * BYTES);
     }
 }

@@ -3,7 +3,7 @@
 use super::{parent_at, read_path, start_of};
 use crate::kernel::fs::access::{self, Access};
 use crate::kernel::fs::walk::{Last, Parent, WalkCx, WalkFlags};
-use crate::kernel::fs::{Dentry, Fd, FileType, Path, create};
+use crate::kernel::fs::{Dentry, Fd, FileType, NameChange, Path, create};
 use crate::kernel::stop::{Errno, SysResult, fail};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::task::Capability;
@@ -77,6 +77,8 @@ pub(super) fn symlinkat(
     access::may_create(&cx.task.creds(), &parent.dir)?;
     let mut args = create::args(cx.task, &parent.dir, libc::S_IFLNK, 0)?;
     args.mode = libc::S_IFLNK | 0o777;
+    let mut change = NameChange::of(&parent.dir.dentry);
+    change.begin();
     let inode = parent.dir.inode().symlink(name, &target, &args)?;
     cx.kernel.vfs.added(&parent.dir.dentry, name, inode);
     Ok(())
@@ -144,6 +146,8 @@ pub(super) fn linkat(
     if meta.file_type() == FileType::Directory {
         return fail!(EPERM);
     }
+    let mut change = NameChange::of(&parent.dir.dentry);
+    change.begin();
     parent.dir.inode().link(name, source.inode())?;
     cx.kernel
         .vfs
@@ -180,6 +184,7 @@ pub(super) fn unlinkat(cx: &mut SyscallCx<'_>, dirfd: Fd, path: UserCString, fla
     if parent.dir.mount.read_only() {
         return fail!(EROFS);
     }
+    let mut change = NameChange::of(&parent.dir.dentry);
     let victim = cx.kernel.vfs.child(&parent.dir.dentry, name)?;
     if parent.trailing_slash && !directory {
         return if is_dir(&victim) {
@@ -192,6 +197,7 @@ pub(super) fn unlinkat(cx: &mut SyscallCx<'_>, dirfd: Fd, path: UserCString, fla
     if victim.is_mount_point() {
         return fail!(EBUSY);
     }
+    change.begin();
     parent.dir.inode().unlink(name, directory)?;
     cx.kernel.vfs.removed(&parent.dir.dentry, name, &victim);
     Ok(())
@@ -259,6 +265,7 @@ pub(super) fn renameat2(
     if from.dir.mount.read_only() {
         return fail!(EROFS);
     }
+    let mut change = NameChange::of_two(&from.dir.dentry, &to.dir.dentry);
     let moving = cx.kernel.vfs.child(&from.dir.dentry, name)?;
     let replaced = match cx.kernel.vfs.child(&to.dir.dentry, new_name) {
         Ok(_) if flags & libc::RENAME_NOREPLACE != 0 => return fail!(EEXIST),
@@ -275,6 +282,7 @@ pub(super) fn renameat2(
     if moving.is_mount_point() || replaced.as_ref().is_some_and(|r| r.is_mount_point()) {
         return fail!(EBUSY);
     }
+    change.begin();
     from.dir.inode().rename(name, to.dir.inode(), new_name, flags)?;
     let (from, to) = ((&from.dir.dentry, name), (&to.dir.dentry, new_name));
     cx.kernel

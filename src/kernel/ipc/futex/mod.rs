@@ -281,6 +281,8 @@ pub fn wake(kernel: &Kernel, mm: &Arc<Mm>, addr: UserAddr, count: usize) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
 
     fn key(addr: u64) -> Key {
@@ -333,5 +335,34 @@ mod tests {
         assert_eq!(futexes.wake(&key(64), usize::MAX, ANY), 2);
         assert!(waiters[0].is_woken() && waiters[1].is_woken() && waiters[2].is_woken());
         assert!(futexes.remove(&waiters[3]));
+    }
+
+    #[test]
+    fn no_wake_is_lost_or_counted_twice_between_threads() {
+        const ROUNDS: usize = 2000;
+        let futexes = Futexes::default();
+        let (woken, seen) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..ROUNDS {
+                        let waiter = enqueue(&futexes, key(4), ANY);
+                        let gone = futexes.remove(&waiter);
+                        assert_ne!(gone, waiter.is_woken(), "woken or removed, and never both");
+                        seen.fetch_add(usize::from(!gone), Ordering::SeqCst);
+                    }
+                });
+            }
+            scope.spawn(|| {
+                for _ in 0..ROUNDS {
+                    let (now, _) = futexes.with_two(&key(4), &key(64), |pair| {
+                        calls::requeue_in(pair, &key(4), &key(64), 1, 1)
+                    });
+                    woken.fetch_add(now + futexes.wake(&key(64), 1, ANY), Ordering::SeqCst);
+                }
+            });
+        });
+        assert_eq!(woken.into_inner(), seen.into_inner());
+        assert!(futexes.bucket(&key(4)).is_empty() && futexes.bucket(&key(64)).is_empty());
     }
 }

@@ -5,6 +5,7 @@
 //! marks what can be reached from a socket that is open somewhere, and empties the queues of the rest.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::{Packet, UnixSocket};
@@ -81,14 +82,19 @@ impl Graph {
     }
 }
 
-/// Empty the queues of sockets that nobody can receive from any more. Call it with no lock held.
-pub(super) fn collect(receivers: &Receivers) {
+/// Empty the queues of sockets that nobody can receive from any more. `moves` changes when a file is sent or arrives: then
+/// what was seen of one queue does not go with what was seen of another, and nothing is done. Call it with no lock held.
+pub(super) fn collect(receivers: &Receivers, moves: &AtomicUsize) {
+    let before = moves.load(Ordering::SeqCst);
     let sockets = receivers.list();
     let mut graph = Graph::default();
     for socket in &sockets {
         graph.add(socket);
     }
     let reachable = graph.reachable();
+    if moves.load(Ordering::SeqCst) != before {
+        return;
+    }
     let mut lost: Vec<Packet> = Vec::new();
     for socket in sockets.iter().filter(|s| !reachable.contains(&id(s))) {
         lost.extend(std::mem::take(&mut socket.state.lock().inbox));

@@ -25,6 +25,8 @@ pub struct InFlight(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     count: AtomicUsize,
+    /// Moves with each file that is sent or arrives.
+    moves: AtomicUsize,
     /// How many there were after the last look for garbage.
     after_collection: AtomicUsize,
     receivers: Receivers,
@@ -35,12 +37,13 @@ impl InFlight {
     pub(super) fn send(&self, files: Vec<Arc<File>>, receiver: &UnixSocket) -> Result<FilesInFlight, Errno> {
         let count = files.len();
         if count > 0 {
+            self.0.moves.fetch_add(1, Ordering::SeqCst);
             self.0.receivers.add(receiver);
             let now = self.0.count.load(Ordering::Relaxed);
             let before = self.0.after_collection.load(Ordering::Relaxed);
             // At the limit too, but not again while nothing has changed.
             if now != before && now > FEW.max(2 * before).min(LIMIT - count) {
-                garbage::collect(&self.0.receivers);
+                garbage::collect(&self.0.receivers, &self.0.moves);
                 let left = self.0.count.load(Ordering::Relaxed);
                 self.0.after_collection.store(left, Ordering::Relaxed);
             }
@@ -76,11 +79,13 @@ impl FilesInFlight {
 
     /// They have arrived.
     pub(super) fn take(&mut self) -> Vec<Arc<File>> {
+        self.counter.0.moves.fetch_add(1, Ordering::SeqCst);
         std::mem::take(&mut self.files)
     }
 
     /// The same files once more (MSG_PEEK).
     pub(super) fn copy(&self) -> Vec<Arc<File>> {
+        self.counter.0.moves.fetch_add(1, Ordering::SeqCst);
         self.files.clone()
     }
 }

@@ -1,8 +1,8 @@
 //! AF_UNIX sockets: unix(7).
 //!
 //! A sender puts packets straight into the receiver's queue; each packet charges its sender's buffer until it is gone, which
-//! is what flow control counts. No two sockets' locks are held at once: what was found of a peer is checked again under the
-//! peer's own lock.
+//! is what flow control counts. Only connect(2) holds two sockets' locks at once, in the order of their addresses; elsewhere
+//! what was found of a peer is checked again under the peer's own lock.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

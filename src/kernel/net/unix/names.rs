@@ -9,7 +9,7 @@ use crate::kernel::fs::walk::{WalkCx, WalkFlags};
 use crate::kernel::fs::{FileType, create};
 use crate::kernel::net::address::{Given, UnixAddress};
 use crate::kernel::stop::{Errno, SysResult, fail};
-use crate::kernel::sync::{Lock, Rank};
+use crate::kernel::sync::{Lock, Rank, lock_two};
 use crate::kernel::task::Task;
 use crate::kernel::wait::{Events, WaitFor};
 
@@ -114,6 +114,10 @@ impl UnixSocket {
             }
         };
         let mut state = self.state.lock();
+        if state.name.is_some() {
+            // Another thread was faster.
+            return fail!(EINVAL);
+        }
         state.name = Some(name);
         state.bound_inode = inode;
         Ok(())
@@ -158,55 +162,51 @@ impl UnixSocket {
             return self.connect_datagram(task, address);
         }
         let target = find(task, self.kind, &address.name()?)?;
-        match &self.state.lock().phase {
-            Phase::Unconnected => {}
-            Phase::Connected(_) => return fail!(EISCONN),
-            Phase::Listening { .. } => return fail!(EINVAL),
-        }
-        let server = UnixSocket::new(self.kind);
         let cred = Ucred::of(task);
-        {
-            let mut state = server.state.lock();
-            state.phase = Phase::Connected(self.clone());
-            state.peer_cred = cred;
+        if Arc::ptr_eq(&target, self) {
+            return match self.state.lock().phase {
+                Phase::Listening { .. } => fail!(EINVAL),
+                _ => fail!(ECONNREFUSED),
+            };
         }
-        let listener_cred = self.enqueue_at(&target, &server, nonblocking)?;
         {
-            let mut state = self.state.lock();
-            state.phase = Phase::Connected(server);
-            state.own_cred = Some(cred);
-            state.peer_cred = listener_cred;
+            // Both at once: who accepts the connection, or refuses it by closing, finds this end connected.
+            let (mut own, mut listener) = lock_two(&self.state, &target.state);
+            match own.phase {
+                Phase::Unconnected => {}
+                Phase::Connected(_) => return fail!(EISCONN),
+                Phase::Listening { .. } => return fail!(EINVAL),
+            }
+            let (name, listener_cred, closed) =
+                (listener.name.clone(), listener.own_cred, listener.shut_read);
+            let Phase::Listening { backlog, pending } = &mut listener.phase else {
+                return fail!(ECONNREFUSED);
+            };
+            if closed {
+                return fail!(ECONNREFUSED);
+            }
+            if pending.len() > *backlog {
+                let wait = WaitFor::queue(&target.queue, Events::WRITE);
+                let timeout = own.options.send_timeout;
+                drop((own, listener));
+                return Err(self.block(nonblocking, timeout, wait));
+            }
+            let server = UnixSocket::new(self.kind);
+            {
+                // Nobody else knows the new socket yet, so this lock cannot be waited for.
+                let mut state = server.state.lock_nested();
+                state.phase = Phase::Connected(self.clone());
+                state.peer_cred = cred;
+                state.name = name;
+            }
+            pending.push_back(server.clone());
+            own.phase = Phase::Connected(server);
+            own.own_cred = Some(cred);
+            own.peer_cred = listener_cred.unwrap_or(Ucred::NOBODY);
         }
         target.queue.notify(Events::READ);
         self.queue.notify(Events::WRITE);
         Ok(())
-    }
-
-    /// Queue a connection at a listening socket: ECONNREFUSED when it does not listen, and waits while its queue is full.
-    fn enqueue_at(
-        &self,
-        target: &UnixSocket,
-        server: &Arc<UnixSocket>,
-        nonblocking: bool,
-    ) -> SysResult<Ucred> {
-        let timeout = self.state.lock().options.send_timeout;
-        let mut state = target.state.lock();
-        let (name, cred, closed) = (state.name.clone(), state.own_cred, state.shut_read);
-        let Phase::Listening { backlog, pending } = &mut state.phase else {
-            return fail!(ECONNREFUSED);
-        };
-        if closed {
-            return fail!(ECONNREFUSED);
-        }
-        if pending.len() > *backlog {
-            let wait = WaitFor::queue(&target.queue, Events::WRITE);
-            drop(state);
-            return Err(self.block(nonblocking, timeout, wait));
-        }
-        // Nobody else knows the new socket yet, so its lock inside the listener's cannot be waited for.
-        server.state.lock_nested().name = name;
-        pending.push_back(server.clone());
-        Ok(cred.unwrap_or(Ucred::NOBODY))
     }
 
     fn connect_datagram(self: &Arc<Self>, task: &Task, address: Given) -> SysResult<()> {

@@ -439,8 +439,11 @@ fn in_flight_of(task: &Task) -> &InFlight {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::net::address::Given;
     use crate::kernel::stop::Stop;
+    use crate::kernel::task::testing::Caller;
     use crate::kernel::user_memory::{KernelSink, KernelSource};
+    use crate::kernel::wait::testing::until_done;
 
     const CRED: Ucred = Ucred {
         pid: 1,
@@ -516,5 +519,34 @@ mod tests {
         assert!(!a.poll().intersects(Events::WRITE));
         assert_eq!(receive(&b, text.len()).map(|got| got.len()), Ok(sent));
         assert!(a.poll().intersects(Events::WRITE));
+    }
+
+    #[test]
+    fn a_connection_that_is_closed_as_it_is_accepted_ends_for_both() {
+        const ROUNDS: usize = 300;
+        let caller = Caller::new();
+        let task = &caller.task;
+        let name = || Given::Name(UnixAddress::Abstract(b"name".to_vec()));
+        let listener = UnixSocket::new(Kind::Stream);
+        assert!(listener.bind(task, name()).is_ok() && listener.listen(task, 1).is_ok());
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..ROUNDS {
+                        let socket = UnixSocket::new(Kind::Stream);
+                        assert_eq!(until_done(|| socket.connect(task, name(), false)), Ok(()));
+                        let flags = ReceiveFlags::default();
+                        let end = until_done(|| socket.receive(&mut KernelSink::new(1), flags));
+                        assert_eq!(end.map(|received| received.length), Ok(0));
+                        socket.close(false);
+                    }
+                });
+            }
+            for _ in 0..2 * ROUNDS {
+                let accepted = until_done(|| listener.accept(false)).expect("a connection");
+                accepted.close(false);
+            }
+        });
+        listener.close(false);
     }
 }

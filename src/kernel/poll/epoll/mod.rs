@@ -156,10 +156,15 @@ impl Epoll {
 
     /// Put an item on the ready list and tell who waits. Takes only the ready list's lock.
     fn make_ready(&self, item: &Item) {
-        if !item.queued.swap(true, Ordering::SeqCst) {
-            self.ready.lock().push_back(item.key());
-        }
+        self.enqueue(item);
         self.queue.notify(Events::READ);
+    }
+
+    fn enqueue(&self, item: &Item) {
+        let mut ready = self.ready.lock();
+        if !item.queued.swap(true, Ordering::SeqCst) {
+            ready.push_back(item.key());
+        }
     }
 
     /// Emit up to `max` ready items. An error of `emit` counts only for the first.
@@ -192,16 +197,17 @@ impl Epoll {
                 continue;
             }
             if let Err(errno) = emit(done, events, interest.data) {
+                let mut ready = self.ready.lock();
                 if !item.queued.swap(true, Ordering::SeqCst) {
-                    self.ready.lock().push_front(key);
+                    ready.push_front(key);
                 }
                 return if done == 0 { Err(errno) } else { Ok(done) };
             }
             done += 1;
             if interest.has(ONESHOT) {
                 item.interest.lock().disabled = true;
-            } else if !interest.has(EDGE) && !item.queued.swap(true, Ordering::SeqCst) {
-                self.ready.lock().push_back(key);
+            } else if !interest.has(EDGE) {
+                self.enqueue(&item);
             }
         }
         Ok(done)
@@ -217,24 +223,25 @@ impl Epoll {
             queued: AtomicBool::new(false),
             registrations: Lock::new(Rank::Leaf, Vec::new()),
         });
-        {
-            let mut items = self.items.lock_nested();
-            if items.by_key.contains_key(&item.key()) {
-                return Err(Errno::EEXIST);
-            }
-            if items.by_key.len() >= items.prune_at {
-                items.by_key.retain(|_, i| i.file.strong_count() > 0);
-                items.prune_at = PRUNE_AT_LEAST.max(2 * items.by_key.len());
-            }
-            items.by_key.insert(item.key(), item.clone());
+        let mut items = self.items.lock_nested();
+        if items.by_key.contains_key(&item.key()) {
+            return Err(Errno::EEXIST);
         }
+        if items.by_key.len() >= items.prune_at {
+            items.by_key.retain(|_, i| i.file.strong_count() > 0);
+            items.prune_at = PRUNE_AT_LEAST.max(2 * items.by_key.len());
+        }
+        items.by_key.insert(item.key(), item.clone());
         self.watch(&item, file);
         Ok(())
     }
 
     /// EPOLL_CTL_MOD: ENOENT; EINVAL for an exclusive item.
     fn modify(&self, fd: i32, file: &Arc<File>, interest: Interest) -> Result<(), Errno> {
-        let item = self.find(fd, file)?;
+        // Held throughout: epoll_wait(2), which may disable a one-shot item, sees the old interest or the new one.
+        let items = self.items.lock();
+        let key = (fd, Arc::as_ptr(file) as usize);
+        let item = items.by_key.get(&key).ok_or(Errno::ENOENT)?;
         {
             let mut old = item.interest.lock();
             if old.has(EXCLUSIVE) {
@@ -242,28 +249,26 @@ impl Epoll {
             }
             *old = interest;
         }
-        self.watch(&item, file);
+        self.watch(item, file);
         Ok(())
     }
 
     /// EPOLL_CTL_DEL: ENOENT.
     fn remove(&self, fd: i32, file: &Arc<File>) -> Result<(), Errno> {
-        let item = self.find(fd, file)?;
-        let key = item.key();
+        let key = (fd, Arc::as_ptr(file) as usize);
         let removed = self.items.lock().by_key.remove(&key);
-        if item.queued.load(Ordering::SeqCst) {
-            self.ready.lock().retain(|k| *k != key);
+        let item = removed.ok_or(Errno::ENOENT)?;
+        {
+            let mut ready = self.ready.lock();
+            // Whoever is about to put it there finds it there.
+            item.queued.store(true, Ordering::SeqCst);
+            ready.retain(|k| *k != key);
         }
-        drop(removed);
+        drop(item);
         Ok(())
     }
 
-    fn find(&self, fd: i32, file: &Arc<File>) -> Result<Arc<Item>, Errno> {
-        let key = (fd, Arc::as_ptr(file) as usize);
-        let found = self.items.lock().by_key.get(&key).cloned();
-        found.ok_or(Errno::ENOENT)
-    }
-
+    /// Have an item's file tell of it from now on, and look whether it is ready already. The interest list is locked.
     fn watch(&self, item: &Arc<Item>, file: &File) {
         item.register(file);
         let interest = *item.interest.lock();
@@ -346,6 +351,11 @@ impl FileOps for Epoll {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::fs::{AnonFs, AnonKind, OpenFlags};
+    use crate::kernel::task::Creds;
+    use crate::kernel::time::Clock;
+    use crate::kernel::wait::WaitFor;
+    use crate::kernel::wait::testing::until_done;
 
     #[test]
     fn interest_keeps_flags_apart_from_events() {
@@ -362,5 +372,94 @@ mod tests {
         assert_eq!(a.check_nesting(&b), Ok(()));
         b.parents.lock().push(Arc::downgrade(&a));
         assert_eq!(b.height(), 2);
+    }
+
+    /// Something to be counted down.
+    struct Source {
+        count: Lock<usize>,
+        queue: WaitQueue,
+    }
+
+    impl FileOps for Arc<Source> {
+        fn poll(&self, _: &File) -> Events {
+            match *self.count.lock() {
+                0 => Events::empty(),
+                _ => Events::IN,
+            }
+        }
+
+        fn queues(&self, _: &File, interest: Events) -> Vec<(WaitQueue, Events)> {
+            vec![(self.queue.clone(), interest)]
+        }
+    }
+
+    /// Threads that make files ready, and one that watches them in a way that tells of each change once.
+    fn nothing_is_missed(flags: u32) {
+        const ROUNDS: usize = 2000;
+        let (fs, clock, creds) = (AnonFs::new(), Clock::new(), Creds::of_user(0, 0, &[]));
+        let epoll = Epoll::new();
+        let interest = Interest::new(Events::IN.bits() | flags, 0);
+        let watched: Vec<(Arc<Source>, Arc<File>)> = (0..2)
+            .map(|_| {
+                let source = Arc::new(Source {
+                    count: Lock::new(Rank::Object, 0),
+                    queue: WaitQueue::new(),
+                });
+                let ops = Arc::new(source.clone());
+                let file = fs.file(&clock, &creds, AnonKind::Other("[test]"), ops, OpenFlags::empty());
+                (source, file)
+            })
+            .collect();
+        for (fd, (_, file)) in (0i32..).zip(&watched) {
+            let interest = Interest {
+                data: u64::from(fd.cast_unsigned()),
+                ..interest
+            };
+            assert_eq!(epoll.add(fd, file, interest), Ok(()));
+        }
+        let mut left = watched.len() * ROUNDS;
+        std::thread::scope(|scope| {
+            for (source, _) in &watched {
+                scope.spawn(move || {
+                    for _ in 0..ROUNDS {
+                        *source.count.lock() += 1;
+                        source.queue.notify(Events::IN);
+                    }
+                });
+            }
+            while left > 0 {
+                let ready = until_done(|| {
+                    let generation = epoll.queue.generation();
+                    let mut ready = Vec::new();
+                    epoll.collect(8, &mut |_, _, data| {
+                        ready.push(data);
+                        Ok(())
+                    })?;
+                    if ready.is_empty() {
+                        let wait = WaitFor::default().and_since(&epoll.queue, Events::READ, generation);
+                        return Err(wait.into());
+                    }
+                    Ok(ready)
+                });
+                for data in ready.expect("nothing fails") {
+                    let (source, file) = &watched[data as usize];
+                    left -= std::mem::take(&mut *source.count.lock());
+                    if flags & ONESHOT != 0 {
+                        let fd = i32::try_from(data).expect("small");
+                        assert_eq!(epoll.modify(fd, file, Interest { data, ..interest }), Ok(()));
+                    }
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn no_edge_is_missed_between_threads() {
+        nothing_is_missed(EDGE);
+    }
+
+    #[test]
+    fn no_rearmed_file_is_missed_between_threads() {
+        nothing_is_missed(ONESHOT);
     }
 }
