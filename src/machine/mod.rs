@@ -26,6 +26,7 @@ use crate::kernel::wait::{Events, Wakeup};
 use crate::kernel::{Boot, Kernel};
 use crate::platform::Platform;
 use crate::platform::ptrace::PtracePlatform;
+use crate::platform::seccomp::SeccompPlatform;
 use command::CommandError;
 use stdio::Stdio;
 
@@ -122,9 +123,7 @@ fn build(options: &Options) -> Result<Arc<Kernel>> {
     let tracer = options.trace.as_ref().map(tracer::open).transpose()?;
     let platform: Arc<dyn Platform> = match options.platform {
         PlatformKind::Ptrace => PtracePlatform::new().context("run: the ptrace platform")?,
-        PlatformKind::Seccomp => {
-            bail!("run: --platform seccomp is not part of this build; use --platform ptrace")
-        }
+        PlatformKind::Seccomp => SeccompPlatform::new().context("run: the seccomp platform")?,
     };
     let reactor = Reactor::new(clock.clone()).context("run: timers and descriptors")?;
     let nodename = options.hostname.clone().into_bytes();

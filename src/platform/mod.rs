@@ -24,14 +24,18 @@ pub mod bpf;
 #[allow(unsafe_code)]
 mod closed;
 mod host_file;
+mod native;
 pub mod ptrace;
 pub mod seccomp;
 
 pub use closed::was_closed;
 pub use host_file::HostFile;
 
-/// One past the highest address a guest may use; the page above it belongs to the platform.
-pub const USER_END: u64 = 0x7fff_ffff_e000;
+/// One past the highest address a guest may use; the 4 GiB above belong to the platform.
+pub const USER_END: u64 = 0x7fff_0000_0000;
+
+/// One past the highest address that the host lets a process use.
+const HOST_END: u64 = 0x7fff_ffff_f000;
 
 /// Lowest address a guest may map (Linux's default vm.mmap_min_addr).
 pub const USER_START: u64 = 0x1_0000;

@@ -4,8 +4,8 @@ use iced_x86::{Decoder, DecoderOptions, Instruction, InstructionInfoFactory, OpA
 use nix::errno::Errno;
 
 use super::inject::USER32_CS;
-use super::remote;
 use super::tracee::{SigInfo, Tracee};
+use crate::platform::native::remote;
 use crate::platform::{Fault, Regs, Trap};
 
 /// Bytes of the longest instruction.

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::mail::Mail;
 use super::space::PtraceSpace;
-use super::stat;
 use super::tracee::Tracee;
 use crate::platform::ThreadHandle;
+use crate::platform::native::stat;
 
 /// A host process: the threads of one ForkKind::Thread family.
 pub(super) struct HostProcess {
@@ -104,6 +104,6 @@ impl ThreadHandle for Handle {
         if self.0.is_reaped() {
             return (0, 0);
         }
-        stat::cpu_time(self.0.tracee).unwrap_or((0, 0))
+        stat::cpu_time(self.0.tracee.0, self.0.tracee.0).unwrap_or((0, 0))
     }
 }

@@ -29,13 +29,9 @@ mod host;
 mod image;
 mod inject;
 mod mail;
-mod maps;
-mod memory;
 mod regs;
-mod remote;
 mod run;
 mod space;
-mod stat;
 #[cfg(test)]
 mod tests;
 mod thread;

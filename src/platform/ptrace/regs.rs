@@ -7,10 +7,7 @@ use zerocopy::IntoBytes;
 
 use super::inject::{USER_CS, USER_DS, USER32_CS};
 use super::tracee::Tracee;
-use crate::platform::{PAGE_SIZE, Regs, USER_END};
-
-/// End of the host's user address space; higher segment bases are refused.
-const TASK_SIZE: u64 = USER_END + PAGE_SIZE;
+use crate::platform::{HOST_END, Regs};
 
 /// Offsets of the registers that [`Tracee::set_general`] leaves out.
 const SEGMENTS: [usize; 6] = [
@@ -50,7 +47,7 @@ fn word(regs: &Regs, offset: usize) -> u64 {
 fn sanitized(want: &Regs, have: &Regs) -> Regs {
     let base = |want: u64, have: u64| {
         // A guest can load any canonical base by wrfsbase; keeping that one is fine.
-        if want < TASK_SIZE || want == have { want } else { 0 }
+        if want < HOST_END || want == have { want } else { 0 }
     };
     let selector = |want: u64, have: u64| {
         if want == have || want & 3 == 3 {

@@ -8,9 +8,8 @@ use nix::errno::Errno;
 
 use super::core::Core;
 use super::mail::lock;
-use super::maps;
-use super::remote;
 use super::tracee::Tracee;
+use crate::platform::native::{maps, remote};
 use crate::platform::{Mapping, MappingUsage, PAGE_SIZE, Space, SpaceSize, USER_END};
 
 pub(super) struct PtraceSpace {
@@ -157,6 +156,12 @@ impl Space for PtraceSpace {
     }
 
     fn size(&self) -> Result<SpaceSize, Errno> {
-        maps::size(&self.read_proc("statm")?).ok_or(Errno::EIO)
+        let own = maps::Own {
+            total: PAGE_SIZE,
+            resident: PAGE_SIZE,
+            shared: PAGE_SIZE,
+            data: 0,
+        };
+        maps::size(&self.read_proc("statm")?, &own).ok_or(Errno::EIO)
     }
 }

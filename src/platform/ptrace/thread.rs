@@ -9,10 +9,10 @@ use super::core::Core;
 use super::fault;
 use super::host::{Handle, HostProcess, HostThread};
 use super::inject::{self, USER_CS};
-use super::memory;
 use super::regs;
 use super::space::PtraceSpace;
 use super::tracee::{Go, Status, Tracee};
+use crate::platform::native::memory;
 use crate::platform::{ForkKind, MemOp, Regs, Space, Thread, ThreadHandle, Trap};
 
 /// The trap flag of eflags.

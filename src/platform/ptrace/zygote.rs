@@ -23,10 +23,9 @@ use super::exec;
 use super::filter;
 use super::image;
 use super::inject;
-use super::maps;
-use super::remote;
 use super::tracee::{Status, Tracee, wait_one};
-use crate::platform::{HostFile, PAGE_SIZE, USER_END};
+use crate::platform::native::{maps, remote};
+use crate::platform::{HOST_END, HostFile, PAGE_SIZE, USER_END};
 
 /// Descriptors of files kept open for mapping. A dynamic program maps a handful of libraries, a few times each.
 const CACHE: usize = 48;
@@ -96,7 +95,7 @@ impl Zygote {
     /// Leave nothing mapped but the platform's page and the scratch page.
     fn prepare(&self) -> Result<(), Errno> {
         let above = image::LOAD_ADDR + PAGE_SIZE;
-        let len = USER_END + PAGE_SIZE - above;
+        let len = HOST_END - above;
         self.call_at(image::LOAD_SYSCALL, libc::SYS_munmap, [above, len, 0, 0, 0, 0])?;
         let flags = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as u64;
         let args = [image::LOAD_ADDR, PAGE_SIZE, PAGE_SIZE, flags, USER_END, 0];

@@ -1,4 +1,72 @@
-//! The fast platform: no ptrace; a filter sends what a guest does to the runtime in its own address space.
+//! The fast platform: no ptrace. Guest calls trap by a seccomp filter into a [runtime](guest_runtime) inside the guest's
+//! address space, which rings the *doorbell* of its thread; a supervisor thread answers.
+//!
+//! A *stub* is a host process that carries a guest address space. The first one, the [zygote](launch), is the runtime
+//! executed from a memory file; all others come from it by clone(2). Guest code can do to the runtime in its address space
+//! what it likes: what it can reach of the host is decided by the [filter](filter) and by what is checked here.
+//!
+//! Each started guest thread has a [server](server) thread here that waits for its doorbell and calls the owner. What the
+//! kernel wants of a stopped thread is a list of [commands](door) that the runtime carries out before it goes on.
 
+#![allow(unsafe_code)]
+
+use std::any::Any;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+
+use self::core::Core;
+use self::thread::SeccompThread;
+use super::{Platform, Thread, TrapHandler};
+
+mod core;
+mod door;
 pub mod filter;
+mod image;
+mod launch;
+mod notify;
 pub mod patch;
+mod process;
+mod regs;
+mod server;
+mod space;
+mod thread;
+mod xstate;
+
+/// The seccomp backend of [`Platform`].
+pub struct SeccompPlatform {
+    core: Arc<Core>,
+}
+
+impl SeccompPlatform {
+    /// Make the first stub. Fails where the host lacks what is needed.
+    pub fn new() -> Result<Arc<SeccompPlatform>, Errno> {
+        Ok(Arc::new(SeccompPlatform { core: Core::new()? }))
+    }
+}
+
+impl Platform for SeccompPlatform {
+    fn name(&self) -> &'static str {
+        "seccomp"
+    }
+
+    fn spawn(&self) -> Result<Box<dyn Thread>, Errno> {
+        Ok(self.core.spawn()?)
+    }
+
+    fn start(&self, thread: Box<dyn Thread>, owner: Arc<dyn TrapHandler>) {
+        let thread: Box<dyn Any> = thread;
+        match thread.downcast::<SeccompThread>() {
+            Ok(thread) => server::start(&self.core, thread, owner),
+            Err(_) => tracing::error!("a thread of another platform was given to seccomp to start"),
+        }
+    }
+
+    fn run(&self) -> Result<(), Errno> {
+        self.core.run()
+    }
+
+    fn stop(&self) {
+        self.core.stop();
+    }
+}

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use crate::platform::{MapFlags, MemOp, PAGE_SIZE, Prot, USER_END, USER_START};
 
 /// A host call: number and arguments.
-pub(super) type Call = (i64, [u64; 6]);
+pub(in crate::platform) type Call = (i64, [u64; 6]);
 
 /// `madvise` values that would reach beyond the guest's own memory: MADV_HWPOISON and MADV_SOFT_OFFLINE.
 const ADVICE_REFUSED: [u32; 2] = [100, 101];
@@ -25,7 +25,7 @@ fn check(addr: u64, len: u64, errno: Errno) -> Result<(), Errno> {
 }
 
 /// The host call for `op`. `fd` is the stub's descriptor of its file.
-pub(super) fn host_call(op: &MemOp<'_>, fd: Option<u64>) -> Result<Call, Errno> {
+pub(in crate::platform) fn host_call(op: &MemOp<'_>, fd: Option<u64>) -> Result<Call, Errno> {
     match *op {
         MemOp::Map {
             addr,

@@ -5,7 +5,7 @@ use nix::sys::stat::makedev;
 use crate::platform::{Mapping, MappingUsage, PAGE_SIZE, Prot, SpaceSize, USER_END};
 
 /// The guest's mappings in the text of /proc/PID/maps.
-pub(super) fn mappings(text: &str) -> Vec<Mapping> {
+pub(in crate::platform) fn mappings(text: &str) -> Vec<Mapping> {
     text.lines().filter_map(mapping).filter(is_guest).collect()
 }
 
@@ -40,7 +40,7 @@ fn hex(text: &str) -> Option<u64> {
 }
 
 /// The counters of each guest mapping in the text of /proc/PID/smaps.
-pub(super) fn usage(text: &str) -> Vec<MappingUsage> {
+pub(in crate::platform) fn usage(text: &str) -> Vec<MappingUsage> {
     let mut out: Vec<MappingUsage> = Vec::new();
     let mut skip = true;
     for line in text.lines() {
@@ -81,19 +81,22 @@ fn counter(usage: &mut MappingUsage, line: &str) {
     *field = kib * 1024;
 }
 
-/// The text of /proc/PID/statm, less the platform's page.
-pub(super) fn size(text: &str) -> Option<SpaceSize> {
+/// What the platform itself has in every address space, in bytes, as [`SpaceSize`] counts.
+pub(in crate::platform) type Own = SpaceSize;
+
+/// The text of /proc/PID/statm, less what is the platform's.
+pub(in crate::platform) fn size(text: &str, own: &Own) -> Option<SpaceSize> {
     let mut fields = text.split_whitespace().map(|n| n.parse::<u64>().ok());
-    let mut next = || fields.next().flatten();
+    let mut next = || Some(fields.next().flatten()? * PAGE_SIZE);
     let (total, resident, shared) = (next()?, next()?, next()?);
     let _text = next()?;
     let _lib = next()?;
     let data = next()?;
     Some(SpaceSize {
-        total: total.saturating_sub(1) * PAGE_SIZE,
-        resident: resident.saturating_sub(1) * PAGE_SIZE,
-        shared: shared.saturating_sub(1) * PAGE_SIZE,
-        data: data * PAGE_SIZE,
+        total: total.saturating_sub(own.total),
+        resident: resident.saturating_sub(own.resident),
+        shared: shared.saturating_sub(own.shared),
+        data: data.saturating_sub(own.data),
     })
 }
 

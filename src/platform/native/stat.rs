@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use super::tracee::Tracee;
+use libc::pid_t;
 
 /// User and system time in nanoseconds: the scheduler's exact sum, split as the coarser tick counters are.
-pub(super) fn cpu_time(tracee: Tracee) -> Option<(u64, u64)> {
-    let dir = format!("/proc/{}/task/{}", tracee.0, tracee.0);
+pub(in crate::platform) fn cpu_time(process: pid_t, thread: pid_t) -> Option<(u64, u64)> {
+    let dir = format!("/proc/{process}/task/{thread}");
     let stat = fs::read_to_string(format!("{dir}/stat")).ok()?;
     let (user, system) = ticks(&stat)?;
     let total = fs::read_to_string(format!("{dir}/schedstat"))

@@ -8,7 +8,7 @@ use crate::platform::{PAGE_SIZE, USER_END};
 const PIECES: usize = 64;
 
 /// Copy from the memory of host thread `tid` as far as it is readable.
-pub(super) fn read(tid: pid_t, addr: u64, buf: &mut [u8]) -> usize {
+pub(in crate::platform) fn read(tid: pid_t, addr: u64, buf: &mut [u8]) -> usize {
     copy(addr, buf.len(), |done, pieces| {
         let local = local(buf[done..].as_mut_ptr(), pieces);
         // SAFETY: `local` lies inside `buf`, which is borrowed mutably; the remote side is another process's memory.
@@ -17,7 +17,7 @@ pub(super) fn read(tid: pid_t, addr: u64, buf: &mut [u8]) -> usize {
 }
 
 /// Copy to the memory of host thread `tid` as far as it is writable.
-pub(super) fn write(tid: pid_t, addr: u64, buf: &[u8]) -> usize {
+pub(in crate::platform) fn write(tid: pid_t, addr: u64, buf: &[u8]) -> usize {
     copy(addr, buf.len(), |done, pieces| {
         let local = local(buf[done..].as_ptr().cast_mut(), pieces);
         // SAFETY: `local` lies inside `buf` and is only read; the remote side is another process's memory.

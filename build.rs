@@ -1,0 +1,51 @@
+//! Compiles the guest runtime into a program of its own, which `uvm` embeds.
+
+use std::env;
+use std::path::Path;
+use std::process::Command;
+
+fn main() {
+    let sources = Path::new("guest-runtime/src");
+    println!("cargo:rerun-if-changed={}", sources.display());
+    println!("cargo:rerun-if-changed=build.rs");
+    let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
+    let rustc = env::var("RUSTC").expect("cargo sets RUSTC");
+    let status = Command::new(rustc)
+        .arg(sources.join("lib.rs"))
+        .args([
+            "--crate-name",
+            "guest_runtime",
+            "--crate-type",
+            "bin",
+            "--edition",
+            "2024",
+            "--cfg",
+            "uvm_runtime",
+        ])
+        .args([
+            "-O",
+            "-C",
+            "panic=abort",
+            "-C",
+            "relocation-model=pic",
+            "-C",
+            "force-unwind-tables=no",
+        ])
+        .args([
+            "-C",
+            "link-arg=-nostartfiles",
+            "-C",
+            "link-arg=-nostdlib",
+            "-C",
+            "link-arg=-static-pie",
+        ])
+        .args([
+            "-C",
+            "link-arg=-Wl,--build-id=none,-z,noexecstack,-z,max-page-size=4096",
+        ])
+        .arg("-o")
+        .arg(Path::new(&out).join("guest-runtime"))
+        .status()
+        .expect("the compiler that builds uvm can be run again");
+    assert!(status.success(), "the guest runtime did not compile");
+}

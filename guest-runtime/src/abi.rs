@@ -1,0 +1,209 @@
+//! What the runtime inside a guest's address space and the supervisor agree on: addresses, and the doorbell page.
+//!
+//! Everything that the guest side writes here is hostile input to the supervisor. Nothing that the supervisor writes
+//! here is a secret or a right: the guest can read and change all of it.
+
+use core::sync::atomic::AtomicU32;
+
+/// First address of the platform's part of the address space, and where the runtime's own code and data lie.
+pub const RUNTIME_BASE: u64 = 0x7fff_0000_0000;
+/// The most that the runtime's code and data take, in bytes.
+pub const RUNTIME_MAX: u64 = 1 << 20;
+/// Doorbell page and window of slot 0; one memory file per address space, mapped in one piece.
+pub const SHARED_BASE: u64 = 0x7fff_1000_0000;
+/// Distance of two slots there.
+pub const SHARED_STRIDE: u64 = PAGE + WINDOW;
+/// Thread block and stacks of slot 0: private memory.
+pub const PRIVATE_BASE: u64 = 0x7fff_4000_0000;
+/// Distance of two slots there. A power of two: a stack pointer tells its thread block.
+pub const PRIVATE_STRIDE: u64 = 0x1_0000;
+/// End of the host's user address space.
+pub const HOST_END: u64 = 0x7fff_ffff_f000;
+/// Threads that one address space can have.
+pub const SLOTS: u64 = 4096;
+/// Bytes of a page.
+pub const PAGE: u64 = 4096;
+/// Bytes of the data window behind a doorbell page.
+pub const WINDOW: u64 = 0x1_0000;
+
+/// Descriptor by which the listener for user notifications leaves the first stub.
+pub const SOCKET_FD: u64 = 3;
+/// Descriptor of the runtime's image when the first stub begins.
+pub const IMAGE_FD: u64 = 4;
+/// Descriptor of the first stub's doorbell memory when it begins.
+pub const BELL_FD: u64 = 5;
+/// Not a system call of any host: becomes a user notification by which a stub says who it is and gets a descriptor.
+pub const NR_HELLO: u64 = 1023;
+
+/// The host signal that interrupts a running guest thread.
+pub const KICK: i32 = 63;
+
+/// Where the flat image keeps `[rx_len, rw_len, entry]`, as offsets from its start: in the ELF header, which nothing needs.
+pub const IMAGE_HEADER: usize = 24;
+
+/// What a trap is.
+pub mod kind {
+    /// A `syscall` instruction.
+    pub const SYSCALL: u32 = 1;
+    /// A call by another way into a kernel.
+    pub const FOREIGN: u32 = 2;
+    /// An exception.
+    pub const FAULT: u32 = 3;
+    /// The kick came while guest code ran.
+    pub const INTERRUPT: u32 = 4;
+}
+
+/// What the supervisor wants after its commands.
+pub mod action {
+    /// Say that the commands are done and wait for the next answer.
+    pub const REPLY: u32 = 1;
+    /// Go on behind the call with `rax`; nothing else has changed.
+    pub const RESUME: u32 = 2;
+    /// Go on with all registers as given.
+    pub const RESUME_FULL: u32 = 3;
+    /// End this host thread.
+    pub const EXIT: u32 = 4;
+}
+
+/// Operations of [`Command`].
+pub mod op {
+    /// Host call `args[0]` with `args[1..7]`.
+    pub const CALL: u32 = 1;
+    /// Copy `args[2]` bytes from guest address `args[1]` to window offset `args[0]`. Result: bytes copied.
+    pub const COPY_IN: u32 = 2;
+    /// Copy `args[2]` bytes from window offset `args[1]` to guest address `args[0]`. Result: bytes copied.
+    pub const COPY_OUT: u32 = 3;
+    /// Save the guest's extended state at window offset `args[0]`, `args[1]` bytes.
+    pub const GET_XSTATE: u32 = 4;
+    /// Load the guest's extended state from window offset `args[0]`, `args[1]` bytes.
+    pub const SET_XSTATE: u32 = 5;
+    /// Clone with flags `args[0]` and token `args[2]`. Sharing memory: into slot `args[1]`; copying: the child keeps the slot
+    /// number. Result: the host's id.
+    pub const CLONE: u32 = 6;
+    /// Set bit `args[1]` of the 32-bit word at guest address `args[0]`.
+    pub const SET_BIT: u32 = 7;
+    /// Ask for a descriptor with token `args[0]`, for later commands of the same list. Result: its number.
+    pub const TAKE: u32 = 8;
+    /// Host call `args[0]` with `args[1..7]`, of which the fifth is the descriptor taken.
+    pub const CALL_TAKEN: u32 = 9;
+    /// Close the descriptor taken.
+    pub const CLOSE: u32 = 10;
+}
+
+/// General registers in the order of the kernel's `user_regs_struct`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs)]
+pub struct Registers {
+    pub r15: u64,
+    pub r14: u64,
+    pub r13: u64,
+    pub r12: u64,
+    pub rbp: u64,
+    pub rbx: u64,
+    pub r11: u64,
+    pub r10: u64,
+    pub r9: u64,
+    pub r8: u64,
+    pub rax: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    pub orig_rax: u64,
+    pub rip: u64,
+    pub cs: u64,
+    pub eflags: u64,
+    pub rsp: u64,
+    pub ss: u64,
+    pub fs_base: u64,
+    pub gs_base: u64,
+    pub ds: u64,
+    pub es: u64,
+    pub fs: u64,
+    pub gs: u64,
+}
+
+/// An exception as the host reported it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs)]
+pub struct Exception {
+    pub signal: i32,
+    pub code: i32,
+    pub addr: u64,
+    pub trapno: u64,
+    pub error: u64,
+}
+
+/// One step that the runtime does for the supervisor. A negative result ends the list.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Command {
+    /// What to do: [`op`].
+    pub op: u32,
+    /// Whether the list goes on when the result is an error.
+    pub optional: u32,
+    /// Its arguments.
+    pub args: [u64; 7],
+    /// Written by the runtime.
+    pub result: i64,
+}
+
+/// Commands in one answer.
+pub const COMMANDS: usize = 24;
+
+/// A word with a cache line of its own.
+#[repr(C, align(64))]
+pub struct Word(pub AtomicU32);
+
+/// What a guest thread tells of a trap.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Request {
+    /// What happened: [`kind`].
+    pub kind: u32,
+    /// The CPU it ran on.
+    pub cpu: u32,
+    /// The call came by a patched site.
+    pub patched: u32,
+    /// Unused.
+    pub pad: u32,
+    /// The guest's registers.
+    pub regs: Registers,
+    /// The exception of [`kind::FAULT`].
+    pub exception: Exception,
+}
+
+/// What the supervisor answers.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Answer {
+    /// What to do after the commands: [`action`].
+    pub action: u32,
+    /// How many commands there are.
+    pub count: u32,
+    /// Registers to go on with; for [`action::RESUME`] only `rax` counts.
+    pub regs: Registers,
+    /// The commands.
+    pub commands: [Command; COMMANDS],
+}
+
+/// The doorbell page of a thread. Its window follows.
+#[repr(C, align(4096))]
+pub struct Page {
+    /// Changed by the guest to ring.
+    pub req: Word,
+    /// Changed by the supervisor to answer.
+    pub rsp: Word,
+    /// Changed by the guest when commands are done.
+    pub done: Word,
+    /// Cleared by the host when a thread that shares memory has ended.
+    pub alive: Word,
+    /// The trap.
+    pub request: Request,
+    /// The answer.
+    pub answer: Answer,
+}
+
+const _: () = assert!(size_of::<Page>() == PAGE as usize);

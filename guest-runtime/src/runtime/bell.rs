@@ -1,0 +1,69 @@
+//! Ringing: tell the supervisor, wait for its answer.
+
+use core::ptr;
+use core::sync::atomic::Ordering;
+
+use super::sys;
+use super::thread::Block;
+use crate::abi::{Exception, Registers, Word};
+
+const FUTEX_WAIT: u64 = 0;
+const FUTEX_WAKE: u64 = 1;
+
+fn wake(word: &Word) {
+    sys::call(
+        sys::FUTEX,
+        [ptr::from_ref(word) as u64, FUTEX_WAKE, i32::MAX as u64, 0, 0, 0],
+    );
+}
+
+fn wait(word: &Word, old: u32) {
+    sys::call(
+        sys::FUTEX,
+        [ptr::from_ref(word) as u64, FUTEX_WAIT, u64::from(old), 0, 0, 0],
+    );
+}
+
+impl Block {
+    /// Tell of a trap.
+    pub fn ring(&mut self, kind: u32, patched: bool, regs: &Registers, exception: Exception) {
+        // What came so far will be looked at with this trap.
+        self.pending = 0;
+        // SAFETY: this thread's own page, mapped as long as the thread lives; only plain data is written.
+        unsafe {
+            let request = &raw mut (*self.page).request;
+            (*request).kind = kind;
+            (*request).cpu = sys::cpu();
+            (*request).patched = u32::from(patched);
+            (*request).regs = *regs;
+            (*request).exception = exception;
+            self.req = self.req.wrapping_add(1);
+            (*self.page).req.0.store(self.req, Ordering::SeqCst);
+            wake(&(*self.page).req);
+        }
+    }
+
+    /// Say that the commands are done.
+    pub fn reply(&mut self) {
+        self.done = self.done.wrapping_add(1);
+        // SAFETY: as in `ring`.
+        unsafe {
+            (*self.page).done.0.store(self.done, Ordering::SeqCst);
+            wake(&(*self.page).done);
+        }
+    }
+
+    /// Wait for the next answer.
+    pub fn wait(&mut self) {
+        // SAFETY: as in `ring`.
+        let word = unsafe { &(*self.page).rsp };
+        loop {
+            let now = word.0.load(Ordering::SeqCst);
+            if now != self.rsp_seen {
+                self.rsp_seen = now;
+                return;
+            }
+            wait(word, now);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The first stub's beginning: put the runtime where it belongs, leave nothing else mapped, wait for the supervisor.
+//!
+//! The host loads the program anywhere. Its first instructions, which need neither stack nor relocation, map the flat
+//! image that the supervisor made of the same program, relocated to `RUNTIME_BASE`, and go on there.
+
+use core::arch::global_asm;
+
+use super::commands;
+use super::signals;
+use super::sys;
+use super::thread::{Block, Frame, STACK};
+use crate::abi::{
+    BELL_FD, HOST_END, IMAGE_FD, IMAGE_HEADER, PAGE, PRIVATE_BASE, PRIVATE_STRIDE, RUNTIME_BASE, RUNTIME_MAX,
+    SHARED_BASE, SHARED_STRIDE, SLOTS,
+};
+
+global_asm!(
+    r#"
+    .macro UVM_MMAP
+    mov eax, 9
+    syscall
+    cmp rax, -4096
+    ja 9f
+    .endm
+
+    .globl _start
+_start:
+    movabs rbp, {base}
+    # The header of the image: how long its parts are.
+    mov rdi, rbp
+    mov esi, 4096
+    mov edx, 1
+    mov r10d, 0x12
+    mov r8d, {image}
+    xor r9d, r9d
+    UVM_MMAP
+    mov r13, [rbp + {header}]
+    mov r14, [rbp + {header} + 8]
+    mov r15, [rbp + {header} + 16]
+    # Code and constants.
+    mov rdi, rbp
+    mov rsi, r13
+    mov edx, 5
+    UVM_MMAP
+    # Data.
+    lea rdi, [rbp + r13]
+    mov rsi, r14
+    mov edx, 3
+    mov r9, r13
+    UVM_MMAP
+    # Doorbell pages and windows.
+    movabs rdi, {shared}
+    mov rsi, {shared_len}
+    mov edx, 3
+    mov r10d, 0x11
+    mov r8d, {bell}
+    xor r9d, r9d
+    UVM_MMAP
+    # Thread blocks and stacks, reserved only.
+    movabs rdi, {private}
+    mov rsi, {private_len}
+    mov edx, 3
+    mov r10d, 0x4032
+    mov r8, -1
+    UVM_MMAP
+    movabs rsp, {frame}
+    xor ebp, ebp
+    jmp r15
+9:  mov edi, 98
+    mov eax, 231
+    syscall
+    ud2
+"#,
+    base = const RUNTIME_BASE,
+    image = const IMAGE_FD,
+    header = const IMAGE_HEADER,
+    shared = const SHARED_BASE,
+    shared_len = const SLOTS * SHARED_STRIDE,
+    bell = const BELL_FD,
+    private = const PRIVATE_BASE,
+    private_len = const SLOTS * PRIVATE_STRIDE,
+    frame = const PRIVATE_BASE + PAGE + STACK - size_of::<Frame>() as u64,
+);
+
+/// Where nothing of the host's program loading must be left.
+const EMPTY: [(u64, u64); 4] = [
+    (0, RUNTIME_BASE),
+    (RUNTIME_BASE + RUNTIME_MAX, SHARED_BASE),
+    (SHARED_BASE + SLOTS * SHARED_STRIDE, PRIVATE_BASE),
+    (PRIVATE_BASE + SLOTS * PRIVATE_STRIDE, HOST_END),
+];
+
+/// `_LINUX_CAPABILITY_VERSION_3`
+const CAPABILITY_VERSION: u64 = 0x2008_0522;
+
+#[unsafe(no_mangle)]
+extern "C" fn uvm_boot_rust() -> *mut Block {
+    let block = Block::of_slot(0);
+    block.token = 0;
+    for (start, end) in EMPTY {
+        sys::call(sys::MUNMAP, [start, end - start, 0, 0, 0, 0]);
+    }
+    // Whoever runs uvm, guest code has no capability of the host's.
+    let (header, none) = ([CAPABILITY_VERSION, 0], [0u64; 3]);
+    sys::call(
+        sys::CAPSET,
+        [header.as_ptr() as u64, none.as_ptr() as u64, 0, 0, 0, 0],
+    );
+    sys::call(sys::CLOSE, [IMAGE_FD, 0, 0, 0, 0, 0]);
+    sys::call(sys::CLOSE, [BELL_FD, 0, 0, 0, 0, 0]);
+    sys::set_gs_base(block.me as u64);
+    commands::begin(block);
+    signals::install();
+    commands::serve(block, None);
+    // SAFETY: the frame at the top of this stack; only a child of the first stub, that shall run a guest, comes here.
+    unsafe { (*block.frame()).regs = block.answer().regs };
+    block
+}

@@ -1,0 +1,264 @@
+//! Entry from patched sites, return to guest code, and the first instructions of new threads.
+//!
+//! An entry finds `r11` at the site's record (`go_on`, `rcx`, `slow`) and all else as the guest left it. It may not touch the
+//! guest's stack (the red zone is in use), nor flags or vector registers without restoring them.
+
+use core::arch::global_asm;
+use core::sync::atomic::{Ordering, compiler_fence};
+
+use super::commands;
+use super::sys;
+use super::thread::Block;
+use crate::abi::{Exception, action, kind};
+
+/// Alignment check, direction and trap flags: with these, Rust code would fault or run astray.
+const AC: u64 = 1 << 18;
+const TF: u64 = 1 << 8;
+
+global_asm!(
+    r#"
+    .macro UVM_SAVE_VECTORS
+    movaps [rsp], xmm0
+    movaps [rsp + 16], xmm1
+    movaps [rsp + 32], xmm2
+    movaps [rsp + 48], xmm3
+    movaps [rsp + 64], xmm4
+    movaps [rsp + 80], xmm5
+    movaps [rsp + 96], xmm6
+    movaps [rsp + 112], xmm7
+    movaps [rsp + 128], xmm8
+    movaps [rsp + 144], xmm9
+    movaps [rsp + 160], xmm10
+    movaps [rsp + 176], xmm11
+    movaps [rsp + 192], xmm12
+    movaps [rsp + 208], xmm13
+    movaps [rsp + 224], xmm14
+    movaps [rsp + 240], xmm15
+    .endm
+    .macro UVM_LOAD_VECTORS from
+    movaps xmm0, [\from]
+    movaps xmm1, [\from + 16]
+    movaps xmm2, [\from + 32]
+    movaps xmm3, [\from + 48]
+    movaps xmm4, [\from + 64]
+    movaps xmm5, [\from + 80]
+    movaps xmm6, [\from + 96]
+    movaps xmm7, [\from + 112]
+    movaps xmm8, [\from + 128]
+    movaps xmm9, [\from + 144]
+    movaps xmm10, [\from + 160]
+    movaps xmm11, [\from + 176]
+    movaps xmm12, [\from + 192]
+    movaps xmm13, [\from + 208]
+    movaps xmm14, [\from + 224]
+    movaps xmm15, [\from + 240]
+    .endm
+    .macro UVM_POP_GENERAL
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbp
+    pop rbx
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rax
+    pop rcx
+    pop rdx
+    pop rsi
+    pop rdi
+    .endm
+
+    .globl uvm_entry
+uvm_entry:
+    # Is %gs ours? Without changing flags: its upper half must be that of the platform's addresses.
+    rdgsbase rcx
+    rorx rcx, rcx, 32
+    mov ecx, ecx
+    lea rcx, [rcx - 0x7fff]
+    jrcxz 1f
+    jmp qword ptr [r11 + 16]
+1:  mov gs:[16], rsp
+    mov rsp, gs:[8]
+    lea rsp, [rsp - 40]
+    push rcx
+    rdfsbase rcx
+    push rcx
+    push 0x2b
+    push qword ptr gs:[16]
+    pushfq
+    push 0x33
+    push qword ptr [r11 + 8]
+    push rax
+    push rdi
+    push rsi
+    push rdx
+    push qword ptr [r11 + 8]
+    push rax
+    push r8
+    push r9
+    push r10
+    mov rcx, [r11]
+    mov gs:[24], rcx
+    push qword ptr [rsp + 88]
+    push rbx
+    push rbp
+    push r12
+    push r13
+    push r14
+    push r15
+    mov r12, gs:[0]
+    lea rsp, [rsp - 256]
+    UVM_SAVE_VECTORS
+    test dword ptr [rsp + 256 + 144], 0x40000
+    jz 2f
+    push 0x202
+    popfq
+2:  cld
+    mov rdi, r12
+    call uvm_patched
+    test eax, eax
+    jnz uvm_resume
+
+    # Behind a call, with only rax changed.
+    UVM_LOAD_VECTORS rsp
+    .globl uvm_restore_start, uvm_restore_end
+uvm_restore_start:
+    cmp qword ptr [r12 + 32], 0
+    jne uvm_interrupted_entry
+    lea rsp, [rsp + 256]
+    UVM_POP_GENERAL
+    lea rsp, [rsp + 24]
+    popfq
+    pop rsp
+    jmp qword ptr gs:[24]
+uvm_restore_middle:
+    # All registers as the frame has them. r12 is the block, rsp the frame.
+    cmp qword ptr [r12 + 32], 0
+    jne uvm_interrupted_entry
+    lea rsp, [rsp + 256]
+    UVM_POP_GENERAL
+    lea rsp, [rsp + 8]
+    iretq
+uvm_restore_end:
+
+    .globl uvm_resume
+uvm_resume:
+    mov rdi, r12
+    call uvm_load_bases
+    UVM_LOAD_VECTORS rsp
+    jmp uvm_restore_middle
+
+uvm_interrupted_entry:
+    mov rdi, r12
+    call uvm_interrupted
+    jmp uvm_resume
+
+    # uvm_clone(flags, frame of the child, ctid, state, token, is_image)
+    .globl uvm_clone
+uvm_clone:
+    mov r10, rdx
+    test r9d, r9d
+    jz 1f
+    mov eax, -1
+    mov edx, -1
+    xrstor64 [rcx]
+    jmp 2f
+1:  UVM_LOAD_VECTORS rcx
+2:  mov r9, r8
+    xor edx, edx
+    xor r8d, r8d
+    mov eax, 56
+    syscall
+    test rax, rax
+    jz 3f
+    ret
+3:  UVM_SAVE_VECTORS
+    mov rdi, rsp
+    call uvm_child
+    mov r12, rax
+    jmp uvm_resume
+
+    # The first stub's thread, once its memory is in place; rsp is the frame of slot 0.
+    .globl uvm_boot
+uvm_boot:
+    call uvm_boot_rust
+    mov r12, rax
+    jmp uvm_resume
+
+    .globl uvm_sigreturn
+uvm_sigreturn:
+    mov eax, 15
+    syscall
+    ud2
+"#
+);
+
+unsafe extern "C" {
+    safe fn uvm_restore_start();
+    safe fn uvm_restore_end();
+    /// Clone into a frame of another slot. The child comes out at `uvm_child`.
+    pub fn uvm_clone(flags: u64, frame: u64, ctid: u64, state: u64, token: u64, is_image: u64) -> i64;
+    pub safe fn uvm_sigreturn();
+}
+
+/// Whether `rip` is where the guest's registers are being loaded from the frame, which then has all of them.
+pub fn is_restoring(rip: u64) -> bool {
+    (uvm_restore_start as *const () as u64..uvm_restore_end as *const () as u64).contains(&rip)
+}
+
+/// A call by a patched site. 0: go on behind it; 1: with all registers of the frame.
+#[unsafe(no_mangle)]
+extern "C" fn uvm_patched(block: &mut Block) -> u32 {
+    let frame = block.frame();
+    // SAFETY: the entry code has just filled the frame, below which this runs.
+    let regs = unsafe { &mut (*frame).regs };
+    block.ring(kind::SYSCALL, true, regs, Exception::default());
+    let full = commands::serve(block, None) == action::RESUME_FULL;
+    let answer = block.answer();
+    if full {
+        *regs = answer.regs;
+    } else {
+        regs.rax = answer.regs.rax;
+    }
+    u32::from(full || regs.eflags & (TF | AC) != 0)
+}
+
+/// A kick came between the last ring and the return to guest code.
+#[unsafe(no_mangle)]
+extern "C" fn uvm_interrupted(block: &mut Block) {
+    let frame = block.frame();
+    // SAFETY: as in `uvm_patched`.
+    let regs = unsafe { &mut (*frame).regs };
+    block.ring(kind::INTERRUPT, false, regs, Exception::default());
+    commands::serve(block, None);
+    *regs = block.answer().regs;
+}
+
+/// Load the segment bases of the frame.
+#[unsafe(no_mangle)]
+extern "C" fn uvm_load_bases(block: &mut Block) {
+    // SAFETY: as in `uvm_patched`.
+    let regs = unsafe { (*block.frame()).regs };
+    load_bases(block, regs.fs_base, regs.gs_base);
+}
+
+/// Give the guest its bases. While it has none of its own in %gs, the runtime does, and calls by patched sites are possible.
+pub fn load_bases(block: &mut Block, fs: u64, gs: u64) {
+    sys::set_fs_base(fs);
+    sys::set_gs_base(if gs == 0 { block.me as u64 } else { gs });
+    compiler_fence(Ordering::SeqCst);
+}
+
+/// First Rust code of a thread that shares memory with its maker.
+#[unsafe(no_mangle)]
+extern "C" fn uvm_child(frame: u64) -> *mut Block {
+    let block = Block::around(frame);
+    commands::begin(block);
+    commands::serve(block, None);
+    // SAFETY: this thread's own frame, above the stack in use.
+    unsafe { (*block.frame()).regs = block.answer().regs };
+    block
+}

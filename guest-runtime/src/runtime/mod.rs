@@ -1,0 +1,21 @@
+//! The runtime: catches what a guest thread does, tells the supervisor, and does what it answers.
+
+mod bell;
+mod boot;
+mod commands;
+mod entry;
+mod memory;
+mod signals;
+mod sys;
+mod thread;
+
+use core::panic::PanicInfo;
+
+#[panic_handler]
+fn panic(_: &PanicInfo<'_>) -> ! {
+    sys::exit_group()
+}
+
+// The prebuilt core library refers to it; nothing here unwinds.
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}

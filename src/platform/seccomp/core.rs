@@ -1,0 +1,219 @@
+//! The platform's state: the zygote, all stubs, and the end of it all.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::thread;
+
+use libc::pid_t;
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
+
+use super::door::Door;
+use super::image::Image;
+use super::launch;
+use super::notify::Notifier;
+use super::process::{Processes, lock};
+use super::regs;
+use super::server::{self, Task};
+use super::space::SeccompSpace;
+use super::thread::{Host, SeccompThread};
+use crate::platform::native::identity;
+use crate::platform::{ForkKind, HostFile, Thread};
+
+pub(super) struct Core {
+    pub(super) processes: Processes,
+    notifier: OnceLock<Arc<Notifier>>,
+    zygote: Mutex<Option<Box<SeccompThread>>>,
+    /// The process group of all stubs.
+    group: OnceLock<Pid>,
+    /// Keys of handed-in files by what memory maps show, where that differs.
+    identities: Mutex<HashMap<(u64, u64), (u64, u64)>>,
+    /// Where threads go that were woken by no handler.
+    wakeups: Mutex<Option<Sender<Task>>>,
+    /// Threads with an owner.
+    owned: AtomicUsize,
+    /// Server threads.
+    servers: Mutex<usize>,
+    quiet: Condvar,
+    stopping: AtomicBool,
+    copies_forbidden: AtomicBool,
+}
+
+impl Core {
+    pub(super) fn new() -> Result<Arc<Core>, Errno> {
+        let core = Arc::new(Core {
+            processes: Processes::default(),
+            notifier: OnceLock::new(),
+            zygote: Mutex::default(),
+            group: OnceLock::new(),
+            identities: Mutex::default(),
+            wakeups: Mutex::default(),
+            owned: AtomicUsize::new(0),
+            servers: Mutex::new(0),
+            quiet: Condvar::new(),
+            stopping: AtomicBool::new(false),
+            copies_forbidden: AtomicBool::new(false),
+        });
+        core.make_zygote()?;
+        let (sender, woken) = channel();
+        *lock(&core.wakeups) = Some(sender);
+        let spawned = thread::Builder::new()
+            .name("wakeups".into())
+            .stack_size(1 << 20)
+            .spawn(move || {
+                woken.iter().for_each(server::run_woken);
+            });
+        spawned.map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EAGAIN)))?;
+        Ok(core)
+    }
+
+    fn make_zygote(self: &Arc<Core>) -> Result<(), Errno> {
+        let image = Image::new()?;
+        let memory = launch::bell_memory()?;
+        let door = Door::open(&memory, 0)?;
+        let launched = launch::launch(&image, &memory)?;
+        let process = self.processes.enter(launched.pid)?;
+        let space = SeccompSpace::new(self, memory);
+        space.take(0);
+        let host = Host::new(self, process, space, launched.pid, 0, door);
+        let confined = launch::confine(&host, image.text_end, &launched.socket);
+        let listener: OwnedFd = confined.inspect_err(|_| {
+            host.process.kill();
+            // Reaped here: nobody serves this platform.
+            let _ = waitpid(Pid::from_raw(launched.pid), Some(WaitPidFlag::__WALL));
+        })?;
+        // Both are set once, here.
+        let _ = self.group.set(Pid::from_raw(launched.pid));
+        let _ = self.notifier.set(Notifier::start(listener)?);
+        *lock(&self.zygote) = Some(SeccompThread::new(host, regs::initial()));
+        Ok(())
+    }
+
+    /// The listener. Set before anything can need it.
+    pub(super) fn notifier(&self) -> &Arc<Notifier> {
+        self.notifier
+            .get()
+            .unwrap_or_else(|| unreachable!("made with the zygote"))
+    }
+
+    /// A new address space with one stopped thread in it.
+    pub(super) fn spawn(&self) -> Result<Box<dyn Thread>, Errno> {
+        let mut zygote = lock(&self.zygote);
+        zygote.as_mut().ok_or(Errno::ESRCH)?.fork(ForkKind::Copy)
+    }
+
+    /// One more thread with an owner and a server.
+    pub(super) fn begin(&self) {
+        self.owned.fetch_add(1, Ordering::SeqCst);
+        *lock(&self.servers) += 1;
+    }
+
+    /// One thread with an owner less.
+    pub(super) fn end(&self) {
+        if self.owned.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.kill_all();
+        }
+    }
+
+    /// One server less.
+    pub(super) fn served(&self) {
+        *lock(&self.servers) -= 1;
+        self.quiet.notify_all();
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Have the owner of a stopped thread called by a host thread that is there for that.
+    pub(super) fn woken(&self, task: Task) {
+        if let Some(sender) = &*lock(&self.wakeups) {
+            // The receiver goes last.
+            let _ = sender.send(task);
+        }
+    }
+
+    fn kill_all(&self) {
+        if let Some(group) = self.group.get() {
+            // ESRCH when nobody is left.
+            let _ = killpg(*group, Signal::SIGKILL);
+        }
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.kill_all();
+    }
+
+    /// Reap stubs until none is left.
+    pub(super) fn run(&self) -> Result<(), Errno> {
+        let group = *self.group.get().ok_or(Errno::ESRCH)?;
+        if self.owned.load(Ordering::SeqCst) == 0 {
+            self.kill_all();
+        }
+        let any = Pid::from_raw(-group.as_raw());
+        loop {
+            match waitpid(any, Some(WaitPidFlag::__WALL)) {
+                Ok(status) => {
+                    if let Some(pid) = status.pid() {
+                        self.reaped(pid.as_raw(), group);
+                    }
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::ECHILD) => break,
+                Err(e) => return Err(e),
+            }
+        }
+        let mut servers = lock(&self.servers);
+        while *servers > 0 {
+            servers = self
+                .quiet
+                .wait(servers)
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+        drop(servers);
+        *lock(&self.wakeups) = None;
+        drop(lock(&self.zygote).take());
+        Ok(())
+    }
+
+    fn reaped(&self, pid: pid_t, group: Pid) {
+        for host in self.processes.reaped(pid) {
+            server::died(&host);
+        }
+        if pid == group.as_raw() && self.owned.load(Ordering::SeqCst) > 0 && !self.is_stopping() {
+            tracing::error!("the first stub was killed from outside: the guest ends");
+            self.kill_all();
+        }
+    }
+
+    /// Whether memory of stubs may be copied by process_vm_readv(2).
+    pub(super) fn may_copy(&self) -> bool {
+        !self.copies_forbidden.load(Ordering::Relaxed)
+    }
+
+    /// The host refused such a copy.
+    pub(super) fn forbid_copies(&self) {
+        self.copies_forbidden.store(true, Ordering::Relaxed);
+    }
+
+    /// Learn what memory maps will show of a file that is about to be mapped.
+    pub(super) fn identify(&self, file: &Arc<HostFile>) -> Result<(), Errno> {
+        if let Some(shown) = identity::shown(file)?
+            && shown != file.key()
+        {
+            lock(&self.identities).insert(shown, file.key());
+        }
+        Ok(())
+    }
+
+    /// The key of the handed-in file that the host's memory maps show as `shown`.
+    pub(super) fn key_of(&self, shown: (u64, u64)) -> (u64, u64) {
+        lock(&self.identities).get(&shown).copied().unwrap_or(shown)
+    }
+}

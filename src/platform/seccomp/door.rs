@@ -1,0 +1,169 @@
+//! The supervisor's side of a doorbell page: shared memory that a hostile guest writes too.
+//!
+//! Everything read from it is copied once, into memory of our own, and checked by whoever uses it. The counters that tell
+//! what is new are kept here; what the guest makes of its words can at most end its own conversation.
+
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use guest_runtime::abi::{Answer, COMMANDS, Command, PAGE, Page, Registers, Request, SHARED_STRIDE, WINDOW};
+use nix::errno::Errno;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+/// The mapped page and window of one slot.
+pub(super) struct Door {
+    page: NonNull<Page>,
+}
+
+// SAFETY: the page is plain shared memory that is only accessed by atomics and by copies through raw pointers.
+unsafe impl Send for Door {}
+// SAFETY: as above; who may write what when is decided by the locks of `thread::Host`.
+unsafe impl Sync for Door {}
+
+impl Door {
+    /// Map slot `slot` of a space's memory and give its words their first values.
+    pub(super) fn open(memory: impl AsFd, slot: u64) -> Result<Door, Errno> {
+        let len = NonZeroUsize::new(SHARED_STRIDE as usize).ok_or(Errno::EINVAL)?;
+        let offset = i64::try_from(slot * SHARED_STRIDE).map_err(|_| Errno::EINVAL)?;
+        let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping at an address that the host chooses.
+        let page = unsafe { mmap(None, len, prot, MapFlags::MAP_SHARED, memory, offset)? };
+        let door = Door { page: page.cast() };
+        for word in [door.req(), door.rsp(), door.done()] {
+            word.store(0, Ordering::SeqCst);
+        }
+        // Until the host says otherwise. For a stub's first thread it never does: its slot is not used again.
+        door.alive().store(1, Ordering::SeqCst);
+        Ok(door)
+    }
+
+    fn req(&self) -> &AtomicU32 {
+        // SAFETY: mapped as long as `self` lives; an atomic may be changed by others.
+        unsafe { &(*self.page.as_ptr()).req.0 }
+    }
+
+    fn rsp(&self) -> &AtomicU32 {
+        // SAFETY: as in `req`.
+        unsafe { &(*self.page.as_ptr()).rsp.0 }
+    }
+
+    pub(super) fn done(&self) -> &AtomicU32 {
+        // SAFETY: as in `req`.
+        unsafe { &(*self.page.as_ptr()).done.0 }
+    }
+
+    /// Whether a thread that shares memory with its maker has not ended yet.
+    pub(super) fn is_alive(&self) -> bool {
+        self.alive().load(Ordering::SeqCst) != 0
+    }
+
+    fn alive(&self) -> &AtomicU32 {
+        // SAFETY: as in `req`.
+        unsafe { &(*self.page.as_ptr()).alive.0 }
+    }
+
+    /// Wait until the guest rings, that is until its word has left `seen`; the word's new value.
+    pub(super) fn wait_ring(&self, seen: u32) -> u32 {
+        loop {
+            let now = self.req().load(Ordering::SeqCst);
+            if now != seen {
+                return now;
+            }
+            wait(self.req(), now, None);
+        }
+    }
+
+    /// Ring in place of a guest that is dead.
+    pub(super) fn ring_for_the_dead(&self) {
+        self.req().fetch_add(1, Ordering::SeqCst);
+        self.done().fetch_add(1 << 31, Ordering::SeqCst);
+        wake(self.req());
+        wake(self.done());
+    }
+
+    /// Wait at most `timeout` for `done` to leave `old`. Whether it has.
+    pub(super) fn wait_done(&self, old: u32, timeout: Duration) -> bool {
+        if self.done().load(Ordering::SeqCst) == old {
+            wait(self.done(), old, Some(timeout));
+        }
+        self.done().load(Ordering::SeqCst) != old
+    }
+
+    /// Give the answer number `number`.
+    pub(super) fn answer(&self, number: u32, action: u32, regs: Option<&Registers>, commands: &[Command]) {
+        debug_assert!(commands.len() <= COMMANDS);
+        // SAFETY: inside the mapped page; plain data.
+        unsafe {
+            let answer: *mut Answer = &raw mut (*self.page.as_ptr()).answer;
+            (&raw mut (*answer).action).write_volatile(action);
+            (&raw mut (*answer).count).write_volatile(commands.len() as u32);
+            if let Some(regs) = regs {
+                (&raw mut (*answer).regs).write_volatile(*regs);
+            }
+            for (i, command) in commands.iter().take(COMMANDS).enumerate() {
+                (&raw mut (*answer).commands[i]).write_volatile(*command);
+            }
+        }
+        self.rsp().store(number, Ordering::SeqCst);
+        wake(self.rsp());
+    }
+
+    /// A copy of the trap that the guest rang for.
+    pub(super) fn request(&self) -> Request {
+        // SAFETY: inside the mapped page; any bytes are a valid Request.
+        unsafe { (&raw const (*self.page.as_ptr()).request).read_volatile() }
+    }
+
+    /// What the guest says became of command `index`.
+    pub(super) fn result(&self, index: usize) -> i64 {
+        let index = index.min(COMMANDS - 1);
+        // SAFETY: inside the mapped page.
+        unsafe { (&raw const (*self.page.as_ptr()).answer.commands[index].result).read_volatile() }
+    }
+
+    /// Copy from the window.
+    pub(super) fn read_window(&self, offset: usize, buf: &mut [u8]) {
+        let len = buf.len().min((WINDOW as usize).saturating_sub(offset));
+        // SAFETY: inside the mapped window, and `buf` is ours; that the guest may change the source meanwhile only
+        // means that the bytes are whatever they are.
+        unsafe { ptr::copy(self.window().add(offset), buf.as_mut_ptr(), len) };
+    }
+
+    /// Copy to the window.
+    pub(super) fn write_window(&self, offset: usize, data: &[u8]) {
+        let len = data.len().min((WINDOW as usize).saturating_sub(offset));
+        // SAFETY: as above.
+        unsafe { ptr::copy(data.as_ptr(), self.window().add(offset), len) };
+    }
+
+    fn window(&self) -> *mut u8 {
+        // SAFETY: the window follows the page in the same mapping.
+        unsafe { self.page.as_ptr().cast::<u8>().add(PAGE as usize) }
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping, of which nothing is borrowed any more.
+        let unmapped = unsafe { munmap(self.page.cast(), SHARED_STRIDE as usize) };
+        debug_assert_eq!(unmapped, Ok(()));
+    }
+}
+
+fn wait(word: &AtomicU32, old: u32, timeout: Option<Duration>) {
+    let timeout = timeout.map(|t| libc::timespec {
+        tv_sec: i64::try_from(t.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(t.subsec_nanos()),
+    });
+    let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: a live word, and a timeout that is null or a live local. Shared, not private: the guest is another process.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, old, timeout) };
+}
+
+fn wake(word: &AtomicU32) {
+    // SAFETY: a live word.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
+}

@@ -1,0 +1,222 @@
+//! Who calls the owners: a server thread for each started guest thread, and whoever wakes a parked one.
+//!
+//! A kick from inside a handler queues the woken thread, and the host thread that ran the handler runs the woken one's
+//! next, when no lock is held any more. Kicks from elsewhere go to one thread that does nothing else.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use super::core::Core;
+use super::process::lock;
+use super::thread::{Host, SeccompThread};
+use crate::platform::{Next, Trap, TrapHandler};
+
+/// Kernel handlers and what they call. Only what is used of it is ever in memory.
+const STACK: usize = 1 << 20;
+
+/// A thread and its owner.
+pub(super) struct Task {
+    thread: Box<SeccompThread>,
+    owner: Arc<dyn TrapHandler>,
+}
+
+/// Where a guest thread is in its life.
+pub(super) enum State {
+    /// The kernel has it, as a thread it did not start yet or in a trap handler.
+    Held,
+    /// Running guest code.
+    Running { task: Task, stepping: bool },
+    /// Stopped until kicked.
+    Parked(Task),
+    /// It ended, or was told to.
+    Over,
+}
+
+thread_local! {
+    /// Threads woken by the handler that runs on this host thread; none where no handler runs.
+    static WOKEN: RefCell<Option<VecDeque<Task>>> = const { RefCell::new(None) };
+}
+
+/// Begin to run a thread that has had no owner yet.
+pub(super) fn start(core: &Arc<Core>, thread: Box<SeccompThread>, owner: Arc<dyn TrapHandler>) {
+    core.begin();
+    let host = Arc::clone(thread.host());
+    let mut task = Task { thread, owner };
+    let mut state = lock(&host.state);
+    if host.kicked.load(Ordering::SeqCst) || host.process.is_dead() {
+        *state = State::Parked(task);
+        drop(state);
+        kick(&host);
+    } else {
+        task.thread.resume(false);
+        *state = State::Running {
+            task,
+            stepping: false,
+        };
+        drop(state);
+    }
+    let serving = Arc::clone(&host);
+    let name = format!("guest {}", host.process.pid);
+    if let Err(e) = thread::Builder::new()
+        .name(name)
+        .stack_size(STACK)
+        .spawn(move || serve(&serving))
+    {
+        tracing::error!("no thread to serve a guest thread: {e}");
+        host.process.kill();
+    }
+}
+
+/// Make the platform call the owner soon.
+pub(super) fn kick(host: &Arc<Host>) {
+    host.kicked.store(true, Ordering::SeqCst);
+    let mut state = lock(&host.state);
+    match std::mem::replace(&mut *state, State::Held) {
+        State::Parked(task) => {
+            drop(state);
+            wake(task);
+        }
+        State::Running { task, stepping } => {
+            *state = State::Running { task, stepping };
+            drop(state);
+            host.interrupt();
+        }
+        other => *state = other,
+    }
+}
+
+/// A host process has died: its threads' owners are to be told.
+pub(super) fn died(host: &Arc<Host>) {
+    host.door().ring_for_the_dead();
+    let parked = {
+        let mut state = lock(&host.state);
+        match std::mem::replace(&mut *state, State::Held) {
+            State::Parked(task) => Some(task),
+            other => {
+                *state = other;
+                None
+            }
+        }
+    };
+    if let Some(task) = parked {
+        wake(task);
+    }
+}
+
+/// Have a stopped thread's owner called, here and later or by another host thread.
+fn wake(task: Task) {
+    let left = WOKEN.with_borrow_mut(|woken| match woken {
+        Some(woken) => {
+            woken.push_back(task);
+            None
+        }
+        None => Some(task),
+    });
+    if let Some(task) = left {
+        let core = Arc::clone(&task.thread.host().core);
+        core.woken(task);
+    }
+}
+
+/// Call the owner of a woken thread, and of those that it wakes.
+pub(super) fn run_woken(task: Task) {
+    WOKEN.set(Some(VecDeque::from([task])));
+    run_queue();
+}
+
+fn run_queue() {
+    while let Some(task) = WOKEN.with_borrow_mut(|w| w.as_mut().and_then(VecDeque::pop_front)) {
+        deliver(task, Trap::Woken);
+    }
+    WOKEN.set(None);
+}
+
+/// Wait for the guest to ring and call the owner, until the thread is over.
+fn serve(host: &Arc<Host>) {
+    let mut seen = 0;
+    loop {
+        seen = host.door().wait_ring(seen);
+        let taken = {
+            let mut state = lock(&host.state);
+            match std::mem::replace(&mut *state, State::Held) {
+                State::Running { task, stepping } => Some((task, stepping)),
+                State::Over => {
+                    *state = State::Over;
+                    None
+                }
+                // Not its turn: it rang without having been told to go on. Or it is dead, which its holder finds out.
+                other => {
+                    *state = other;
+                    continue;
+                }
+            }
+        };
+        let Some((mut task, stepping)) = taken else { break };
+        let trap = if host.process.is_dead() {
+            Some(Trap::Died)
+        } else {
+            task.thread.load(stepping)
+        };
+        WOKEN.set(Some(VecDeque::new()));
+        match trap {
+            Some(trap) => deliver(task, trap),
+            // A signal from outside: the guest never hears of it.
+            None => {
+                let mut state = lock(&host.state);
+                task.thread.resume(stepping);
+                *state = State::Running { task, stepping };
+            }
+        }
+        run_queue();
+    }
+    host.core.served();
+}
+
+/// Call the owner and do what it says.
+fn deliver(mut task: Task, mut trap: Trap) {
+    let host = Arc::clone(task.thread.host());
+    let core = Arc::clone(&host.core);
+    loop {
+        if core.is_stopping() {
+            finish(&host, task);
+            return;
+        }
+        host.kicked.store(false, Ordering::SeqCst);
+        if host.process.is_dead() {
+            trap = Trap::Died;
+        }
+        let next = Arc::clone(&task.owner).trap(&mut *task.thread, trap);
+        if next == Next::Exit || trap == Trap::Died {
+            finish(&host, task);
+            return;
+        }
+        let mut state = lock(&host.state);
+        if host.kicked.load(Ordering::SeqCst) || host.process.is_dead() {
+            drop(state);
+            trap = Trap::Interrupted;
+            continue;
+        }
+        if next == Next::Park {
+            *state = State::Parked(task);
+        } else {
+            let stepping = next == Next::Step;
+            task.thread.resume(stepping);
+            *state = State::Running { task, stepping };
+        }
+        return;
+    }
+}
+
+fn finish(host: &Arc<Host>, mut task: Task) {
+    *lock(&host.state) = State::Over;
+    task.thread.end();
+    // Its server must not wait for a ring that never comes.
+    host.door().ring_for_the_dead();
+    let core = Arc::clone(&host.core);
+    // Owners may do anything when they are dropped.
+    drop(task);
+    core.end();
+}

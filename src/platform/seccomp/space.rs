@@ -1,0 +1,289 @@
+//! A guest address space: the memory of one or several stubs.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+
+use guest_runtime::abi::{Command, PRIVATE_STRIDE, RUNTIME_MAX, SHARED_STRIDE, SLOTS, WINDOW, op};
+use nix::errno::Errno;
+
+use super::core::Core;
+use super::door::Door;
+use super::process::lock;
+use super::thread::Host;
+use crate::platform::native::{maps, remote};
+use crate::platform::{Mapping, MappingUsage, PAGE_SIZE, Space, SpaceSize, USER_END};
+
+/// The part of a window that copies go through.
+const COPY_OFFSET: usize = 0x8000;
+const COPY_LEN: usize = WINDOW as usize - COPY_OFFSET;
+
+pub(super) struct SeccompSpace {
+    core: Weak<Core>,
+    /// The doorbells' memory file.
+    memory: OwnedFd,
+    threads: Mutex<Vec<Weak<Host>>>,
+    slots: Mutex<Slots>,
+    /// /proc/PID/mem, opened when first needed. It keeps meaning this memory whatever becomes of the process.
+    mem: OnceLock<File>,
+}
+
+/// Which slots are in use.
+#[derive(Default)]
+struct Slots {
+    used: Vec<bool>,
+    /// Told to end, and perhaps not gone yet.
+    leaving: Vec<(u64, Arc<Door>)>,
+}
+
+impl Slots {
+    fn free(&mut self, slot: u64) {
+        if let Some(used) = self.used.get_mut(slot as usize) {
+            *used = false;
+        }
+    }
+}
+
+impl SeccompSpace {
+    pub(super) fn new(core: &Arc<Core>, memory: OwnedFd) -> Arc<SeccompSpace> {
+        Arc::new(SeccompSpace {
+            core: Arc::downgrade(core),
+            memory,
+            threads: Mutex::default(),
+            slots: Mutex::default(),
+            mem: OnceLock::new(),
+        })
+    }
+
+    pub(super) fn memory(&self) -> BorrowedFd<'_> {
+        self.memory.as_fd()
+    }
+
+    pub(super) fn add(&self, host: &Arc<Host>) {
+        let mut threads = lock(&self.threads);
+        threads.retain(|t| t.strong_count() > 0);
+        threads.push(Arc::downgrade(host));
+    }
+
+    /// Mark a slot as used.
+    pub(super) fn take(&self, slot: u64) {
+        let mut slots = lock(&self.slots);
+        let slot = slot as usize;
+        if slots.used.len() <= slot {
+            slots.used.resize(slot + 1, false);
+        }
+        slots.used[slot] = true;
+    }
+
+    /// A slot for a new thread. EAGAIN when there is none.
+    pub(super) fn new_slot(&self) -> Result<u64, Errno> {
+        let mut slots = lock(&self.slots);
+        let (leaving, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut slots.leaving)
+            .into_iter()
+            .partition(|(_, door)| door.is_alive());
+        slots.leaving = leaving;
+        for (slot, _) in gone {
+            slots.free(slot);
+        }
+        if let Some(free) = slots.used.iter().position(|used| !used) {
+            slots.used[free] = true;
+            return Ok(free as u64);
+        }
+        if slots.used.len() as u64 >= SLOTS {
+            return Err(Errno::EAGAIN);
+        }
+        slots.used.push(true);
+        Ok(slots.used.len() as u64 - 1)
+    }
+
+    /// A slot was not used after all.
+    pub(super) fn give_back(&self, slot: u64) {
+        lock(&self.slots).free(slot);
+    }
+
+    /// Nobody refers to a slot's thread any more. It may still be running its last instructions there.
+    pub(super) fn leave(&self, slot: u64, door: &Arc<Door>) {
+        lock(&self.slots).leaving.push((slot, Arc::clone(door)));
+    }
+
+    fn threads(&self) -> Vec<Arc<Host>> {
+        lock(&self.threads)
+            .iter()
+            .filter_map(Weak::upgrade)
+            .filter(|t| !t.process.is_dead())
+            .collect()
+    }
+
+    /// Run `copy` with the process of one living thread after another until one of them gets anywhere.
+    fn remotely(&self, mut copy: impl FnMut(libc::pid_t) -> usize) -> usize {
+        let Some(core) = self.core.upgrade() else { return 0 };
+        if !core.may_copy() {
+            return 0;
+        }
+        let mut last = None;
+        for thread in self.threads() {
+            if last == Some(thread.process.pid) {
+                continue;
+            }
+            last = Some(thread.process.pid);
+            let done = copy(thread.process.pid);
+            if done > 0 {
+                return done;
+            }
+            match Errno::last() {
+                Errno::ESRCH => {}
+                Errno::EPERM | Errno::ENOSYS => {
+                    core.forbid_copies();
+                    return 0;
+                }
+                _ => return 0,
+            }
+        }
+        0
+    }
+
+    /// Have the runtime of a stopped thread copy, `len` bytes in pieces: `piece(host, offset, length)` gives what it moved.
+    fn by_runtime(
+        &self,
+        done: usize,
+        len: usize,
+        mut piece: impl FnMut(&Host, usize, usize) -> Option<usize>,
+    ) -> usize {
+        for host in self.threads() {
+            let mut at = done;
+            while at < len {
+                let want = (len - at).min(COPY_LEN);
+                match piece(&host, at, want) {
+                    // Not stopped: another may be.
+                    None => break,
+                    Some(moved) => {
+                        at += moved;
+                        if moved < want {
+                            return at;
+                        }
+                    }
+                }
+            }
+            if at > done {
+                return at;
+            }
+        }
+        done
+    }
+
+    fn read_proc(&self, name: &str) -> Result<String, Errno> {
+        for thread in self.threads() {
+            match fs::read_to_string(format!("/proc/{}/{name}", thread.process.pid)) {
+                Ok(text) if !text.is_empty() => return Ok(text),
+                _ => {}
+            }
+        }
+        Err(Errno::ESRCH)
+    }
+
+    fn mem(&self) -> Option<&File> {
+        if let Some(file) = self.mem.get() {
+            return Some(file);
+        }
+        let open = |pid| {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(format!("/proc/{pid}/mem"))
+                .ok()
+        };
+        let file = self.threads().into_iter().find_map(|t| open(t.process.pid))?;
+        Some(self.mem.get_or_init(|| file))
+    }
+}
+
+/// How much of `len` bytes at `addr` lies in the guest's part.
+fn below_end(addr: u64, len: usize) -> usize {
+    len.min(usize::try_from(USER_END.saturating_sub(addr)).unwrap_or(0))
+}
+
+/// Move `len` bytes page by page with `transfer(offset, length)` until it fails.
+fn by_pages(addr: u64, len: usize, mut transfer: impl FnMut(usize, usize) -> Option<usize>) -> usize {
+    let mut done = 0;
+    while done < len {
+        let piece = (PAGE_SIZE - (addr + done as u64) % PAGE_SIZE).min((len - done) as u64) as usize;
+        match transfer(done, piece) {
+            Some(moved) if moved > 0 => done += moved,
+            _ => break,
+        }
+    }
+    done
+}
+
+fn copy_command(op: u32, first: u64, second: u64, len: usize) -> Command {
+    Command {
+        op,
+        args: [first, second, len as u64, 0, 0, 0, 0],
+        ..Command::default()
+    }
+}
+
+impl Space for SeccompSpace {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> usize {
+        let len = below_end(addr, buf.len());
+        let done = self.remotely(|pid| remote::read(pid, addr, &mut buf[..len]));
+        self.by_runtime(done, len, |host, at, want| {
+            let mut talk = lock(&host.talk);
+            let copy = copy_command(op::COPY_IN, COPY_OFFSET as u64, addr + at as u64, want);
+            host.command_locked(&mut talk, &[copy]).ok()?;
+            let moved = usize::try_from(host.door().result(0)).unwrap_or(0).min(want);
+            host.door().read_window(COPY_OFFSET, &mut buf[at..at + moved]);
+            Some(moved)
+        })
+    }
+
+    fn write(&self, addr: u64, buf: &[u8]) -> usize {
+        let len = below_end(addr, buf.len());
+        let done = self.remotely(|pid| remote::write(pid, addr, &buf[..len]));
+        self.by_runtime(done, len, |host, at, want| {
+            let mut talk = lock(&host.talk);
+            host.door().write_window(COPY_OFFSET, &buf[at..at + want]);
+            let copy = copy_command(op::COPY_OUT, addr + at as u64, COPY_OFFSET as u64, want);
+            host.command_locked(&mut talk, &[copy]).ok()?;
+            Some(usize::try_from(host.door().result(0)).unwrap_or(0).min(want))
+        })
+    }
+
+    fn peek(&self, addr: u64, buf: &mut [u8]) -> usize {
+        let Some(mem) = self.mem() else { return 0 };
+        by_pages(addr, below_end(addr, buf.len()), |at, len| {
+            mem.read_at(&mut buf[at..at + len], addr + at as u64).ok()
+        })
+    }
+
+    fn poke(&self, addr: u64, buf: &[u8]) -> usize {
+        let Some(mem) = self.mem() else { return 0 };
+        by_pages(addr, below_end(addr, buf.len()), |at, len| {
+            mem.write_at(&buf[at..at + len], addr + at as u64).ok()
+        })
+    }
+
+    fn mappings(&self) -> Result<Vec<Mapping>, Errno> {
+        let mut mappings = maps::mappings(&self.read_proc("maps")?);
+        let core = self.core.upgrade().ok_or(Errno::ESRCH)?;
+        for file in mappings.iter_mut().filter_map(|m| m.file.as_mut()) {
+            *file = core.key_of(*file);
+        }
+        Ok(mappings)
+    }
+
+    fn mapping_usage(&self) -> Result<Vec<MappingUsage>, Errno> {
+        Ok(maps::usage(&self.read_proc("smaps")?))
+    }
+
+    fn size(&self) -> Result<SpaceSize, Errno> {
+        let own = maps::Own {
+            total: RUNTIME_MAX.min(8 * PAGE_SIZE) + SLOTS * (SHARED_STRIDE + PRIVATE_STRIDE),
+            resident: 8 * PAGE_SIZE,
+            shared: 6 * PAGE_SIZE,
+            data: SLOTS * PRIVATE_STRIDE,
+        };
+        maps::size(&self.read_proc("statm")?, &own).ok_or(Errno::EIO)
+    }
+}

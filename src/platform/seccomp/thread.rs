@@ -1,0 +1,478 @@
+//! A guest thread: its host side, and the right to look at and change it while it is stopped.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use guest_runtime::abi::{COMMANDS, Command, KICK, WINDOW, action, kind, op};
+use libc::pid_t;
+use nix::errno::Errno;
+
+use super::core::Core;
+use super::door::Door;
+use super::launch::{bell_memory, call};
+use super::process::{HostProcess, lock};
+use super::regs::{self, TRAP_FLAG};
+use super::server::State;
+use super::space::SeccompSpace;
+use super::xstate;
+use crate::platform::native::{memory, stat};
+use crate::platform::{Fault, ForkKind, MemOp, Regs, Space, Thread, ThreadHandle, Trap};
+
+/// How long a runtime may take for commands, and a new stub to say hello, before its process is killed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The conversation with the runtime of one thread.
+#[derive(Default)]
+pub(super) struct Talk {
+    /// Number of the last answer.
+    answers: u32,
+    /// The last value of its `done` that we know.
+    done: u32,
+    /// It waits for an answer.
+    pub(super) waiting: bool,
+}
+
+/// What there is of a guest thread as long as anything refers to it.
+pub(super) struct Host {
+    pub(super) core: Arc<Core>,
+    pub(super) process: Arc<HostProcess>,
+    pub(super) space: Arc<SeccompSpace>,
+    /// The host's thread id. Threads other than a stub's first tell it themselves: good only together with the process id.
+    tid: pid_t,
+    slot: u64,
+    door: Arc<Door>,
+    pub(super) talk: Mutex<Talk>,
+    pub(super) state: Mutex<State>,
+    pub(super) kicked: AtomicBool,
+}
+
+impl Host {
+    pub(super) fn new(
+        core: &Arc<Core>,
+        process: Arc<HostProcess>,
+        space: Arc<SeccompSpace>,
+        tid: pid_t,
+        slot: u64,
+        door: Door,
+    ) -> Arc<Host> {
+        let talk = Talk {
+            waiting: true,
+            ..Talk::default()
+        };
+        let host = Arc::new(Host {
+            core: Arc::clone(core),
+            process,
+            space,
+            tid,
+            slot,
+            door: Arc::new(door),
+            talk: Mutex::new(talk),
+            state: Mutex::new(State::Held),
+            kicked: AtomicBool::new(false),
+        });
+        host.process.add(&host);
+        host.space.add(&host);
+        host
+    }
+
+    pub(super) fn door(&self) -> &Door {
+        &self.door
+    }
+
+    /// Have the runtime carry out `commands` up to the first that fails; the results of those that were. ESRCH when the
+    /// thread is dead or not stopped.
+    pub(super) fn command(&self, commands: &[Command]) -> Result<Vec<i64>, Errno> {
+        self.command_with(commands, |_| {})
+    }
+
+    /// As [`Host::command`]; `then` sees the window before anybody else can have the runtime change it.
+    pub(super) fn command_with(
+        &self,
+        commands: &[Command],
+        then: impl FnOnce(&Door),
+    ) -> Result<Vec<i64>, Errno> {
+        let mut talk = lock(&self.talk);
+        self.command_locked(&mut talk, commands)?;
+        let results = (0..commands.len()).map(|i| self.door.result(i)).collect();
+        then(&self.door);
+        Ok(results)
+    }
+
+    /// Have the runtime carry out `commands`, which the caller has prepared the window for.
+    pub(super) fn command_locked(&self, talk: &mut Talk, commands: &[Command]) -> Result<(), Errno> {
+        if !talk.waiting || self.process.is_dead() || commands.len() > COMMANDS {
+            return Err(Errno::ESRCH);
+        }
+        talk.answers = talk.answers.wrapping_add(1);
+        self.door.answer(talk.answers, action::REPLY, None, commands);
+        let begin = Instant::now();
+        while !self.door.wait_done(talk.done, Duration::from_millis(100)) {
+            if self.process.has_ended() {
+                talk.waiting = false;
+                return Err(Errno::ESRCH);
+            }
+            if begin.elapsed() > PATIENCE {
+                tracing::warn!(pid = self.process.pid, "a stub does not answer: killed");
+                self.process.kill();
+            }
+        }
+        talk.done = self.door.done().load(Ordering::SeqCst);
+        if self.process.is_dead() {
+            Err(Errno::ESRCH)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Let it go on with the last answer of this conversation.
+    pub(super) fn release(&self, action: u32, regs: Option<&Regs>) {
+        let mut talk = lock(&self.talk);
+        talk.waiting = false;
+        talk.answers = talk.answers.wrapping_add(1);
+        let regs = regs.map(regs::to_guest);
+        self.door.answer(talk.answers, action, regs.as_ref(), &[]);
+    }
+
+    /// Interrupt it if it runs guest code.
+    pub(super) fn interrupt(&self) {
+        if !self.process.is_dead() {
+            // SAFETY: plain numbers. The process is a child of ours that has not been reaped, so its id is right; a wrong
+            // thread id can at most be that of a sibling.
+            unsafe { libc::syscall(libc::SYS_tgkill, self.process.pid, self.tid, KICK) };
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.space.leave(self.slot, &self.door);
+    }
+}
+
+/// The kernel's handle.
+struct Handle(Arc<Host>);
+
+impl ThreadHandle for Handle {
+    fn kick(&self) {
+        super::server::kick(&self.0);
+    }
+
+    fn cpu_time(&self) -> (u64, u64) {
+        if self.0.process.is_dead() {
+            return (0, 0);
+        }
+        stat::cpu_time(self.0.process.pid, self.0.tid).unwrap_or((0, 0))
+    }
+}
+
+/// A stopped guest thread.
+pub(super) struct SeccompThread {
+    host: Arc<Host>,
+    space: Arc<dyn Space>,
+    handle: Arc<dyn ThreadHandle>,
+    /// As the kernel sees and wants them.
+    regs: Regs,
+    /// As the runtime has them; none when it has none yet.
+    have: Option<Regs>,
+    /// It came by a patched site, or stands behind a call: setting rax is enough.
+    at_call: bool,
+    /// Somebody let it go on, or told it to end: dropping this object changes nothing.
+    released: bool,
+}
+
+impl SeccompThread {
+    pub(super) fn new(host: Arc<Host>, regs: Regs) -> Box<SeccompThread> {
+        Box::new(SeccompThread {
+            space: Arc::<SeccompSpace>::clone(&host.space),
+            handle: Arc::new(Handle(Arc::clone(&host))),
+            host,
+            regs,
+            have: None,
+            at_call: false,
+            released: false,
+        })
+    }
+
+    pub(super) fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
+    /// The guest rang: what for. None when it makes no sense.
+    pub(super) fn load(&mut self, stepping: bool) -> Option<Trap> {
+        lock(&self.host.talk).waiting = true;
+        self.released = false;
+        let request = self.host.door.request();
+        self.regs = regs::from_guest(&request.regs);
+        self.have = Some(self.regs);
+        self.at_call = matches!(request.kind, kind::SYSCALL);
+        let stepped = request.kind == kind::FAULT && request.exception.signal == libc::SIGTRAP;
+        if stepping && (stepped || self.at_call) {
+            // What it was let go on with, not what the guest itself had set.
+            self.regs.eflags &= !TRAP_FLAG;
+            self.regs.r11 &= if self.at_call { !TRAP_FLAG } else { u64::MAX };
+        }
+        let e = request.exception;
+        match request.kind {
+            kind::SYSCALL => Some(Trap::Syscall),
+            kind::FOREIGN => Some(Trap::ForeignSyscall),
+            kind::INTERRUPT => Some(Trap::Interrupted),
+            // Codes of zero and below are those of kill(2) and its relatives.
+            kind::FAULT if e.code > 0 => Some(Trap::Fault(Fault {
+                signal: e.signal,
+                code: e.code,
+                addr: if e.code == libc::SI_KERNEL { 0 } else { e.addr },
+                trapno: e.trapno,
+                error: e.error,
+            })),
+            _ => None,
+        }
+    }
+
+    /// Let it run guest code.
+    pub(super) fn resume(&mut self, step: bool) {
+        self.released = true;
+        let mut want = self.regs;
+        if step {
+            want.eflags |= TRAP_FLAG;
+        }
+        let same_but_rax = self.have.is_some_and(|have| {
+            Regs {
+                rax: have.rax,
+                ..want
+            } == have
+        });
+        let action = if self.at_call && same_but_rax {
+            action::RESUME
+        } else {
+            action::RESUME_FULL
+        };
+        self.host.release(action, Some(&want));
+    }
+
+    /// End the host thread.
+    pub(super) fn end(&mut self) {
+        self.released = true;
+        self.host.release(action::EXIT, None);
+    }
+
+    /// Results of commands, with an error where one of them failed.
+    fn call(&self, commands: &[Command]) -> Result<u64, Errno> {
+        let results = self.host.command(commands)?;
+        let mut last = 0;
+        for (command, result) in commands.iter().zip(results) {
+            if command.op == op::CLOSE {
+                continue;
+            }
+            last = decode(result)?;
+        }
+        Ok(last)
+    }
+
+    fn fork_copy(&mut self) -> Result<Box<SeccompThread>, Errno> {
+        let memory = bell_memory()?;
+        let door = Door::open(&memory, self.host.slot)?;
+        let space = SeccompSpace::new(&self.host.core, memory.try_clone().map_err(|_| Errno::EMFILE)?);
+        space.take(self.host.slot);
+        let flags = libc::CLONE_PARENT as u64;
+        let pid = self.clone_process(flags, self.host.slot, Some(memory))?;
+        let process = self.host.core.processes.enter(pid)?;
+        let host = Host::new(&self.host.core, process, space, pid, self.host.slot, door);
+        Ok(SeccompThread::new(host, self.regs))
+    }
+
+    fn fork_sharing(&mut self, kind: ForkKind) -> Result<Box<SeccompThread>, Errno> {
+        let space = Arc::clone(&self.host.space);
+        let slot = space.new_slot()?;
+        let door = Door::open(space.memory(), slot).inspect_err(|_| space.give_back(slot))?;
+        let flags = (libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID) as u64;
+        let made = if kind == ForkKind::Share {
+            let flags = flags | libc::CLONE_PARENT as u64;
+            self.clone_process(flags, slot, None)
+                .and_then(|pid| Ok((self.host.core.processes.enter(pid)?, pid)))
+        } else {
+            let more = libc::CLONE_THREAD | libc::CLONE_SIGHAND | libc::CLONE_SYSVSEM | libc::CLONE_FILES;
+            let flags = flags | more as u64;
+            self.clone_thread(flags, slot)
+                .map(|tid| (Arc::clone(&self.host.process), tid))
+        };
+        let (process, tid) = made.inspect_err(|_| space.give_back(slot))?;
+        let host = Host::new(&self.host.core, process, space, tid, slot, door);
+        Ok(SeccompThread::new(host, self.regs))
+    }
+
+    /// Clone a thread of the same host process; the id that the runtime tells of it.
+    fn clone_thread(&self, flags: u64, slot: u64) -> Result<pid_t, Errno> {
+        let expectation = self.host.core.notifier().expect(Some(flags), None)?;
+        let tid = self.call(&[clone(flags, slot, expectation.token())])?;
+        pid_t::try_from(tid).map_err(|_| Errno::ESRCH)
+    }
+
+    /// Clone a host process; the id that the host tells of it.
+    fn clone_process(
+        &self,
+        flags: u64,
+        slot: u64,
+        memory: Option<std::os::fd::OwnedFd>,
+    ) -> Result<pid_t, Errno> {
+        let expectation = self.host.core.notifier().expect(Some(flags), Some(memory))?;
+        self.call(&[clone(flags, slot, expectation.token())])?;
+        let pid = expectation.caller(PATIENCE, || self.host.process.is_dead());
+        pid.ok_or_else(|| {
+            self.host.process.kill();
+            Errno::ESRCH
+        })
+    }
+}
+
+fn clone(flags: u64, slot: u64, token: u64) -> Command {
+    Command {
+        op: op::CLONE,
+        args: [flags, slot, token, 0, 0, 0, 0],
+        ..Command::default()
+    }
+}
+
+fn decode(result: i64) -> Result<u64, Errno> {
+    if (-4095..0).contains(&result) {
+        Err(Errno::from_raw(-result as i32))
+    } else {
+        Ok(result.cast_unsigned())
+    }
+}
+
+impl Drop for SeccompThread {
+    fn drop(&mut self) {
+        if !self.released {
+            self.end();
+        }
+    }
+}
+
+impl Thread for SeccompThread {
+    fn space(&self) -> &Arc<dyn Space> {
+        &self.space
+    }
+
+    fn handle(&self) -> Arc<dyn ThreadHandle> {
+        Arc::clone(&self.handle)
+    }
+
+    fn regs(&self) -> &Regs {
+        &self.regs
+    }
+
+    fn regs_mut(&mut self) -> &mut Regs {
+        &mut self.regs
+    }
+
+    fn xstate(&mut self) -> Result<Vec<u8>, Errno> {
+        let mut image = vec![0; xstate::size().min(WINDOW as usize)];
+        let args = [0, image.len() as u64, 0, 0, 0, 0, 0];
+        let get = Command {
+            op: op::GET_XSTATE,
+            args,
+            ..Command::default()
+        };
+        let results = self
+            .host
+            .command_with(&[get], |door| door.read_window(0, &mut image))?;
+        decode(results.first().copied().unwrap_or(-1))?;
+        Ok(image)
+    }
+
+    fn set_xstate(&mut self, image: &[u8]) -> Result<(), Errno> {
+        let image = xstate::checked(image)?;
+        let set = Command {
+            op: op::SET_XSTATE,
+            args: [0, image.len() as u64, 0, 0, 0, 0, 0],
+            ..Command::default()
+        };
+        let mut talk = lock(&self.host.talk);
+        self.host.door.write_window(0, &image);
+        self.host.command_locked(&mut talk, &[set])?;
+        decode(self.host.door.result(0)).map(drop)
+    }
+
+    fn memory(&mut self, ops: &[MemOp<'_>]) -> Result<u64, Errno> {
+        let mut result = 0;
+        for op in ops {
+            result = self.operate(op)?;
+        }
+        Ok(result)
+    }
+
+    fn fork(&mut self, kind: ForkKind) -> Result<Box<dyn Thread>, Errno> {
+        Ok(match kind {
+            ForkKind::Copy => self.fork_copy()?,
+            ForkKind::Share | ForkKind::Thread => self.fork_sharing(kind)?,
+        })
+    }
+
+    fn trap_tsc(&mut self, on: bool) -> Result<(), Errno> {
+        let mode = if on {
+            libc::PR_TSC_SIGSEGV
+        } else {
+            libc::PR_TSC_ENABLE
+        };
+        let args = [libc::PR_SET_TSC as u64, mode as u64, 0, 0, 0, 0];
+        self.call(&[call(libc::SYS_prctl, args)]).map(drop)
+    }
+
+    fn set_affinity(&mut self, mask: &[u64]) -> Result<(), Errno> {
+        if self.host.process.is_dead() {
+            return Err(Errno::ESRCH);
+        }
+        let (process, tid) = (self.host.process.pid, self.host.tid);
+        // The runtime told this id: it must be one of its own process.
+        if std::fs::metadata(format!("/proc/{process}/task/{tid}")).is_err() {
+            return Err(Errno::ESRCH);
+        }
+        let bytes = size_of_val(mask);
+        // SAFETY: the host reads `bytes` bytes of `mask`, which is as long, and any size is allowed.
+        let rc = unsafe { libc::sched_setaffinity(tid, bytes, mask.as_ptr().cast()) };
+        Errno::result(rc).map(drop)
+    }
+}
+
+impl SeccompThread {
+    fn operate(&self, op: &MemOp<'_>) -> Result<u64, Errno> {
+        if let MemOp::SetBit { addr, bit } = *op {
+            let args = [addr, u64::from(bit), 0, 0, 0, 0, 0];
+            return self.call(&[Command {
+                op: op::SET_BIT,
+                args,
+                ..Command::default()
+            }]);
+        }
+        let MemOp::Map {
+            file: Some((file, _)),
+            ..
+        } = op
+        else {
+            let (number, args) = memory::host_call(op, None)?;
+            return self.call(&[call(number, args)]);
+        };
+        let fd = std::os::fd::AsFd::as_fd(&**file)
+            .try_clone_to_owned()
+            .map_err(|_| Errno::EMFILE)?;
+        self.host.core.identify(file)?;
+        let expectation = self.host.core.notifier().expect(None, Some(Some(fd)))?;
+        let (number, args) = memory::host_call(op, Some(0))?;
+        let take = Command {
+            op: op::TAKE,
+            args: [expectation.token(), 0, 0, 0, 0, 0, 0],
+            ..Command::default()
+        };
+        let map = Command {
+            op: op::CALL_TAKEN,
+            optional: 1,
+            ..call(number, args)
+        };
+        let close = Command {
+            op: op::CLOSE,
+            ..Command::default()
+        };
+        self.call(&[take, map, close])
+    }
+}
