@@ -17,7 +17,7 @@ const STATIC: &[&str] = &["-static"];
 const DYNAMIC: &[&str] = &[];
 const CFLAGS: &[&str] = &["-O1", "-Wall", "-Wextra", "-Werror", "-pthread"];
 
-const PLATFORMS: &[&str] = &["ptrace"];
+const PLATFORMS: &[&str] = &["ptrace", "seccomp"];
 
 /// Longest run of one program (each check has its own guard, so only a broken runner gets here).
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(600);
