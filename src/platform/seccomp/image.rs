@@ -13,7 +13,7 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 /// The program that the build script made.
-static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guest-runtime"));
+const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guest-runtime"));
 
 /// `MFD_EXEC` of Linux 6.3.
 const MFD_EXEC: MFdFlags = MFdFlags::from_bits_retain(0x10);

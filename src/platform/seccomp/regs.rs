@@ -43,10 +43,11 @@ pub(super) fn to_guest(regs: &Regs) -> Registers {
 
 /// A guest can load any canonical base by itself; others fault.
 fn base(base: u64) -> u64 {
-    if base < HOST_END || base >= 0xffff_8000_0000_0000 {
-        base
-    } else {
+    const KERNEL_HALF: u64 = 0xffff_8000_0000_0000;
+    if (HOST_END..KERNEL_HALF).contains(&base) {
         0
+    } else {
+        base
     }
 }
 
