@@ -8,7 +8,10 @@ use anyhow::Context;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
+mod changes;
+mod do_;
 mod run;
+mod secrets;
 mod syscalls;
 mod values;
 
@@ -27,6 +30,8 @@ struct Cli {
 enum Verb {
     /// Run a command in a guest made from a directory
     Run(Box<run::RunArgs>),
+    /// Run a command on a throw-away view of this machine and see what it changed
+    Do(Box<do_::DoArgs>),
     /// Restore the terminal when uvm is killed
     #[command(name = crate::machine::GUARD_VERB, hide = true)]
     TerminalGuard {
@@ -50,6 +55,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     };
     let done = match cli.verb {
         Verb::Run(args) => run::run(*args),
+        Verb::Do(args) => do_::run(*args),
         Verb::TerminalGuard { guard } => crate::machine::terminal_guard(guard).map(|()| 0),
         Verb::Syscalls { json } => syscalls(json),
     };

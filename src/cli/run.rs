@@ -1,4 +1,4 @@
-//! `uvm run`.
+//! `uvm run`, and what every guest's options are.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use super::values;
-use crate::machine::{self, Options, PlatformKind, TraceTo};
+use crate::machine::{self, Options, PlatformKind, TraceTo, User};
 
 /// Options of `uvm run`.
 #[derive(Args)]
@@ -20,6 +20,25 @@ pub(super) struct RunArgs {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
 
+    #[command(flatten)]
+    guest: GuestArgs,
+
+    /// Host name of the guest
+    #[arg(long, value_name = "NAME", default_value = "uvm", value_parser = hostname)]
+    hostname: String,
+
+    /// User and group in the guest, by name or number [default: root]
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+
+    /// Let the guest write to ROOTFS itself
+    #[arg(long, conflicts_with_all = ["read_only", "max_disk"])]
+    writable: bool,
+}
+
+/// Options of every guest.
+#[derive(Args)]
+pub(super) struct GuestArgs {
     /// Set an environment variable; NAME alone takes this machine's value
     #[arg(short = 'e', long = "env", value_name = "NAME[=VALUE]")]
     env: Vec<OsString>,
@@ -32,10 +51,6 @@ pub(super) struct RunArgs {
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<OsString>,
 
-    /// User and group in the guest, by name or number [default: root]
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    user: Option<String>,
-
     /// Show a directory or file of this machine in the guest, writable unless :ro is given
     #[arg(short, long = "volume", value_name = "SRC:DST[:ro]")]
     volume: Vec<OsString>,
@@ -44,17 +59,13 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "DST[:size=SIZE]")]
     tmpfs: Vec<OsString>,
 
-    /// Host name of the guest
-    #[arg(long, value_name = "NAME", default_value = "uvm", value_parser = hostname)]
-    hostname: String,
-
     /// Let the guest write nothing to its root
-    #[arg(long, conflicts_with = "writable")]
+    #[arg(long)]
     read_only: bool,
 
-    /// Let the guest write to ROOTFS itself
-    #[arg(long)]
-    writable: bool,
+    /// Most bytes that the guest may write to its root [default: half of this machine's memory]
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    max_disk: Option<u64>,
 
     /// What runs guest code
     #[arg(long, value_enum, default_value = "ptrace")]
@@ -89,7 +100,7 @@ enum LogLevel {
     Trace,
 }
 
-fn hostname(text: &str) -> Result<String, String> {
+pub(super) fn hostname(text: &str) -> Result<String, String> {
     let fits = (1..=64).contains(&text.len());
     if fits
         && text
@@ -106,44 +117,57 @@ fn hostname(text: &str) -> Result<String, String> {
 
 /// Run the guest and return its exit status.
 pub(super) fn run(args: RunArgs) -> Result<u8> {
-    start_log(args.log_level);
-    machine::run(options(args)?)
+    let mut options = args.guest.options(args.rootfs, args.command)?;
+    options.hostname = args.hostname;
+    options.user = args.user.map_or(User::Root, User::Named);
+    options.writable = args.writable;
+    Ok(machine::run(&options)?.status)
 }
 
-fn options(args: RunArgs) -> Result<Options> {
-    let mut env = Vec::new();
-    for file in &args.env_file {
-        env.extend(values::env_file(file)?);
+impl GuestArgs {
+    /// A guest of root's with these options. Starts the log.
+    pub(super) fn options(self, rootfs: PathBuf, command: Vec<OsString>) -> Result<Options> {
+        start_log(self.log_level);
+        let args = self;
+        let mut env = Vec::new();
+        for file in &args.env_file {
+            env.extend(values::env_file(file)?);
+        }
+        for text in &args.env {
+            env.extend(values::env(text)?);
+        }
+        Ok(Options {
+            rootfs,
+            command,
+            env,
+            workdir: args.workdir,
+            user: User::Root,
+            umask: 0o022,
+            volumes: args
+                .volume
+                .iter()
+                .map(|v| values::volume(v))
+                .collect::<Result<_>>()?,
+            tmpfs: args
+                .tmpfs
+                .iter()
+                .map(|t| values::tmpfs(t))
+                .collect::<Result<_>>()?,
+            hostname: String::new(),
+            read_only: args.read_only,
+            writable: false,
+            protected: Vec::new(),
+            hidden: Vec::new(),
+            own_ids: false,
+            max_disk: args.max_disk,
+            platform: match args.platform {
+                PlatformArg::Ptrace => PlatformKind::Ptrace,
+                PlatformArg::Seccomp => PlatformKind::Seccomp,
+            },
+            timeout: args.timeout,
+            trace: args.trace.map(|file| file.map_or(TraceTo::Stderr, TraceTo::File)),
+        })
     }
-    for text in &args.env {
-        env.extend(values::env(text)?);
-    }
-    Ok(Options {
-        rootfs: args.rootfs,
-        command: args.command,
-        env,
-        workdir: args.workdir,
-        user: args.user,
-        volumes: args
-            .volume
-            .iter()
-            .map(|v| values::volume(v))
-            .collect::<Result<_>>()?,
-        tmpfs: args
-            .tmpfs
-            .iter()
-            .map(|t| values::tmpfs(t))
-            .collect::<Result<_>>()?,
-        hostname: args.hostname,
-        read_only: args.read_only,
-        writable: args.writable,
-        platform: match args.platform {
-            PlatformArg::Ptrace => PlatformKind::Ptrace,
-            PlatformArg::Seccomp => PlatformKind::Seccomp,
-        },
-        timeout: args.timeout,
-        trace: args.trace.map(|file| file.map_or(TraceTo::Stderr, TraceTo::File)),
-    })
 }
 
 fn start_log(level: LogLevel) {

@@ -1,11 +1,13 @@
 //! The guest's file tree: root, kernel file systems, volumes.
 
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::errno::Errno;
 
+use super::reader::InodeReader;
 use super::{Options, Volume};
 use crate::kernel::Kernel;
 use crate::kernel::dev;
@@ -13,14 +15,11 @@ use crate::kernel::dev::tty::devpts::DevPts;
 use crate::kernel::fs::hostfs::{Coherence, HostFs, HostFsOptions};
 use crate::kernel::fs::memfs::{MemFs, MemFsOptions};
 use crate::kernel::fs::walk::{WalkCx, WalkFlags};
-use crate::kernel::fs::{
-    CreateArgs, Dentry, File, FileSystem, FileType, MountFlags, OpenFlags, Path, Vfs, procfs, sysfs,
-};
+use crate::kernel::fs::{CreateArgs, Dentry, FileSystem, FileType, MountFlags, Path, Vfs, procfs, sysfs};
 use crate::kernel::time::Clock;
-use crate::kernel::user_memory::KernelSink;
 
 /// Longest file of the guest that the machine itself reads, in bytes.
-const FILE_MAX: usize = 4 << 20;
+const FILE_MAX: u64 = 4 << 20;
 
 /// Device numbers of the file systems that every guest has; the next ones are for volumes and mounts of its own.
 const ROOT_DEV: u64 = 0x20;
@@ -33,32 +32,50 @@ const SHM_DEV: u64 = 0x26;
 const RUN_DEV: u64 = 0x27;
 const FIRST_OTHER_DEV: u64 = 0x30;
 
+/// The root file system before anything is mounted on it.
+pub(super) struct Root {
+    pub(super) vfs: Vfs,
+    /// Where its times come from.
+    pub(super) clock: Arc<Clock>,
+    /// What is written to it, unless that goes to the host.
+    pub(super) upper: Option<Arc<MemFs>>,
+}
+
 /// The root file system. A read-only root gets its flag when everything is mounted.
-pub(super) fn root(options: &Options, clock: &Arc<Clock>) -> Result<Vfs> {
+pub(super) fn root(options: &Options) -> Result<Root> {
+    let clock = Arc::new(Clock::new());
     let shown = options.rootfs.display();
     let kind = std::fs::metadata(&options.rootfs).with_context(|| format!("run: {shown}"))?;
     if !kind.is_dir() {
         bail!("run: {shown} is not a directory; give the directory that becomes the guest's root");
     }
+    let open = |host| HostFs::open_hiding(&options.rootfs, host, &options.hidden);
+    let mut upper = None;
     let fs: Arc<dyn FileSystem> = if options.writable {
         let host = HostFsOptions {
             dev: ROOT_DEV,
             coherence: Coherence::Shared,
             writable: true,
+            own_ids: options.own_ids,
         };
-        HostFs::open(&options.rootfs, host).with_context(|| format!("run: {shown}"))?
+        open(host).with_context(|| format!("run: {shown}"))?
     } else {
         let host = HostFsOptions {
             dev: LOWER_DEV,
             coherence: Coherence::Fixed,
             writable: false,
+            own_ids: options.own_ids,
         };
-        let lower = HostFs::open(&options.rootfs, host).with_context(|| format!("run: {shown}"))?;
-        MemFs::overlay(lower.root(), MemFsOptions::new(ROOT_DEV, clock.clone()))
-            .with_context(|| format!("run: {shown}"))?
+        let lower = open(host).with_context(|| format!("run: {shown}"))?;
+        let mut settings = MemFsOptions::new(ROOT_DEV, clock.clone());
+        settings.size = options.max_disk.unwrap_or(settings.size);
+        let fs = MemFs::overlay(lower.root(), settings).with_context(|| format!("run: {shown}"))?;
+        upper = Some(fs.clone());
+        fs
     };
     let source: &[u8] = if options.writable { b"host" } else { b"overlay" };
-    Ok(Vfs::new(fs, source, MountFlags::RELATIME))
+    let vfs = Vfs::new(fs, source, MountFlags::RELATIME);
+    Ok(Root { vfs, clock, upper })
 }
 
 /// Mount what every guest has and what the options ask for.
@@ -80,8 +97,11 @@ pub(super) fn mount_all(kernel: &Arc<Kernel>, options: &Options) -> Result<()> {
         .with_context(|| format!("run: --tmpfs {}", mount.target.display()))?;
     }
     for volume in &options.volumes {
-        mount_volume(kernel, volume)
+        mount_volume(kernel, volume, options)
             .with_context(|| format!("run: -v {}:{}", volume.source.display(), volume.target.display()))?;
+    }
+    for path in &options.protected {
+        protect(kernel, path.as_bytes()).with_context(|| format!("run: --ro {}", path.display()))?;
     }
     if options.read_only {
         let root = kernel.vfs.mounts.root().mount;
@@ -214,7 +234,7 @@ fn mount_at(
     Ok(())
 }
 
-fn mount_volume(kernel: &Arc<Kernel>, volume: &Volume) -> Result<()> {
+fn mount_volume(kernel: &Arc<Kernel>, volume: &Volume, options: &Options) -> Result<()> {
     let source = volume.source.canonicalize()?;
     let is_dir = source.metadata()?.is_dir();
     let (top, name) = match source.file_name() {
@@ -225,8 +245,9 @@ fn mount_volume(kernel: &Arc<Kernel>, volume: &Volume) -> Result<()> {
         dev: next_dev(kernel),
         coherence: Coherence::Shared,
         writable: !volume.read_only,
+        own_ids: options.own_ids,
     };
-    let fs = HostFs::open(top, host)?;
+    let fs = HostFs::open_hiding(top, host, &options.hidden)?;
     let mut flags = MountFlags::NODEV | MountFlags::NOSUID;
     flags.set(MountFlags::READ_ONLY, volume.read_only);
     let target = volume.target.as_bytes();
@@ -248,6 +269,14 @@ fn mount_volume(kernel: &Arc<Kernel>, volume: &Volume) -> Result<()> {
             bound.set_flags(flags);
         }
     }
+    Ok(())
+}
+
+/// Mount a path on itself so that it cannot be written.
+fn protect(kernel: &Kernel, path: &[u8]) -> Result<(), Errno> {
+    let at = lookup(kernel, path)?;
+    let bound = kernel.vfs.mounts.bind(&at, at.clone(), false)?;
+    bound.set_flags(bound.flags() | MountFlags::READ_ONLY);
     Ok(())
 }
 
@@ -314,12 +343,10 @@ pub(super) fn read_text(kernel: &Kernel, path: &str) -> String {
     if inode.file_type() != FileType::Regular {
         return String::new();
     }
-    let Ok(ops) = inode.clone().open(OpenFlags::empty()) else {
-        return String::new();
-    };
-    let file = File::at_path(ops, path, inode, OpenFlags::empty());
-    let mut sink = KernelSink::new(FILE_MAX);
-    let mut pos = 0;
-    while let Ok(1..) = file.ops.read(&file, &mut pos, &mut sink) {}
-    String::from_utf8_lossy(&sink.bytes).into_owned()
+    let mut bytes = Vec::new();
+    if let Ok(reader) = InodeReader::open(&inode) {
+        // What was read before an error is used: as good as a file that ends there.
+        let _ = reader.take(FILE_MAX).read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }

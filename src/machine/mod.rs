@@ -1,15 +1,18 @@
 //! One running guest: built from options, run to its end.
 
+mod changes;
 mod command;
 mod files;
 mod options;
+mod reader;
 mod signals;
 mod stdio;
 mod terminal;
 mod tracer;
 mod user;
 
-pub use options::{Options, PlatformKind, TmpfsMount, TraceTo, Volume};
+pub use changes::{Changes, Refused};
+pub use options::{Options, PlatformKind, TmpfsMount, TraceTo, User, Volume};
 pub use terminal::{GUARD_VERB, guard as terminal_guard};
 
 use std::sync::Arc;
@@ -18,9 +21,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::kernel::fs::memfs::MemFs;
 use crate::kernel::task::exec::{Init, start_init};
 use crate::kernel::task::{Creds, ExitStatus, Rlimits};
-use crate::kernel::time::Clock;
+use crate::kernel::time::Timestamp;
 use crate::kernel::wait::reactor::Reactor;
 use crate::kernel::wait::{Events, Wakeup};
 use crate::kernel::{Boot, Kernel};
@@ -33,17 +37,50 @@ use stdio::Stdio;
 /// Exit status when `--timeout` ended the guest, as timeout(1) has it.
 const TIMED_OUT: u8 = 124;
 
-/// Run a guest to its end and return the exit status for the caller.
-pub fn run(options: Options) -> Result<u8> {
-    let kernel = build(&options)?;
-    files::mount_all(&kernel, &options)?;
-    let who = user::resolve(
-        options.user.as_deref(),
-        &files::read_text(&kernel, "/etc/passwd"),
-        &files::read_text(&kernel, "/etc/group"),
-    )?;
+/// What is left of a guest that has ended.
+pub struct Ended {
+    /// Exit status for the caller.
+    pub status: u8,
+    /// What it wrote to its root, unless that went to the host.
+    upper: Option<Arc<MemFs>>,
+    /// When it began to look at the host's files, by the clock that those have their times from.
+    since: Timestamp,
+}
+
+impl Ended {
+    /// What it changed on its root; nothing with [`Options::writable`].
+    pub fn changes(&self) -> Result<Option<Changes>> {
+        let of = |upper: &Arc<MemFs>| Changes::of(upper, self.since);
+        self.upper.as_ref().map(of).transpose()
+    }
+}
+
+/// Run a guest to its end.
+pub fn run(options: &Options) -> Result<Ended> {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_REALTIME_COARSE)?;
+    let since = Timestamp {
+        sec: now.tv_sec(),
+        nsec: u32::try_from(now.tv_nsec())?,
+    };
+    let root = files::root(options)?;
+    let upper = root.upper.clone();
+    let status = run_on(options, root)?;
+    Ok(Ended { status, upper, since })
+}
+
+/// Run a guest on this root and return the exit status for the caller.
+fn run_on(options: &Options, root: files::Root) -> Result<u8> {
+    let kernel = build(options, root)?;
+    files::mount_all(&kernel, options)?;
+    let passwd = files::read_text(&kernel, "/etc/passwd");
+    let group = files::read_text(&kernel, "/etc/group");
+    let who = match &options.user {
+        User::Root => user::resolve(None, &passwd, &group)?,
+        User::Named(spec) => user::resolve(Some(spec), &passwd, &group)?,
+        User::Caller => user::caller(&passwd)?,
+    };
     let mut stdio = Stdio::connect(&kernel)?;
-    let result = run_first(&kernel, &options, &who, &stdio);
+    let result = run_first(&kernel, options, &who, &stdio);
     stdio.finish();
     if let Some(tracer) = &kernel.tracer {
         tracer.finish();
@@ -67,7 +104,7 @@ fn run_first(kernel: &Arc<Kernel>, options: &Options, who: &user::Identity, stdi
     let cwd = command::workdir(kernel, options)?;
     let cwd_text = cwd.text(&kernel.vfs.mounts.root()).text;
     let path = command::find(kernel, &argv[0], &envp, &cwd_text)?;
-    let fs = kernel.vfs.context(0o022);
+    let fs = kernel.vfs.context(options.umask);
     fs.lock().cwd = cwd;
     let init = Init {
         path: path.clone(),
@@ -117,9 +154,8 @@ fn run_first(kernel: &Arc<Kernel>, options: &Options, who: &user::Identity, stdi
     }
 }
 
-fn build(options: &Options) -> Result<Arc<Kernel>> {
-    let clock = Arc::new(Clock::new());
-    let vfs = files::root(options, &clock)?;
+fn build(options: &Options, root: files::Root) -> Result<Arc<Kernel>> {
+    let files::Root { vfs, clock, .. } = root;
     let tracer = options.trace.as_ref().map(tracer::open).transpose()?;
     let platform: Arc<dyn Platform> = match options.platform {
         PlatformKind::Ptrace => PtracePlatform::new().context("run: the ptrace platform")?,

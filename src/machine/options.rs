@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Everything `uvm run` needs to know.
+/// Everything a guest is made from.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Directory that becomes the guest's root.
@@ -15,8 +15,10 @@ pub struct Options {
     pub env: Vec<(OsString, OsString)>,
     /// Working directory in the guest.
     pub workdir: Option<OsString>,
-    /// USER\[:GROUP\], names or numbers.
-    pub user: Option<String>,
+    /// Who the first process runs as.
+    pub user: User,
+    /// File mode creation mask of the first process.
+    pub umask: u32,
     /// Host directories and files to show in the guest.
     pub volumes: Vec<Volume>,
     /// Memory file systems to mount.
@@ -27,12 +29,31 @@ pub struct Options {
     pub read_only: bool,
     /// Writes go to `rootfs` itself.
     pub writable: bool,
+    /// Paths of the guest that cannot be written.
+    pub protected: Vec<OsString>,
+    /// Absolute host paths that the guest does not see.
+    pub hidden: Vec<PathBuf>,
+    /// Show the owners of host files as they are, also those of an unprivileged user's own.
+    pub own_ids: bool,
+    /// Most bytes of what is written to the root, which is kept in memory.
+    pub max_disk: Option<u64>,
     /// What runs guest code.
     pub platform: PlatformKind,
     /// Kill the guest after this long.
     pub timeout: Option<Duration>,
     /// Report every syscall.
     pub trace: Option<TraceTo>,
+}
+
+/// Who the first process runs as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum User {
+    /// The guest's root.
+    Root,
+    /// `USER[:GROUP]`, names of the guest or numbers.
+    Named(String),
+    /// Whoever runs uvm, with the same groups.
+    Caller,
 }
 
 /// `-v SRC:DST[:ro]`.

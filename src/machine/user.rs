@@ -15,6 +15,22 @@ pub(super) struct Identity {
     pub(super) shell: Option<String>,
 }
 
+/// Whoever runs uvm, with the same groups. The home directory is that of the environment.
+pub(super) fn caller(passwd: &str) -> Result<Identity> {
+    let uid = nix::unistd::getuid().as_raw();
+    let account = accounts(passwd).find(|a| a.uid == uid);
+    let home = std::env::var("HOME").ok().filter(|home| home.starts_with('/'));
+    Ok(Identity {
+        uid,
+        gid: nix::unistd::getgid().as_raw(),
+        groups: nix::unistd::getgroups()?.iter().map(|gid| gid.as_raw()).collect(),
+        home: home
+            .or(account.as_ref().map(|a| a.home.to_owned()))
+            .unwrap_or_else(|| "/".to_owned()),
+        shell: account.map(|a| a.shell.to_owned()).filter(|s| !s.is_empty()),
+    })
+}
+
 struct Account<'a> {
     name: &'a str,
     uid: u32,

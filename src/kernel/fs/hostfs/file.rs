@@ -107,14 +107,14 @@ impl HostDirectory {
         HostDirectory { inode, fd, at }
     }
 
-    /// The next entries from position `pos` on; none at the end.
-    fn read_some(&self, pos: u64) -> Result<Vec<DirEntry>, Errno> {
+    /// The next entries from position `pos` on, and where they end: at `pos` when there are no more.
+    fn read_some(&self, pos: u64) -> Result<(Vec<DirEntry>, u64), Errno> {
         let mut buf = Vec::with_capacity(LISTING);
         let mut entries = Vec::new();
         let mut at = self.at.lock();
         if *at != pos {
             if pos > i64::MAX as u64 {
-                return Ok(entries);
+                return Ok((entries, pos));
             }
             seek(&self.fd, SeekFrom::Start(pos)).map_err(errno)?;
             *at = pos;
@@ -126,14 +126,16 @@ impl HostDirectory {
             while let Some(entry) = listing.next() {
                 let entry = entry.map_err(errno)?;
                 next = entry.next_entry_cookie();
-                entries.push(self.shown(&entry));
+                if !self.inode.hides(entry.file_name().to_bytes()) {
+                    entries.push(self.shown(&entry));
+                }
                 if listing.is_buffer_empty() {
                     break;
                 }
             }
         }
         *at = next;
-        Ok(entries)
+        Ok((entries, next))
     }
 
     fn shown(&self, entry: &rustix::fs::RawDirEntry<'_>) -> DirEntry {
@@ -167,9 +169,11 @@ impl FileOps for HostDirectory {
     fn read_dir(&self, _file: &File, pos: u64, emit: &mut dyn FnMut(DirEntry) -> bool) -> SysResult<()> {
         let mut pos = pos;
         loop {
-            let entries = self.read_some(pos)?;
-            let Some(last) = entries.last() else { return Ok(()) };
-            pos = last.next;
+            let (entries, next) = self.read_some(pos)?;
+            if next == pos {
+                return Ok(());
+            }
+            pos = next;
             for entry in entries {
                 if !emit(entry) {
                     return Ok(());

@@ -21,6 +21,8 @@ pub(super) struct HostInode {
     pub(super) this: Weak<HostInode>,
     pub(super) tree: Arc<Tree>,
     kind: FileType,
+    /// Host device and inode number.
+    key: (u64, u64),
     device_index: u64,
     place: Place,
     /// What the first look at it said: all there is to say in a fixed tree.
@@ -92,6 +94,7 @@ impl HostInode {
         HostInode {
             this: Weak::new(),
             seen: tree.show(st),
+            key: host::key(st),
             device_index: tree.device_index(host::key(st).0),
             tree,
             kind: host::kind(st),
@@ -104,6 +107,11 @@ impl HostInode {
     /// Which of the host's file systems it is on.
     pub(super) fn device_index(&self) -> u64 {
         self.device_index
+    }
+
+    /// Whether a name in this directory is not to be shown.
+    pub(super) fn hides(&self, name: &[u8]) -> bool {
+        self.tree.hidden.name(self.key, name)
     }
 
     pub(super) fn kind(&self) -> FileType {
@@ -162,7 +170,7 @@ impl HostInode {
         }
     }
 
-    /// A descriptor of this directory to use `name` in. The VFS hands in single components only; that nothing else gets
+    /// A descriptor of this directory to use `name` in; ENOENT for what is hidden. The VFS hands in single components only; that nothing else gets
     /// to the host does not rest on it.
     pub(super) fn directory_of(&self, name: &[u8]) -> Result<PathFd<'_>, Errno> {
         if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') {
@@ -170,6 +178,9 @@ impl HostInode {
         }
         if self.kind != FileType::Directory {
             return Err(Errno::ENOTDIR);
+        }
+        if self.hides(name) {
+            return Err(Errno::ENOENT);
         }
         self.path_fd()
     }
@@ -179,12 +190,14 @@ impl HostInode {
         let directory = self.directory_of(name)?;
         if self.tree.is_fixed() {
             let st = host::stat_at(&directory, name)?;
+            self.tree.hidden.check(&st)?;
             let parent = self.this.upgrade().ok_or(Errno::ESTALE)?;
             let make = |tree| HostInode::named(tree, &st, parent, name);
             return Ok(self.tree.inode(&st, make));
         }
         let fd = self.tree.with_descriptors(|| host::open_path(&directory, name))?;
         let st = host::stat_at(&fd, b"")?;
+        self.tree.hidden.check(&st)?;
         Ok(self.tree.inode(&st, |tree| HostInode::held(tree, &st, fd)))
     }
 

@@ -20,10 +20,14 @@
 //! as root's group, as rootless container tools do, so that a guest whose root made the tree finds itself the owner.
 //! Other ids, and all ids when the directory is somebody else's (`/`), are shown as they are. Rights come twice: the
 //! guest's by these ids, the host's when the supervisor really opens the file.
+//!
+//! # What is hidden
+//! Paths can be left out ([`hidden`]). That is done here and not by something mounted above, so that no guest, whatever
+//! it may do to its mounts, can look below.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use rustix::fs::{CWD, Mode, OFlags, Statx, fstatfs, openat, syncfs};
@@ -35,12 +39,14 @@ use crate::platform::HostFile;
 
 mod change;
 mod file;
+mod hidden;
 mod host;
 mod inode;
 pub(super) mod io;
 mod recent;
 mod xattr;
 
+use hidden::Hidden;
 use inode::HostInode;
 use recent::Recent;
 
@@ -62,6 +68,8 @@ pub struct HostFsOptions {
     pub coherence: Coherence,
     /// Whether the guest may change it; only with [`Coherence::Shared`].
     pub writable: bool,
+    /// Whether ids are shown as they are, whoever the supervisor is (see the module's "Owners").
+    pub own_ids: bool,
 }
 
 /// A host directory as a file system.
@@ -77,6 +85,7 @@ struct Tree {
     root_stat: Statx,
     self_fd: host::SelfFd,
     owners: OwnerView,
+    hidden: Hidden,
     /// Inodes in use by host device and inode number, so that a file is one inode however it was reached.
     inodes: Lock<HashMap<(u64, u64), Weak<HostInode>>>,
     /// Host devices met, the root's first: a part of the inode numbers shown.
@@ -89,6 +98,15 @@ struct Tree {
 impl HostFs {
     /// Show the host directory at `path`. Fails as opening it for reading fails.
     pub fn open(path: &Path, options: HostFsOptions) -> Result<Arc<HostFs>, Errno> {
+        HostFs::open_hiding(path, options, &[])
+    }
+
+    /// The same as if these host paths, which are absolute, were not there.
+    pub fn open_hiding(
+        path: &Path,
+        options: HostFsOptions,
+        hidden: &[PathBuf],
+    ) -> Result<Arc<HostFs>, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(CWD, path, flags, Mode::empty()).map_err(host::errno)?;
         let root_stat = host::stat_at(&root, b"")?;
@@ -100,7 +118,12 @@ impl HostFs {
             root,
             root_stat,
             self_fd,
-            owners: OwnerView::of(&root_stat),
+            owners: if options.own_ids {
+                OwnerView::default()
+            } else {
+                OwnerView::of(&root_stat)
+            },
+            hidden: Hidden::new(hidden),
             inodes: Lock::new(Rank::Table, HashMap::new()),
             devices: Lock::new(Rank::Leaf, vec![host::key(&root_stat).0]),
             directories: Recent::new(keep.clamp(8, 1024)),

@@ -224,6 +224,7 @@ fn a_missing_or_wrong_directory_is_an_error() {
         dev: 1,
         coherence: Coherence::Fixed,
         writable: false,
+        own_ids: false,
     };
     let open = |name: &str| HostFs::open(&host.path().join(name), options).err();
     assert_eq!(open("f"), Some(Errno::ENOTDIR));

@@ -31,9 +31,18 @@ enum ParentNode {
     None,
     /// The parent has this among its own names, and so holds it and is itself kept.
     Holds(Weak<Node>),
-    /// The parent has this from its lower directory and does not hold it.
-    Lower(Arc<Node>),
+    /// The parent has this from its lower directory, under this name, and does not hold it.
+    Lower(Arc<Node>, Box<[u8]>),
 }
+
+/// A name under which a lower directory has a file.
+pub(super) struct Place {
+    pub(super) parent: Arc<Node>,
+    pub(super) name: Box<[u8]>,
+}
+
+/// Most names remembered of a lower file that has many.
+const PLACES_MAX: usize = 64;
 
 /// What this directory says of names, where it says anything else than the lower one.
 #[derive(Default)]
@@ -80,6 +89,11 @@ impl Listing {
         });
         self.names.extend_from_slice(&entry.name);
         Some(())
+    }
+
+    /// All names in it.
+    pub(super) fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.entries.iter().map(|entry| self.name(entry))
     }
 
     fn name(&self, entry: &Listed) -> &[u8] {
@@ -176,8 +190,23 @@ impl Node {
         match &self.directory.as_ref()?.parent.lock().node {
             ParentNode::None => None,
             ParentNode::Holds(parent) => parent.upgrade(),
-            ParentNode::Lower(parent) => Some(parent.clone()),
+            ParentNode::Lower(parent, _) => Some(parent.clone()),
         }
+    }
+
+    /// Where the lower tree has this, as far as it was looked up there and not moved since.
+    pub(super) fn places_below(&self) -> Vec<(Arc<Node>, Box<[u8]>)> {
+        if let Some(directory) = &self.directory {
+            return match &directory.parent.lock().node {
+                ParentNode::Lower(parent, name) => vec![(parent.clone(), name.clone())],
+                _ => Vec::new(),
+            };
+        }
+        let places = self.places.lock();
+        places
+            .iter()
+            .map(|at| (at.parent.clone(), at.name.clone()))
+            .collect()
     }
 
     /// Say which directory a directory is in, which has it among its own names.
@@ -207,17 +236,26 @@ impl Node {
         false
     }
 
-    /// A lower directory was found in the lower directory of `parent`, where it is unless it was moved since.
-    fn adopt(&self, parent: &Node) -> Result<(), Errno> {
+    /// This was found in the lower directory of `parent`, where it is unless it was moved since.
+    fn adopt(&self, parent: &Node, name: &[u8]) -> Result<(), Errno> {
+        let parent = parent.arc()?;
         let Some(directory) = &self.directory else {
+            let mut places = self.places.lock();
+            let known = |at: &Place| Arc::ptr_eq(&at.parent, &parent) && *at.name == *name;
+            if places.len() < PLACES_MAX && !places.iter().any(known) {
+                places.reserve_exact(1);
+                places.push(Place {
+                    parent,
+                    name: name.into(),
+                });
+            }
             return Ok(());
         };
-        let parent = parent.arc()?;
         let mut at = directory.parent.lock();
         if matches!(at.node, ParentNode::None) {
             *at = Parent {
                 ino: parent.ino,
-                node: ParentNode::Lower(parent),
+                node: ParentNode::Lower(parent, name.into()),
             };
         }
         Ok(())
@@ -230,7 +268,7 @@ impl Node {
             Err(Errno::ENOENT) => return Ok(None),
             found => self.tree.node_of(found?)?,
         };
-        found.adopt(self)?;
+        found.adopt(self, name)?;
         Ok(Some(found))
     }
 
@@ -465,11 +503,27 @@ pub(super) fn take_children(node: &mut Node) -> Vec<Arc<Node>> {
     own.into_values().filter_map(node_of).collect()
 }
 
-/// Take the way up out of a directory that is going away.
-pub(super) fn take_parent(node: &mut Node) -> Option<Arc<Node>> {
-    let parent = node.directory.as_mut()?.parent.get_mut();
-    match std::mem::replace(&mut parent.node, ParentNode::None) {
-        ParentNode::Lower(parent) => Some(parent),
-        _ => None,
+/// Take the ways up out of a node that is going away.
+pub(super) fn take_parents(node: &mut Node) -> Vec<Arc<Node>> {
+    let Some(directory) = &mut node.directory else {
+        let places = std::mem::take(node.places.get_mut());
+        return places.into_iter().map(|at| at.parent).collect();
+    };
+    match std::mem::replace(&mut directory.parent.get_mut().node, ParentNode::None) {
+        ParentNode::Lower(parent, _) => vec![parent],
+        _ => Vec::new(),
     }
+}
+
+/// A name, and the node behind it; none for a whiteout.
+type OwnName = (Arc<[u8]>, Option<Arc<Node>>);
+
+/// What a directory's own names say, in no order.
+pub(super) fn own_names(node: &Node) -> Result<Vec<OwnName>, Errno> {
+    let names = node.names(false)?;
+    let said = names.own.iter().map(|(name, slot)| match slot {
+        Slot::Node(node, _) => (name.clone(), Some(node.clone())),
+        Slot::Whiteout => (name.clone(), None),
+    });
+    Ok(said.collect())
 }

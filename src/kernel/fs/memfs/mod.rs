@@ -12,6 +12,9 @@
 //! what the lower one says is held by its users only and made anew when wanted again; one that was changed is kept until
 //! its last name is gone. Directories refer to lower inodes and not to paths, so they move freely.
 //!
+//! What the lower tree does not say can be listed by path ([`MemFs::changes`]): names of our own are found from the root
+//! down, changed lower files from the changed ones up, by the places where they were looked up.
+//!
 //! # Memory
 //! Contents live on the heap while small and in a memfd when larger or mapped, which makes read(2), write(2) and shared
 //! mappings agree. Contents and inodes are counted against the file system's limits (ENOSPC).
@@ -31,6 +34,7 @@ use crate::kernel::sync::{Lock, Rank};
 use crate::kernel::time::Timestamp;
 use crate::platform::PAGE_SIZE;
 
+mod changes;
 mod data;
 mod directory;
 mod file;
@@ -39,6 +43,7 @@ mod options;
 mod rename;
 mod xattr;
 
+pub use changes::Change;
 use node::Node;
 pub use options::MemFsOptions;
 
@@ -242,6 +247,11 @@ impl Drop for MemFs {
     /// The kept nodes hold the tree and the tree holds them: end that when nothing is mounted any more.
     fn drop(&mut self) {
         let known = std::mem::take(&mut *self.tree.known.lock());
+        for node in known.values().filter_map(|known| known.changed.as_ref()) {
+            // A directory may hold a file that remembers having been found there.
+            let places = std::mem::take(&mut *node.places.lock());
+            drop(places);
+        }
         drop(known);
     }
 }

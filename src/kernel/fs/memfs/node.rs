@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use super::data::Data;
-use super::directory::{self, Directory};
+use super::directory::{self, Directory, Place};
 use super::file::{MemDirectory, MemRegular};
 use super::xattr::{self, Attributes};
 use super::{Tree, rename};
@@ -28,6 +28,8 @@ pub(super) struct Node {
     pub(super) state: Lock<State>,
     /// Of a directory.
     pub(super) directory: Option<Box<Directory>>,
+    /// Of anything else: where the lower tree has it, as far as it was looked up there.
+    pub(super) places: Lock<Vec<Place>>,
 }
 
 /// Attributes and contents.
@@ -165,6 +167,7 @@ impl Node {
             lower,
             state: Lock::new(Rank::Inode, state),
             directory: (kind == FileType::Directory).then(|| Box::new(Directory::new(ino))),
+            places: Lock::new(Rank::Leaf, Vec::new()),
         })
     }
 
@@ -214,6 +217,15 @@ impl Node {
         any.downcast_ref::<Node>()
             .filter(|other| Arc::ptr_eq(&other.tree, &self.tree))
             .ok_or(Errno::EXDEV)
+    }
+
+    /// Whether it says anything that its lower inode does not, and whether that is contents.
+    pub(super) fn differs(&self) -> (bool, bool) {
+        let state = self.state.lock();
+        (
+            state.changed,
+            !matches!(state.data, Data::Lower | Data::Copying { .. }),
+        )
     }
 
     /// A counted reference to this.
@@ -363,11 +375,11 @@ impl Drop for Node {
         let itself = u64::from(self.lower.is_none());
         self.tree.uncharge_inodes(itself + state.links_charged);
         let mut held = directory::take_children(self);
-        held.extend(directory::take_parent(self));
+        held.extend(directory::take_parents(self));
         while let Some(node) = held.pop() {
             if let Some(mut node) = Arc::into_inner(node) {
                 held.append(&mut directory::take_children(&mut node));
-                held.extend(directory::take_parent(&mut node));
+                held.extend(directory::take_parents(&mut node));
             }
         }
     }

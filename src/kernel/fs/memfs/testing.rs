@@ -44,6 +44,7 @@ pub(in crate::kernel::fs) fn lower(path: &Path) -> Arc<HostFs> {
         dev: 6,
         coherence: Coherence::Fixed,
         writable: false,
+        own_ids: false,
     };
     HostFs::open(path, options).unwrap()
 }
@@ -117,6 +118,7 @@ pub(in crate::kernel::fs) fn shared(path: &Path) -> Arc<HostFs> {
         dev: 5,
         coherence: Coherence::Shared,
         writable: true,
+        own_ids: false,
     };
     HostFs::open(path, options).unwrap()
 }

@@ -238,3 +238,67 @@ fn links_are_text() {
     assert_eq!(text, b"../x");
     assert_eq!(link.metadata().unwrap().size, 4);
 }
+
+/// Changes as text: `+` added, `-` removed, `*` perhaps changed, `!` written; `o` behind it for an opaque directory.
+fn changes(fs_: &MemFs) -> Vec<String> {
+    let line = |change: super::Change| {
+        let mark = match (&change.before, &change.after, change.rewritten) {
+            (None, ..) => '+',
+            (_, None, _) => '-',
+            (.., true) => '!',
+            _ => '*',
+        };
+        let opaque = if change.opaque { " o" } else { "" };
+        format!("{mark}{}{opaque}", String::from_utf8(change.path).unwrap())
+    };
+    fs_.changes().unwrap().into_iter().map(line).collect()
+}
+
+#[test]
+fn changes_are_listed_by_path() {
+    let host = TempDir::new();
+    for name in ["d/sub/x", "d/sub/y", "e/f", "g/h", "k"] {
+        let path = host.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, name).unwrap();
+    }
+    let fs_ = overlay(host.path());
+    let root = fs_.root();
+    let find = |path: &str| {
+        path.split('/')
+            .fold(root.clone(), |at, name| at.lookup(name.as_bytes()).unwrap())
+    };
+    assert_eq!(changes(&fs_), [""; 0]);
+    // Nobody but the list of changes knows of this one when its users are gone.
+    write_at(&open(&find("d/sub/x"), OpenFlags::RDWR).unwrap(), 0, b"new").unwrap();
+    assert_eq!(changes(&fs_), ["!d/sub/x"]);
+    find("d/sub").unlink(b"y", false).unwrap();
+    find("k")
+        .set_attr(&SetAttr {
+            uid: Some(7),
+            ..SetAttr::default()
+        })
+        .unwrap();
+    assert_eq!(changes(&fs_), ["*d/sub", "!d/sub/x", "-d/sub/y", "*k"]);
+    // A directory that moved is gone from its place, and new where it is, with all that is in it.
+    root.rename(b"d", &find("e"), b"moved", 0).unwrap();
+    assert_eq!(
+        changes(&fs_),
+        [
+            "*",
+            "-d",
+            "*e",
+            "+e/moved",
+            "+e/moved/sub",
+            "+e/moved/sub/x",
+            "*k"
+        ]
+    );
+    // One that was removed and made again shows nothing of the old one.
+    find("g").unlink(b"h", false).unwrap();
+    root.unlink(b"g", true).unwrap();
+    let g = root.create(b"g", &args(libc::S_IFDIR | 0o755)).unwrap();
+    g.create(b"n", &args(libc::S_IFREG | 0o644)).unwrap();
+    let listed = changes(&fs_);
+    assert_eq!(listed[6..], ["!g o", "-g/h", "+g/n", "*k"]);
+}
