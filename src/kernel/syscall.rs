@@ -4,6 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use super::Kernel;
+use super::fs::{Fd, File};
 use super::stop::{Errno, SysResult};
 use super::task::Task;
 use super::time::Instant;
@@ -20,6 +21,8 @@ pub struct CallState {
     pub deadline: Option<Instant>,
     /// The signal mask to restore when the call ends (sigsuspend, ppoll, ...).
     pub saved_mask: Option<u64>,
+    /// The file of a descriptor argument, once it was looked up: see [`SyscallCx::file`].
+    pub file: Option<(Fd, Arc<File>)>,
     /// Anything else the handler must remember.
     pub data: Option<Box<dyn Any + Send>>,
     /// Asks `data`, when a signal is about to end the call, whether what it waited for was given to it meanwhile: the
@@ -59,6 +62,17 @@ pub struct SyscallCx<'a> {
 }
 
 impl SyscallCx<'_> {
+    /// The file behind a descriptor argument of a call that may block; EBADF. Later runs get the one that the first run
+    /// got, whatever has become of the descriptor meanwhile.
+    pub fn file(&mut self, fd: Fd) -> Result<Arc<File>, Errno> {
+        if let Some((_, file)) = self.state.file.as_ref().filter(|(known, _)| *known == fd) {
+            return Ok(file.clone());
+        }
+        let file = self.task.files().get(fd)?;
+        self.state.file = Some((fd, file.clone()));
+        Ok(file)
+    }
+
     /// Whether the call's deadline has passed.
     pub fn timed_out(&self) -> bool {
         self.state.deadline.is_some_and(|d| self.kernel.clock.now() >= d)

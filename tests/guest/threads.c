@@ -377,6 +377,32 @@ CHECK(exit_group_from_a_thread)
 	EQ(wait_exit(pid), 42);
 }
 
+static int closed_early[2];
+
+static void *read_three(void *tid)
+{
+	char buf[10];
+	__atomic_store_n((pid_t *)tid, gettid(), __ATOMIC_SEQ_CST);
+	EQ(read(closed_early[0], buf, 10), 3);
+	return NULL;
+}
+
+CHECK(a_blocked_read_keeps_its_file)
+{
+	OK(pipe(closed_early));
+	pthread_t thread;
+	pid_t tid = 0;
+	EQ(pthread_create(&thread, NULL, read_three, &tid), 0);
+	while (!__atomic_load_n(&tid, __ATOMIC_SEQ_CST))
+		sched_yield();
+	await_task_state(getpid(), tid, 'S');
+	/* The number is free for another file, and the call goes on with the old one. */
+	OK(close(closed_early[0]));
+	EQ(open("/dev/null", O_RDONLY), closed_early[0]);
+	EQ(write(closed_early[1], "abc", 3), 3);
+	EQ(pthread_join(thread, NULL), 0);
+}
+
 static void *exit_thread_after_leader(void *arg)
 {
 	pid_t self = getpid();

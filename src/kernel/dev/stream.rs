@@ -3,6 +3,7 @@
 //! The host's open file is shared with whoever started uvm, so nothing about it is changed: no O_NONBLOCK is set, and a
 //! regular file's position moves as the guest reads and writes.
 
+use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -11,12 +12,14 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{FileStat, fstat};
 use nix::sys::uio::{pread, pwrite};
 use nix::unistd::{Whence, lseek, read, write};
+use rustix::io::{ReadWriteFlags, preadv2, pwritev2};
 
 use crate::kernel::fs::pipe::broken_pipe;
 use crate::kernel::fs::{
     File, FileOps, FileSystem, FileType, Inode, MapRequest, Metadata, OpenFlags, SetAttr, StatFs,
 };
 use crate::kernel::stop::SysResult;
+use crate::kernel::sync::{Lock, Rank};
 use crate::kernel::time::Timestamp;
 use crate::kernel::user_memory::{Sink, Source};
 use crate::kernel::wait::reactor::{HostWatch, Reactor};
@@ -25,8 +28,10 @@ use crate::platform::HostFile;
 
 /// Most bytes moved by one host call.
 const CHUNK: usize = 64 << 10;
-/// What a pipe that polls writable takes without blocking (PIPE_BUF).
+/// What a terminal that polls writable takes without blocking.
 const ATOMIC: usize = 4096;
+/// The offset that means the present position to preadv2(2) and its kin.
+const AT_POSITION: u64 = u64::MAX;
 
 /// A host descriptor as a guest file.
 pub struct HostStream {
@@ -34,6 +39,8 @@ pub struct HostStream {
     queue: WaitQueue,
     regular: bool,
     append: bool,
+    /// Held from looking whether a transfer would block until it is done, where the host cannot be asked to do both.
+    turn: Lock<()>,
 }
 
 /// Its inode: what fstat(2) says of it on the host, without the host's owner.
@@ -60,6 +67,7 @@ pub fn open(reactor: &Arc<Reactor>, fd: BorrowedFd<'_>) -> Result<Arc<File>, Err
         queue,
         regular: kind == FileType::Regular,
         append: host_flags.contains(OFlag::O_APPEND),
+        turn: Lock::new(Rank::Object, ()),
     };
     let access = host_flags & OFlag::O_ACCMODE;
     let mut flags = OpenFlags::from_bits_truncate(access.bits().cast_unsigned());
@@ -91,30 +99,86 @@ impl HostStream {
         WaitFor::default().and_since(&self.queue, events | Events::HUP | Events::ERR, generation)
     }
 
-    /// Whether a transfer would block now.
-    fn must_wait(&self, events: Events) -> bool {
-        !self.regular && self.watch.poll(events).is_empty()
+    /// Read without waiting; EAGAIN when nothing is there. Several threads, and others on the host, may read at once, so
+    /// that asking first whether there is something would not do.
+    fn read_now(&self, buf: &mut [u8]) -> Result<usize, Errno> {
+        let fd = self.watch.as_fd();
+        match preadv2(
+            fd,
+            &mut [IoSliceMut::new(buf)],
+            AT_POSITION,
+            ReadWriteFlags::NOWAIT,
+        ) {
+            Err(rustix::io::Errno::OPNOTSUPP) => {
+                let _turn = self.turn.lock();
+                self.check_ready(Events::IN)?;
+                read(fd, buf)
+            }
+            done => done.map_err(|e| Errno::from_raw(e.raw_os_error())),
+        }
+    }
+
+    /// Write without waiting, as [`HostStream::read_now`] reads.
+    fn write_now(&self, bytes: &[u8]) -> Result<usize, Errno> {
+        let fd = self.watch.as_fd();
+        match pwritev2(fd, &[IoSlice::new(bytes)], AT_POSITION, ReadWriteFlags::NOWAIT) {
+            Err(rustix::io::Errno::OPNOTSUPP) => {
+                let _turn = self.turn.lock();
+                self.check_ready(Events::OUT)?;
+                write(fd, &bytes[..bytes.len().min(ATOMIC)])
+            }
+            done => done.map_err(|e| Errno::from_raw(e.raw_os_error())),
+        }
+    }
+
+    /// Write all there is, or as much as can be had of it.
+    fn write_stream(&self, file: &File, from: &mut dyn Source) -> SysResult<usize> {
+        let mut total = 0;
+        while from.remaining() > 0 {
+            let mut buf = vec![0; from.remaining().min(CHUNK)];
+            let taken = match from.take(&mut buf) {
+                Err(_) if total > 0 => break,
+                taken => taken?,
+            };
+            let put = self.write_now(&buf[..taken]);
+            from.untake(taken - put.unwrap_or(0));
+            match put {
+                Ok(put) => total += put,
+                // What went before is told of by whoever calls this again.
+                Err(Errno::EAGAIN) if !file.nonblocking() => return Err(self.wait(Events::OUT).into()),
+                Err(_) if total > 0 => break,
+                Err(Errno::EPIPE) => return Err(broken_pipe().into()),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(total)
+    }
+
+    fn check_ready(&self, events: Events) -> Result<(), Errno> {
+        if self.watch.poll(events).is_empty() {
+            Err(Errno::EAGAIN)
+        } else {
+            Ok(())
+        }
     }
 }
 
 impl FileOps for HostStream {
     fn read(&self, file: &File, pos: &mut u64, to: &mut dyn Sink) -> SysResult<usize> {
-        if self.must_wait(Events::IN) {
-            return if file.nonblocking() {
-                Err(Errno::EAGAIN.into())
-            } else {
-                Err(self.wait(Events::IN).into())
-            };
-        }
         let mut buf = vec![0; to.remaining().min(CHUNK)];
         let got = if self.regular {
             let at = i64::try_from(*pos).map_err(|_| Errno::EINVAL)?;
             pread(self.watch.as_fd(), &mut buf, at)?
         } else {
-            read(self.watch.as_fd(), &mut buf)?
+            match self.read_now(&mut buf) {
+                Err(Errno::EAGAIN) if !file.nonblocking() => return Err(self.wait(Events::IN).into()),
+                got => got?,
+            }
         };
         let put = to.put(&buf[..got])?;
-        self.advance(pos, put);
+        if self.regular {
+            self.advance(pos, put);
+        }
         Ok(put)
     }
 
@@ -122,30 +186,19 @@ impl FileOps for HostStream {
         if from.remaining() == 0 {
             return Ok(0);
         }
-        if self.must_wait(Events::OUT) {
-            return if file.nonblocking() {
-                Err(Errno::EAGAIN.into())
-            } else {
-                Err(self.wait(Events::OUT).into())
-            };
+        if !self.regular {
+            return self.write_stream(file, from);
         }
-        let mut buf = vec![0; from.remaining().min(if self.regular { CHUNK } else { ATOMIC })];
+        let mut buf = vec![0; from.remaining().min(CHUNK)];
         let taken = from.take(&mut buf)?;
-        let put = if self.regular && !self.append {
+        let put = if self.append {
+            write(self.watch.as_fd(), &buf[..taken])
+        } else {
             let at = i64::try_from(*pos).map_err(|_| Errno::EFBIG)?;
             pwrite(self.watch.as_fd(), &buf[..taken], at)
-        } else {
-            write(self.watch.as_fd(), &buf[..taken])
         };
-        let put = put.map_err(|errno| {
-            from.untake(taken);
-            if errno == Errno::EPIPE {
-                broken_pipe()
-            } else {
-                errno
-            }
-        })?;
-        from.untake(taken - put);
+        from.untake(taken - put.unwrap_or(0));
+        let put = put?;
         self.advance(pos, put);
         Ok(put)
     }
@@ -210,11 +263,8 @@ impl FileOps for HostStream {
 }
 
 impl HostStream {
-    /// Keep the position that uvm's parent shares in step with the guest's.
+    /// Keep the position of a regular file that uvm's parent shares in step with the guest's.
     fn advance(&self, pos: &mut u64, bytes: usize) {
-        if !self.regular {
-            return;
-        }
         *pos = if self.append {
             lseek(self.watch.as_fd(), 0, Whence::SeekEnd).map_or(*pos, i64::cast_unsigned)
         } else {
@@ -318,5 +368,53 @@ impl Inode for NoRoot {
 
     fn set_attr(&self, _: &SetAttr) -> Result<(), Errno> {
         Err(Errno::EPERM)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::time::Clock;
+    use crate::kernel::user_memory::{KernelSink, KernelSource};
+    use crate::kernel::wait::testing::until_done;
+
+    /// Neither a reader nor a writer of a host pipe ever waits in the host, however many there are.
+    #[test]
+    fn threads_share_a_host_pipe() {
+        const BYTES: usize = 300_000;
+        let reactor = Reactor::new(Arc::new(Clock::new())).expect("reactor");
+        let (from, to) = std::io::pipe().expect("pipe");
+        let (source, sink) = (open(&reactor, from.as_fd()), open(&reactor, to.as_fd()));
+        drop((from, to));
+        let (source, sink) = (source.expect("reading end"), sink.expect("writing end"));
+        std::thread::scope(|scope| {
+            scope.spawn(|| reactor.run());
+            let readers = [(); 2].map(|()| {
+                scope.spawn(|| {
+                    let mut got = 0;
+                    loop {
+                        let mut bytes = KernelSink::new(7000);
+                        match until_done(|| source.ops.read(&source, &mut 0, &mut bytes)) {
+                            Ok(0) => return got,
+                            read => got += read.expect("nothing fails"),
+                        }
+                    }
+                })
+            });
+            let writers = [sink.clone(), sink].map(|sink| {
+                scope.spawn(move || {
+                    let data = vec![1; BYTES];
+                    let mut bytes = KernelSource::new(&data);
+                    let done = until_done(|| sink.ops.write(&sink, &mut 0, &mut bytes));
+                    assert!(done.is_ok() && bytes.remaining() == 0);
+                })
+            });
+            for writer in writers {
+                writer.join().expect("no panic");
+            }
+            let got = readers.map(|reader| reader.join().expect("no panic"));
+            assert_eq!(got.iter().sum::<usize>(), 2 * BYTES);
+            reactor.stop();
+        });
     }
 }

@@ -11,6 +11,7 @@ use crate::kernel::fs::{
     CreateArgs, File, FileOps, FileSystem, FileType, Inode, MapRequest, Metadata, OpenFlags, SetAttr,
 };
 use crate::kernel::stop::{Errno, SysResult, fail};
+use crate::kernel::sync::{Lock, Rank};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::time::Clock;
 use crate::kernel::user_memory::{Sink, Source, UserCString};
@@ -91,6 +92,8 @@ pub(super) fn memfd_create(cx: &mut SyscallCx<'_>, name: UserCString, flags: u32
         inner: cx.kernel.hidden_files.create(&cx.kernel.clock, &args)?,
         kernel: Arc::downgrade(cx.kernel),
         seals: AtomicU32::new(seals),
+        adding: Lock::new(Rank::File, ()),
+        changing: Lock::new(Rank::Object, ()),
         host: OnceLock::new(),
     });
     let open = OpenFlags::RDWR | OpenFlags::LARGEFILE;
@@ -113,6 +116,10 @@ struct Sealed {
     inner: Arc<dyn Inode>,
     kernel: Weak<Kernel>,
     seals: AtomicU32,
+    /// Held while seals are added.
+    adding: Lock<()>,
+    /// Held while contents change as the seals allow, and while those change.
+    changing: Lock<()>,
     /// What the host knows it by once it has been mapped shared.
     host: OnceLock<(u64, u64)>,
 }
@@ -150,11 +157,9 @@ impl Sealed {
             .ok()
             .filter(|s| s & !SEALS == 0)
             .ok_or(Errno::EINVAL)?;
+        let _adding = self.adding.lock();
         if !file.flags().writable() || self.has(SEAL_SEAL) {
             return Err(Errno::EPERM);
-        }
-        if seals & SEAL_WRITE != 0 && !self.has(SEAL_WRITE) && self.is_mapped() {
-            return Err(Errno::EBUSY);
         }
         let executable = self.inner.metadata()?.mode & 0o111 != 0;
         let implied = if seals & SEAL_EXEC != 0 && executable {
@@ -162,7 +167,15 @@ impl Sealed {
         } else {
             0
         };
-        self.seals.fetch_or(seals | implied, Ordering::SeqCst);
+        let before = {
+            let _changing = self.changing.lock();
+            self.seals.fetch_or(seals | implied, Ordering::SeqCst)
+        };
+        // Looked for behind the sealing: who maps it from now on sees the seal.
+        if seals & SEAL_WRITE & !before != 0 && self.is_mapped() {
+            self.seals.store(before, Ordering::SeqCst);
+            return Err(Errno::EBUSY);
+        }
         Ok(())
     }
 }
@@ -186,6 +199,7 @@ impl Inode for Sealed {
     }
 
     fn set_attr(&self, change: &SetAttr) -> Result<(), Errno> {
+        let _changing = self.changing.lock();
         if let Some(size) = change.size {
             self.check_size(size)?;
         }
@@ -227,6 +241,7 @@ impl FileOps for SealedOps {
     }
 
     fn write(&self, file: &File, pos: &mut u64, from: &mut dyn Source) -> SysResult<usize> {
+        let _changing = self.inode.changing.lock();
         if self.inode.has(SEAL_WRITE | SEAL_FUTURE_WRITE) {
             return fail!(EPERM);
         }
@@ -287,6 +302,7 @@ impl FileOps for SealedOps {
     }
 
     fn allocate(&self, file: &File, mode: i32, offset: u64, len: u64) -> SysResult<()> {
+        let _changing = self.inode.changing.lock();
         if mode & PUNCH_HOLE != 0 {
             if self.inode.has(SEAL_WRITE | SEAL_FUTURE_WRITE) {
                 return fail!(EPERM);

@@ -31,6 +31,8 @@ pub struct Mm {
     pub space: Arc<dyn Space>,
     /// The kernel's side.
     pub state: Lock<MmState>,
+    /// Held while the break moves, which takes the guest's own time.
+    moving_break: Lock<()>,
     /// Tasks that run in it.
     users: AtomicUsize,
 }
@@ -171,6 +173,7 @@ impl Mm {
                     ..MmState::default()
                 },
             ),
+            moving_break: Lock::new(Rank::Task, ()),
             users: AtomicUsize::new(0),
         })
     }
@@ -193,6 +196,7 @@ impl Mm {
         Arc::new(Mm {
             space,
             state: Lock::new(Rank::Mm, state),
+            moving_break: Lock::new(Rank::Task, ()),
             users: AtomicUsize::new(0),
         })
     }

@@ -54,8 +54,8 @@ pub(crate) struct Mmsghdr {
 }
 
 /// The socket behind a descriptor with its file: EBADF, ENOTSOCK.
-pub(super) fn socket_at(cx: &SyscallCx<'_>, fd: Fd) -> Result<(Arc<File>, Arc<UnixSocket>), Errno> {
-    let file = cx.task.files().get(fd)?;
+pub(super) fn socket_at(cx: &mut SyscallCx<'_>, fd: Fd) -> Result<(Arc<File>, Arc<UnixSocket>), Errno> {
+    let file = cx.file(fd)?;
     let socket = UnixSocket::of(&file)?.clone();
     Ok((file, socket))
 }

@@ -56,7 +56,8 @@ pub(in crate::kernel) fn signal_taken(task: &Task, info: &mut SigInfo) {
                 *overrun = timer.signal_taken(&task.kernel);
             }
         }
-        SigFields::None if info.code == libc::SI_KERNEL => {
+        // Whoever sent it: the timer's own may have merged with one that was pending.
+        _ if matches!(info.signal, libc::SIGALRM | libc::SIGVTALRM | libc::SIGPROF) => {
             let timers = task.group.timers.with(|t| t.interval.clone());
             for timer in timers.into_iter().flatten() {
                 timer.signal_taken(&task.kernel, info.signal);

@@ -37,8 +37,9 @@ pub(super) fn check_foreground(task: &Arc<Task>, tty: &Tty, signal: Signal) -> S
         return Err(Errno::EIO.into());
     }
     signal::send_to_pgrp(&task.kernel, pgid, SigInfo::kernel(signal));
-    // The signal is pending for the caller: the call is made again when it has been acted on.
-    Err(WaitFor::default().into())
+    // The call is made again when the signal has been acted on, which another thread may have done already.
+    let again = task.kernel.clock.now();
+    Err(WaitFor::default().until(Some(again)).into())
 }
 
 /// SIGHUP and SIGCONT for the leader of a session whose terminal is gone, and for the foreground process group.

@@ -107,7 +107,7 @@ pub(super) fn fcntl(cx: &mut SyscallCx<'_>, fd: Fd, cmd: i32, arg: u64) -> SysRe
             };
             Ok(size as u64)
         }
-        libc::F_GETLK..=libc::F_SETLKW | F_OFD_GETLK..=F_OFD_SETLKW => record_lock(cx, &file, cmd, arg),
+        libc::F_GETLK..=libc::F_SETLKW | F_OFD_GETLK..=F_OFD_SETLKW => record_lock(cx, fd, cmd, arg),
         _ => file.ops.fcntl(&file, cmd, arg),
     }
 }

@@ -179,17 +179,17 @@ pub(super) fn pwritev2(
 }
 
 /// An explicit offset: EINVAL when negative, EBADF, ESPIPE.
-fn offset_of(cx: &SyscallCx<'_>, fd: Fd, offset: i64) -> SysResult<At> {
+fn offset_of(cx: &mut SyscallCx<'_>, fd: Fd, offset: i64) -> SysResult<At> {
     let offset = u64::try_from(offset).map_err(|_| Errno::EINVAL)?;
-    if !cx.task.files().get(fd)?.ops.seekable() {
+    if !cx.file(fd)?.ops.seekable() {
         return fail!(ESPIPE);
     }
     Ok(At::Offset(offset))
 }
 
 /// A descriptor's file if it is open for reading; EBADF.
-pub(super) fn readable(cx: &SyscallCx<'_>, fd: Fd) -> Result<Arc<File>, Errno> {
-    let file = cx.task.files().get(fd)?;
+pub(super) fn readable(cx: &mut SyscallCx<'_>, fd: Fd) -> Result<Arc<File>, Errno> {
+    let file = cx.file(fd)?;
     if file.flags().readable() {
         Ok(file)
     } else {
@@ -198,8 +198,8 @@ pub(super) fn readable(cx: &SyscallCx<'_>, fd: Fd) -> Result<Arc<File>, Errno> {
 }
 
 /// A descriptor's file if it is open for writing; EBADF.
-pub(super) fn writable(cx: &SyscallCx<'_>, fd: Fd) -> Result<Arc<File>, Errno> {
-    let file = cx.task.files().get(fd)?;
+pub(super) fn writable(cx: &mut SyscallCx<'_>, fd: Fd) -> Result<Arc<File>, Errno> {
+    let file = cx.file(fd)?;
     if file.flags().writable() {
         Ok(file)
     } else {

@@ -28,7 +28,7 @@ pub(super) fn flock(cx: &mut SyscallCx<'_>, fd: Fd, operation: i32) -> SysResult
         libc::LOCK_UN => None,
         _ => return fail!(EINVAL),
     };
-    let file = cx.task.files().get(fd)?;
+    let file = cx.file(fd)?;
     let inode = inode_id(&file.inode)?;
     let locks = &cx.kernel.vfs.locks;
     let holder = Arc::as_ptr(&file).addr();
@@ -45,7 +45,8 @@ pub(super) fn flock(cx: &mut SyscallCx<'_>, fd: Fd, operation: i32) -> SysResult
 }
 
 /// F_GETLK, F_SETLK, F_SETLKW and their OFD_ kin.
-pub(super) fn record_lock(cx: &mut SyscallCx<'_>, file: &Arc<File>, cmd: i32, arg: u64) -> SysResult<u64> {
+pub(super) fn record_lock(cx: &mut SyscallCx<'_>, fd: Fd, cmd: i32, arg: u64) -> SysResult<u64> {
+    let file = &cx.file(fd)?;
     let at: UserRef<Flock> = UserAddr(arg).cast();
     let mut given = cx.memory.read(at)?;
     let ofd = matches!(cmd, F_OFD_GETLK | F_OFD_SETLK | F_OFD_SETLKW);
@@ -87,6 +88,11 @@ pub(super) fn record_lock(cx: &mut SyscallCx<'_>, file: &Arc<File>, cmd: i32, ar
     }
     let waits = matches!(cmd, libc::F_SETLKW | F_OFD_SETLKW);
     match locks.take(inode, wanted) {
+        // Closing the descriptor meanwhile may have found nothing to release.
+        Outcome::Done if !ofd && !is_open_at(cx, fd, file) => {
+            locks.release(inode, &wanted);
+            fail!(EBADF)
+        }
         Outcome::Done => Ok(0),
         Outcome::Conflict(..) if !waits => fail!(EAGAIN),
         Outcome::Conflict(wait, holder) => {
@@ -97,6 +103,13 @@ pub(super) fn record_lock(cx: &mut SyscallCx<'_>, file: &Arc<File>, cmd: i32, ar
             Err(wait.into())
         }
     }
+}
+
+fn is_open_at(cx: &SyscallCx<'_>, fd: Fd, file: &Arc<File>) -> bool {
+    cx.task
+        .files()
+        .get_any(fd)
+        .is_ok_and(|now| Arc::ptr_eq(&now, file))
 }
 
 fn lock_kind(kind: i32) -> i16 {

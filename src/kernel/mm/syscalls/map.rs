@@ -67,6 +67,7 @@ pub fn mmap(
     let mm = cx.task.mm();
     let limits = Limits::of(cx.task);
     let locks = check_lock(&mm, &limits, flags, len)?;
+    let sealed = file.as_deref().is_some_and(memfd::forbids_writing);
     let (host_file, kind) = match &file {
         Some(file) => map_file(file, prot, flags, offset, len)?,
         None => (None, anonymous_kind(flags)?),
@@ -82,6 +83,11 @@ pub fn mmap(
         file: host_file.as_ref().map(|f| (f, offset)),
     };
     let at = cx.thread.memory(&[op])?;
+    if kind == MapFlags::SHARED && !sealed && file.as_deref().is_some_and(memfd::forbids_writing) {
+        // Sealed meanwhile: the mapping could be made writable.
+        cx.thread.memory(&[MemOp::Unmap { addr: at, len }])?;
+        return fail!(EPERM);
+    }
     let path = file
         .as_ref()
         .map(|f| f.path.clone().unwrap_or_else(|| cx.kernel.vfs.anon.path_of(f)));
@@ -366,44 +372,51 @@ fn check_remap_growth(limits: &Limits, mm: &Mm, at: u64, bytes: u64) -> Result<(
 pub fn brk(cx: &mut SyscallCx<'_>, addr: u64) -> SysResult<u64> {
     let mm = cx.task.mm();
     let limits = Limits::of(cx.task);
-    // Held over the memory operation: two threads that move the break must not mix.
-    let mut state = mm.state.lock();
-    let present = state.brk;
+    // Two threads that move the break must not mix.
+    let _moving = mm.moving_break.lock();
+    let (start, present, lock_future, lock_room) = {
+        let state = mm.state.lock();
+        let room = state.lock_room(&limits);
+        (state.brk_start, state.brk, state.lock_future.is_some(), room)
+    };
     let (Some(old_end), Some(new_end)) = (page_align(present), page_align(addr)) else {
         return Ok(present);
     };
-    if addr < state.brk_start || new_end > USER_END {
+    if addr < start || new_end > USER_END {
         return Ok(present);
     }
-    if new_end < old_end {
-        let op = MemOp::Unmap {
+    let op = if new_end < old_end {
+        Some(MemOp::Unmap {
             addr: new_end,
             len: old_end - new_end,
-        };
-        if cx.thread.memory(&[op]).is_err() {
-            return Ok(present);
-        }
-        state.forget(new_end, old_end);
+        })
     } else if new_end > old_end {
         let bytes = new_end - old_end;
-        let over_data = addr - state.brk_start > limits.data;
-        let over_locked = state.lock_future.is_some() && state.lock_room(&limits) < bytes;
+        let over_data = addr - start > limits.data;
+        let over_locked = lock_future && lock_room < bytes;
         if over_data || over_locked || limits.check(&*mm.space, bytes, true).is_err() {
             return Ok(present);
         }
-        let op = MemOp::Map {
+        Some(MemOp::Map {
             addr: old_end,
             len: bytes,
             prot: Prot::READ | Prot::WRITE,
             flags: MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::FIXED_NOREPLACE,
             file: None,
-        };
-        if cx.thread.memory(&[op]).is_err() {
-            return Ok(present);
-        }
-        if state.lock_future.is_some() {
-            state.locked.insert(old_end, new_end);
-        }
+        })
+    } else {
+        None
+    };
+    if let Some(op) = op
+        && cx.thread.memory(&[op]).is_err()
+    {
+        return Ok(present);
+    }
+    let mut state = mm.state.lock();
+    if new_end < old_end {
+        state.forget(new_end, old_end);
+    } else if lock_future && new_end > old_end {
+        state.locked.insert(old_end, new_end);
     }
     state.brk = addr;
     Ok(addr)

@@ -161,7 +161,7 @@ fn wait(
     max: i32,
     deadline: Option<Instant>,
 ) -> SysResult<usize> {
-    let file = cx.task.files().get(epfd)?;
+    let file = cx.file(epfd)?;
     if max > MAX_EVENTS {
         return fail!(EINVAL);
     }
