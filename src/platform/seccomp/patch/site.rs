@@ -2,15 +2,12 @@
 
 use std::ops::Range;
 
-use iced_x86::{Code, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
+use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 
-use super::code::Window;
+use super::code::{Code, Window};
 use super::relocate::Movable;
 use super::targets::Targets;
 use super::{JUMP_LEN, Refusal, SYSCALL, SYSCALL_LEN};
-
-/// At most so many instructions in front of the site are moved.
-const MAX_BEFORE: usize = 3;
 
 /// At most so many instructions behind the site are moved: three bytes have no more.
 const MAX_AFTER: usize = 3;
@@ -84,11 +81,12 @@ pub fn analyse(
     if !window.suffices(site) {
         return Err(Refusal::ShortWindow);
     }
-    let before = predecessors(window, site, number);
-    let (after, slack) = followers(window, behind);
+    let mut code = Code::new(window);
+    let before = predecessors(&mut code, site, number);
+    let (after, slack) = followers(&mut code, behind);
     let mut refusal = Refusal::Immovable;
     for candidate in candidates(site, &before, &after, slack) {
-        match candidate.check(window, site, targets) {
+        match candidate.check(window, &mut code, site, targets) {
             Ok(()) => return candidate.recipe(window, site),
             // What more knowledge may allow is worth more than why the others are refused.
             Err(_) if refusal == Refusal::NeedsTargets => {}
@@ -135,13 +133,19 @@ fn candidates(site: u64, before: &[Instruction], after: &[Instruction], slack: u
 }
 
 impl Candidate {
-    fn check(&self, window: &Window<'_>, site: u64, targets: Option<&Targets>) -> Result<(), Refusal> {
+    fn check(
+        &self,
+        window: &Window<'_>,
+        code: &mut Code<'_>,
+        site: u64,
+        targets: Option<&Targets>,
+    ) -> Result<(), Refusal> {
         let overwritten = self.start..self.start + JUMP_LEN;
         if !(window.text().start <= overwritten.start && overwritten.end <= window.text().end) {
             return Err(Refusal::Immovable);
         }
         let forbidden = overwritten.start + 1..overwritten.end;
-        if window.names(&forbidden, site) {
+        if code.names(&forbidden, site) {
             return Err(Refusal::BranchInside);
         }
         if self.inner == 0 && self.end >= overwritten.end {
@@ -170,8 +174,8 @@ impl Candidate {
 
 /// What may be moved from in front of the site, in order of address. Nothing when it would have loaded another number
 /// than was there: then the site was reached in another way, or these are no instructions.
-fn predecessors(window: &Window<'_>, site: u64, number: u64) -> Vec<Instruction> {
-    let mut found = window.before(site, MAX_BEFORE);
+fn predecessors(code: &mut Code<'_>, site: u64, number: u64) -> Vec<Instruction> {
+    let mut found = code.before(site);
     let movable = found
         .iter()
         .rev()
@@ -193,10 +197,14 @@ fn predecessors(window: &Window<'_>, site: u64, number: u64) -> Vec<Instruction>
 /// The constant that an instruction loads into rax.
 pub(super) fn loaded_number(instruction: &Instruction) -> Option<u64> {
     match instruction.code() {
-        Code::Mov_r32_imm32 | Code::Mov_rm32_imm32 if instruction.op0_register() == Register::EAX => {
+        iced_x86::Code::Mov_r32_imm32 | iced_x86::Code::Mov_rm32_imm32
+            if instruction.op0_register() == Register::EAX =>
+        {
             Some(instruction.immediate32().into())
         }
-        Code::Mov_rm64_imm32 | Code::Mov_r64_imm64 if instruction.op0_register() == Register::RAX => {
+        iced_x86::Code::Mov_rm64_imm32 | iced_x86::Code::Mov_r64_imm64
+            if instruction.op0_register() == Register::RAX =>
+        {
             Some(instruction.immediate(1))
         }
         _ => {
@@ -221,11 +229,11 @@ fn writes_rax(information: &mut InstructionInfoFactory, instruction: &Instructio
 }
 
 /// What may be moved from behind the site, and how many bytes of padding behind it are reached by nothing.
-fn followers(window: &Window<'_>, behind: u64) -> (Vec<Instruction>, u64) {
+fn followers(code: &mut Code<'_>, behind: u64) -> (Vec<Instruction>, u64) {
     let mut found = Vec::new();
     let mut at = behind;
     while found.len() < MAX_AFTER {
-        let Some(instruction) = window.decode(at) else {
+        let Some(instruction) = code.decode(at) else {
             break;
         };
         let Some(movable) = Movable::of(&instruction) else {
@@ -237,7 +245,7 @@ fn followers(window: &Window<'_>, behind: u64) -> (Vec<Instruction>, u64) {
             let room = if movable == Movable::Call {
                 0
             } else {
-                padding(window, at)
+                padding(code, at)
             };
             return (found, room);
         }
@@ -246,10 +254,10 @@ fn followers(window: &Window<'_>, behind: u64) -> (Vec<Instruction>, u64) {
 }
 
 /// Bytes of filling between functions at `from`, as far as they matter.
-fn padding(window: &Window<'_>, from: u64) -> u64 {
+fn padding(code: &mut Code<'_>, from: u64) -> u64 {
     let mut at = from;
     while at - from < JUMP_LEN {
-        match window.decode(at) {
+        match code.decode(at) {
             Some(instruction) if matches!(instruction.mnemonic(), Mnemonic::Nop | Mnemonic::Int3) => {
                 at = instruction.next_ip();
             }

@@ -57,7 +57,7 @@ impl Segment {
 
 /// The number that the instructions in front of a site load, or one that nobody loads.
 fn number(window: &Window<'_>, site: u64) -> u64 {
-    let before = window.before(site, 8);
+    let before = super::super::code::Code::new(window).before(site);
     before
         .iter()
         .rev()
