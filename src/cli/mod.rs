@@ -10,6 +10,8 @@ use clap::{Parser, Subcommand};
 
 mod changes;
 mod do_;
+mod doctor;
+mod json;
 mod run;
 mod secrets;
 mod syscalls;
@@ -39,6 +41,8 @@ enum Verb {
         #[arg(long)]
         guard: bool,
     },
+    /// Print what this machine offers to uvm, and which platform that allows
+    Doctor(doctor::DoctorArgs),
     /// Print the table of system calls and how each is supported
     Syscalls {
         /// Print JSON
@@ -57,7 +61,15 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Verb::Run(args) => run::run(*args),
         Verb::Do(args) => do_::run(*args),
         Verb::TerminalGuard { guard } => crate::machine::terminal_guard(guard).map(|()| 0),
-        Verb::Syscalls { json } => syscalls(json),
+        Verb::Doctor(args) => to_stdout(|out| doctor::print(&args, out)),
+        Verb::Syscalls { json } => to_stdout(|out| {
+            let print = if json {
+                syscalls::print_json
+            } else {
+                syscalls::print
+            };
+            print(out).map(|()| 0)
+        }),
     };
     match done {
         Ok(status) => ExitCode::from(status),
@@ -89,16 +101,12 @@ fn usage_error(error: &clap::Error) -> ExitCode {
     ExitCode::from(EXIT_FAILURE)
 }
 
-fn syscalls(json: bool) -> anyhow::Result<u8> {
+/// Print something, and return the status that `print` gives.
+fn to_stdout(print: impl FnOnce(&mut dyn Write) -> io::Result<u8>) -> anyhow::Result<u8> {
     let mut out = BufWriter::new(io::stdout().lock());
-    let printed = if json {
-        syscalls::print_json(&mut out)
-    } else {
-        syscalls::print(&mut out)
-    };
-    match printed.and_then(|()| out.flush()) {
+    match print(&mut out).and_then(|status| out.flush().map(|()| status)) {
         // A reader that has seen enough, such as head(1), is no failure.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("writing to stdout"),
-        _ => Ok(0),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
+        printed => printed.context("writing to stdout"),
     }
 }

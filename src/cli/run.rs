@@ -8,7 +8,8 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use super::values;
-use crate::machine::{self, Options, PlatformKind, TraceTo, User};
+use crate::machine::{self, Options, TraceTo, User};
+use crate::platform::host::PlatformKind;
 
 /// Options of `uvm run`.
 #[derive(Args)]
@@ -67,9 +68,9 @@ pub(super) struct GuestArgs {
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     max_disk: Option<u64>,
 
-    /// What runs guest code
-    #[arg(long, value_enum, default_value = "ptrace")]
-    platform: PlatformArg,
+    /// What runs guest code [default: what 'uvm doctor' says]
+    #[arg(long, value_enum)]
+    platform: Option<PlatformArg>,
 
     /// Kill the guest after so many seconds and exit with 124
     #[arg(long, value_name = "SECS", value_parser = values::seconds)]
@@ -160,10 +161,10 @@ impl GuestArgs {
             hidden: Vec::new(),
             own_ids: false,
             max_disk: args.max_disk,
-            platform: match args.platform {
+            platform: args.platform.map(|platform| match platform {
                 PlatformArg::Ptrace => PlatformKind::Ptrace,
                 PlatformArg::Seccomp => PlatformKind::Seccomp,
-            },
+            }),
             timeout: args.timeout,
             trace: args.trace.map(|file| file.map_or(TraceTo::Stderr, TraceTo::File)),
         })

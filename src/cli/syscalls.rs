@@ -4,6 +4,8 @@ use std::io::{self, Write};
 
 use syscall_table::{Level, Row, errno};
 
+use super::json::string;
+
 /// Prints all rows in the order of their numbers, in aligned columns.
 ///
 /// # Errors
@@ -83,20 +85,6 @@ fn object(row: &Row) -> String {
     )
 }
 
-/// A JSON string.
-fn string(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => quoted.extend(['\\', character]),
-            '\0'..='\x1f' => quoted.push_str(&format!("\\u{:04x}", u32::from(character))),
-            _ => quoted.push(character),
-        }
-    }
-    quoted.push('"');
-    quoted
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,10 +120,5 @@ mod tests {
                 .filter(|line| line.starts_with('{'))
                 .all(|line| line.contains("\"level\":\""))
         );
-    }
-
-    #[test]
-    fn json_strings_are_escaped() {
-        assert_eq!(string("a\"b\\c\n"), r#""a\"b\\c\u000a""#);
     }
 }

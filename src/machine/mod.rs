@@ -1,6 +1,7 @@
 //! One running guest: built from options, run to its end.
 
 mod changes;
+mod choice;
 mod command;
 mod files;
 mod options;
@@ -12,7 +13,8 @@ mod tracer;
 mod user;
 
 pub use changes::{Changes, Refused};
-pub use options::{Options, PlatformKind, TmpfsMount, TraceTo, User, Volume};
+pub use choice::default_platform;
+pub use options::{Options, TmpfsMount, TraceTo, User, Volume};
 pub use terminal::{GUARD_VERB, guard as terminal_guard};
 
 use std::sync::Arc;
@@ -28,9 +30,6 @@ use crate::kernel::time::Timestamp;
 use crate::kernel::wait::reactor::Reactor;
 use crate::kernel::wait::{Events, Wakeup};
 use crate::kernel::{Boot, Kernel};
-use crate::platform::Platform;
-use crate::platform::ptrace::PtracePlatform;
-use crate::platform::seccomp::SeccompPlatform;
 use command::CommandError;
 use stdio::Stdio;
 
@@ -157,10 +156,7 @@ fn run_first(kernel: &Arc<Kernel>, options: &Options, who: &user::Identity, stdi
 fn build(options: &Options, root: files::Root) -> Result<Arc<Kernel>> {
     let files::Root { vfs, clock, .. } = root;
     let tracer = options.trace.as_ref().map(tracer::open).transpose()?;
-    let platform: Arc<dyn Platform> = match options.platform {
-        PlatformKind::Ptrace => PtracePlatform::new().context("run: the ptrace platform")?,
-        PlatformKind::Seccomp => SeccompPlatform::new().context("run: the seccomp platform")?,
-    };
+    let platform = choice::start(options.platform)?;
     let reactor = Reactor::new(clock.clone()).context("run: timers and descriptors")?;
     let nodename = options.hostname.clone().into_bytes();
     Ok(Kernel::new(Boot {

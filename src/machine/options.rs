@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::platform::host::PlatformKind;
+
 /// Everything a guest is made from.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -37,8 +39,8 @@ pub struct Options {
     pub own_ids: bool,
     /// Most bytes of what is written to the root, which is kept in memory.
     pub max_disk: Option<u64>,
-    /// What runs guest code.
-    pub platform: PlatformKind,
+    /// What runs guest code; none: the first that the host allows.
+    pub platform: Option<PlatformKind>,
     /// Kill the guest after this long.
     pub timeout: Option<Duration>,
     /// Report every syscall.
@@ -74,15 +76,6 @@ pub struct TmpfsMount {
     pub target: OsString,
     /// Most bytes of data in it.
     pub size: Option<u64>,
-}
-
-/// `--platform`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PlatformKind {
-    /// The reference platform.
-    Ptrace,
-    /// The fast platform.
-    Seccomp,
 }
 
 /// `--trace[=FILE]`.

@@ -182,13 +182,13 @@ impl Test {
             Self::Is(field, value) => format!("{} is {}", named(field), number(value)),
             Self::OneOf(field, values) => format!("{} {}", named(field), list(values)),
             Self::OneOfBut(field, mask, values) => {
-                format!("{} without {} {}", named(field), number(mask), list(values))
+                format!("{} without {mask:#x} {}", named(field), list(values))
             }
             Self::Within(field, 0, end) => format!("{} is below {}", named(field), number(end)),
             Self::Within(field, start, end) => {
                 format!("{} is {} to {}", named(field), number(start), number(end - 1))
             }
-            Self::NoneOf(field, bits) => format!("{} has no bit of {}", named(field), number(bits)),
+            Self::NoneOf(field, bits) => format!("{} has no bit of {bits:#x}", named(field)),
         }
     }
 }

@@ -23,8 +23,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub mod bpf;
 #[allow(unsafe_code)]
 mod closed;
+#[allow(unsafe_code)]
+pub mod host;
 mod host_file;
 mod native;
+mod program;
 pub mod ptrace;
 pub mod seccomp;
 

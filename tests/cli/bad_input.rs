@@ -39,6 +39,8 @@ fn nonsense_options() {
             &["/no/such/file"],
         ),
         (&["syscalls", "--yaml"], &["--yaml"]),
+        (&["doctor", "--yaml"], &["--yaml"]),
+        (&["doctor", "now"], &["now"]),
     ];
     for (arguments, words) in cases {
         assert_told(&uvm(*arguments), 125, words);

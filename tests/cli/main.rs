@@ -4,6 +4,7 @@
 mod support;
 
 mod bad_input;
+mod doctor;
 mod options;
 mod robustness;
 mod streams;

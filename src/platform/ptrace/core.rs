@@ -137,6 +137,11 @@ impl Core {
         f(self.make_zygote(&mut slot)?)
     }
 
+    /// Make the zygote now.
+    pub(super) fn prepare(&self) -> Result<(), Errno> {
+        self.with_zygote(|_| Ok(()))
+    }
+
     fn make_zygote<'a>(&self, slot: &'a mut Option<Zygote>) -> Result<&'a mut Zygote, Errno> {
         if self.with(|s| s.entries.is_empty()) {
             *slot = Some(Zygote::new(&self.image)?);

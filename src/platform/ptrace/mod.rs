@@ -50,6 +50,12 @@ impl PtracePlatform {
             core: Arc::new(Core::new()?),
         }))
     }
+
+    /// Make the first stub, which shows whether the host lets this platform trace and copy. Called from the host thread
+    /// that will call [`Platform::run`].
+    pub fn prepare(&self) -> Result<(), Errno> {
+        self.core.prepare()
+    }
 }
 
 impl Platform for PtracePlatform {

@@ -92,7 +92,7 @@ impl Zygote {
         Ok(zygote)
     }
 
-    /// Leave nothing mapped but the platform's page and the scratch page.
+    /// Leave nothing mapped but the platform's page and the scratch page. EPERM when the host lets no memory be copied.
     fn prepare(&self) -> Result<(), Errno> {
         let above = image::LOAD_ADDR + PAGE_SIZE;
         let len = HOST_END - above;
@@ -101,6 +101,9 @@ impl Zygote {
         let args = [image::LOAD_ADDR, PAGE_SIZE, PAGE_SIZE, flags, USER_END, 0];
         self.call_at(image::LOAD_SYSCALL, libc::SYS_mremap, args)?;
         self.map_scratch()?;
+        if remote::write(self.tracee.0, SCRATCH, &[0]) != 1 {
+            return Err(Errno::EPERM);
+        }
         if let Err(e) = self.install_filter() {
             tracing::warn!("the host has no seccomp filters ({e}): guests can call its vsyscall page");
         }

@@ -14,6 +14,7 @@
 
 use std::ops::Range;
 
+use guest_runtime::abi::{NR_HELLO, SOCKET_FD};
 use syscall_table::{Host, Row};
 
 use crate::platform::bpf::{ARCH_X86_64, Field, Instruction, Test, give, if_all, if_equal, load, skip};
@@ -22,17 +23,11 @@ use crate::platform::bpf::{ARCH_X86_64, Field, Instruction, Test, give, if_all, 
 #[allow(unsafe_code)]
 mod tests;
 
-/// A number that no host has: a stub asks for its part of a hand-in with it, by user notification.
-pub const NR_HAND_IN: u32 = 1023;
-
 /// Descriptors that the supervisor hands in for reading. They are low, as a fork copies the table up to the highest one.
 pub const HAND_READ: Range<u32> = 16..512;
 
 /// Descriptors that it hands in for reading and writing; they follow [`HAND_READ`].
 pub const HAND_WRITE: Range<u32> = HAND_READ.end..4096;
-
-/// The socket on which the first stub sends its listener out. No stub that runs guest code has it.
-pub const LISTENER_SOCKET: u32 = 3;
 
 /// Bytes of a `syscall` instruction; the host shows the address behind it.
 const SYSCALL_LEN: u32 = 2;
@@ -98,7 +93,8 @@ const MADVISE: &[Rule] = &[
     &[Test::OneOf(Field::Low(2), &[102, 103])],
 ];
 
-const SENDMSG: &[Rule] = &[&[Test::Is(Field::Low(0), LISTENER_SOCKET)]];
+/// The first stub sends its listener out by that socket, and closes it. Nothing that is handed in is a socket.
+const SENDMSG: &[Rule] = &[&[Test::Is(Field::Low(0), SOCKET_FD as u32)]];
 
 /// A fork clears the signal that the supervisor's death sends, so each stub sets it anew: to SIGKILL and nothing else.
 const PRCTL: &[Rule] = &[
@@ -137,7 +133,7 @@ const CLONE: &[Rule] = &[&[Test::NoneOf(
 )]];
 
 /// Any of these rules has to hold for a call that the table calls `checked` or `asked`.
-const RULES: [(i64, &[Rule]); 14] = [
+const RULES: [(i64, &[Rule]); 15] = [
     (libc::SYS_futex, FUTEX),
     (libc::SYS_read, READ),
     (libc::SYS_pread64, READ),
@@ -152,14 +148,13 @@ const RULES: [(i64, &[Rule]); 14] = [
     (libc::SYS_prctl, PRCTL),
     (libc::SYS_membarrier, MEMBARRIER),
     (libc::SYS_clone, CLONE),
+    (NR_HELLO as i64, ANY),
 ];
 
 /// A call that the filter lets through from the runtime's text.
 pub struct Entry {
-    /// Its number.
-    pub number: u32,
-    /// Its row; none for [`NR_HAND_IN`].
-    pub row: Option<&'static Row>,
+    /// Its row.
+    pub row: &'static Row,
     /// `SECCOMP_RET_*`.
     pub action: u32,
     rules: &'static [Rule],
@@ -174,23 +169,13 @@ impl Entry {
             Host::Asked => (libc::SECCOMP_RET_USER_NOTIF, true),
         };
         let rules = if ruled { rules(row.nr) } else { ANY };
-        Some(Entry {
-            number: row.nr,
-            row: Some(row),
-            action,
-            rules,
-        })
-    }
-
-    /// The name of the call.
-    pub fn name(&self) -> &'static str {
-        self.row.map_or("hand-in", |row| row.name)
+        Some(Entry { row, action, rules })
     }
 
     /// What has to hold, one line for each alternative; nothing when any arguments do.
     pub fn conditions(&self) -> Vec<String> {
         let argument = |n: usize| {
-            let name = self.row.and_then(|row| row.args.get(n)).map(|arg| arg.name);
+            let name = self.row.args.get(n).map(|arg| arg.name);
             name.map_or_else(|| format!("argument {}", n + 1), str::to_owned)
         };
         let text = |rule: &Rule| {
@@ -214,7 +199,7 @@ impl Entry {
         if self.rules.iter().all(|rule| !rule.is_empty()) {
             then.push(give(libc::SECCOMP_RET_KILL_PROCESS));
         }
-        if_equal(self.number, &then)
+        if_equal(self.row.nr, &then)
     }
 }
 
@@ -230,13 +215,7 @@ fn rules(number: u32) -> &'static [Rule] {
 pub fn entries() -> Vec<Entry> {
     let mut entries: Vec<Entry> = syscall_table::rows().filter_map(Entry::of).collect();
     let place = |number: u32| FREQUENT.iter().position(|n| *n == i64::from(number));
-    entries.sort_by_key(|entry| (place(entry.number).unwrap_or(FREQUENT.len()), entry.number));
-    entries.push(Entry {
-        number: NR_HAND_IN,
-        row: None,
-        action: libc::SECCOMP_RET_USER_NOTIF,
-        rules: ANY,
-    });
+    entries.sort_by_key(|entry| (place(entry.row.nr).unwrap_or(FREQUENT.len()), entry.row.nr));
     entries
 }
 

@@ -1,7 +1,6 @@
 //! The runtime's two memory files: the program that the host executes, and its flat image, relocated to where it shall lie.
 
-use std::fs::File;
-use std::io::Write;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 
 use goblin::elf::Elf;
@@ -9,14 +8,11 @@ use goblin::elf::program_header::{PF_W, PT_LOAD};
 use goblin::elf::reloc::R_X86_64_RELATIVE;
 use guest_runtime::abi::{IMAGE_HEADER, PAGE, RUNTIME_BASE, RUNTIME_MAX};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use crate::platform::program;
 
 /// The program that the build script made.
 const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guest-runtime"));
-
-/// `MFD_EXEC` of Linux 6.3.
-const MFD_EXEC: MFdFlags = MFdFlags::from_bits_retain(0x10);
 
 /// The runtime, ready to be executed.
 pub(super) struct Image {
@@ -31,13 +27,19 @@ pub(super) struct Image {
     pub(super) entry: u64,
 }
 
+/// Where the code lies in every guest address space; nothing if the program is not as it should be.
+pub(super) fn text() -> Range<u64> {
+    let code_len = Layout::of(PROGRAM).map_or(0, |layout| layout.code_len);
+    RUNTIME_BASE..RUNTIME_BASE + code_len
+}
+
 impl Image {
     pub(super) fn new() -> Result<Image, Errno> {
         // The program is part of this very build: that it is as expected is checked by every test that runs a guest.
         let layout = Layout::of(PROGRAM).ok_or(Errno::ENOEXEC)?;
         Ok(Image {
-            program: sealed(PROGRAM)?,
-            flat: sealed(&layout.bytes)?,
+            program: program::sealed(c"uvm-stub", PROGRAM)?,
+            flat: program::sealed(c"uvm-stub", &layout.bytes)?,
             text_end: RUNTIME_BASE + layout.code_len,
             entry: layout.entry,
         })
@@ -98,21 +100,4 @@ impl Layout {
 fn put(bytes: &mut [u8], at: usize, value: u64) -> Option<()> {
     bytes.get_mut(at..at + 8)?.copy_from_slice(&value.to_ne_bytes());
     Some(())
-}
-
-/// A memory file with these contents that nothing can change while stubs map it.
-fn sealed(bytes: &[u8]) -> Result<OwnedFd, Errno> {
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    // Hosts from Linux 6.3 on may be set up to want the intent to execute; older ones refuse the flag.
-    let fd = match memfd_create(c"uvm-stub", flags | MFD_EXEC) {
-        Err(Errno::EINVAL) => memfd_create(c"uvm-stub", flags),
-        other => other,
-    }?;
-    let mut file = File::from(fd);
-    file.write_all(bytes)
-        .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
-    let seals =
-        SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
-    Ok(file.into())
 }

@@ -11,6 +11,7 @@
 #![allow(unsafe_code)]
 
 use std::any::Any;
+use std::ops::Range;
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -32,6 +33,11 @@ mod server;
 mod space;
 mod thread;
 mod xstate;
+
+/// Where the runtime's code lies in every guest address space.
+pub fn text() -> Range<u64> {
+    image::text()
+}
 
 /// The seccomp backend of [`Platform`].
 pub struct SeccompPlatform {

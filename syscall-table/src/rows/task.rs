@@ -23,7 +23,7 @@ macro_rules! task_rows {
             107 geteuid () -> Uid, full, guest;
             108 getegid () -> Gid, full, guest;
             109 setpgid (pid: Pid, pgid: Pid) -> Int, full, kernel;
-            110 getppid () -> Pid, full, guest;
+            110 getppid () -> Pid, full, guest, asked;
             111 getpgrp () -> Pid, full, kernel;
             112 setsid () -> Pid, full, kernel;
             113 setreuid (ruid: Uid, euid: Uid) -> Int, full, kernel;

@@ -1,0 +1,178 @@
+//! `uvm doctor`: what this host offers, which platform that allows, and the filter of the seccomp platform.
+
+use std::io::{self, Write};
+
+use clap::Args;
+
+use super::json::{string, strings};
+use crate::machine::default_platform;
+use crate::platform::bpf::{action_name, listing};
+use crate::platform::host::{self, Fact, Missing, PlatformKind};
+use crate::platform::seccomp::{self, filter};
+
+/// Options of `uvm doctor`.
+#[derive(Args)]
+pub(super) struct DoctorArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+
+    /// Print what the seccomp platform lets guest processes do, and the program that sees to it
+    #[arg(long)]
+    filter: bool,
+}
+
+/// Status when no platform runs on this host.
+const NO_PLATFORM: u8 = 1;
+
+/// Prints what is asked for and returns the exit status.
+///
+/// # Errors
+/// Those of `out`.
+pub(super) fn print(args: &DoctorArgs, out: &mut dyn Write) -> io::Result<u8> {
+    if args.filter {
+        if args.json {
+            filter_json(out)?;
+        } else {
+            filter_text(out)?;
+        }
+        return Ok(0);
+    }
+    let facts = host::facts();
+    let report = Report {
+        choice: default_platform(&facts),
+        missing: [PlatformKind::Ptrace, PlatformKind::Seccomp]
+            .map(|kind| (kind, host::missing(&facts, kind))),
+        facts,
+    };
+    if args.json {
+        report.json(out)?;
+    } else {
+        report.text(out)?;
+    }
+    Ok(if report.choice.is_some() { 0 } else { NO_PLATFORM })
+}
+
+struct Report {
+    choice: Option<PlatformKind>,
+    missing: [(PlatformKind, Option<Missing>); 2],
+    facts: Vec<Fact>,
+}
+
+impl Report {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        match self.choice {
+            Some(kind) => writeln!(out, "uvm run uses the {} platform on this host.", kind.name())?,
+            None => writeln!(out, "uvm run cannot run anything on this host.")?,
+        }
+        writeln!(out)?;
+        for (kind, missing) in &self.missing {
+            match missing {
+                None => writeln!(out, "{:<8} the host has all that it needs", kind.name())?,
+                Some(missing) => writeln!(out, "{:<8} {missing}", kind.name())?,
+            }
+        }
+        for (present, title) in [(true, "There is"), (false, "There is not")] {
+            let facts: Vec<&Fact> = self.facts.iter().filter(|fact| fact.present == present).collect();
+            if !facts.is_empty() {
+                writeln!(out, "\n{title}")?;
+            }
+            facts.into_iter().try_for_each(|fact| fact_text(fact, out))?;
+        }
+        Ok(())
+    }
+
+    fn json(&self, out: &mut dyn Write) -> io::Result<()> {
+        let choice = self.choice.map_or("null".into(), |kind| string(kind.name()));
+        let platforms = self.missing.each_ref().map(|(kind, missing)| {
+            let missing = missing
+                .as_ref()
+                .map_or("null".into(), |missing| string(&missing.to_string()));
+            format!("{{\"name\":{},\"missing\":{missing}}}", string(kind.name()))
+        });
+        let facts: Vec<String> = self.facts.iter().map(fact_json).collect();
+        writeln!(
+            out,
+            "{{\"platform\":{choice},\n\"platforms\":[\n{}],\n\"facts\":[\n{}]}}",
+            platforms.join(",\n"),
+            facts.join(",\n")
+        )
+    }
+}
+
+fn fact_text(fact: &Fact, out: &mut dyn Write) -> io::Result<()> {
+    let detail = match fact.detail.as_str() {
+        "" => String::new(),
+        detail => format!(" ({detail})"),
+    };
+    writeln!(out, "  {}{detail}", fact.what)?;
+    if fact.present {
+        writeln!(out, "      for {}", fact.needed_for)
+    } else {
+        writeln!(out, "      for {}; without it {}", fact.needed_for, fact.without)
+    }
+}
+
+fn fact_json(fact: &Fact) -> String {
+    format!(
+        "{{\"id\":{},\"what\":{},\"present\":{},\"detail\":{},\"needed_by\":{},\"needed_for\":{},\"without\":{}}}",
+        string(fact.id),
+        string(fact.what),
+        fact.present,
+        string(&fact.detail),
+        strings(fact.needed_by.iter().map(|kind| kind.name())),
+        string(fact.needed_for),
+        string(fact.without),
+    )
+}
+
+fn filter_text(out: &mut dyn Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "From guest code every call is a trap; from the runtime's text these are let through:\n"
+    )?;
+    let title = ("number", "name", "action");
+    writeln!(out, "{:>6}  {:<16}  {:<6}  arguments", title.0, title.1, title.2)?;
+    for entry in filter::entries() {
+        let conditions = match entry.conditions() {
+            none if none.is_empty() => "any".to_owned(),
+            some => some.join("; or "),
+        };
+        let action = action_name(entry.action);
+        writeln!(
+            out,
+            "{:>6}  {:<16}  {action:<6}  {conditions}",
+            entry.row.nr, entry.row.name
+        )?;
+    }
+    writeln!(out, "\nAny other kills the guest process. The program:\n")?;
+    listing(&program()).try_for_each(|line| writeln!(out, "{line}"))
+}
+
+fn filter_json(out: &mut dyn Write) -> io::Result<()> {
+    let calls: Vec<String> = filter::entries().iter().map(entry_json).collect();
+    let program: Vec<String> = listing(&program())
+        .map(|line| string(line.trim_start()))
+        .collect();
+    writeln!(
+        out,
+        "{{\"calls\":[\n{}],\n\"program\":[\n{}]}}",
+        calls.join(",\n"),
+        program.join(",\n")
+    )
+}
+
+fn entry_json(entry: &filter::Entry) -> String {
+    let conditions = entry.conditions();
+    format!(
+        "{{\"number\":{},\"name\":{},\"action\":{},\"conditions\":{}}}",
+        entry.row.nr,
+        string(entry.row.name),
+        string(action_name(entry.action)),
+        strings(conditions.iter().map(String::as_str)),
+    )
+}
+
+fn program() -> Vec<crate::platform::bpf::Instruction> {
+    filter::program(seccomp::text())
+}
