@@ -82,7 +82,9 @@ fn share(path: &Path) -> Option<Share> {
             match analyse(&window, site, number(&window, site), targets.as_ref()) {
                 Ok(recipe) => {
                     share.patched += 1;
-                    same(&recipe, site);
+                    let at = (site - 0x10_0000) & !15;
+                    let plan = recipe.place(site, at, ENTRY).expect("near enough");
+                    same(&recipe, &plan);
                 }
                 Err(why) => println!("{}: {:#x}: {why}", path.display(), site - 0x100_0000),
             }
@@ -92,10 +94,9 @@ fn share(path: &Path) -> Option<Share> {
     Some(share)
 }
 
-/// Checks that the trampoline does what the original instructions did.
-fn same(recipe: &Recipe, site: u64) {
-    let at = site.saturating_sub(0x40_0000) & !15;
-    let plan = recipe.place(site, at, ENTRY).expect("near enough");
+/// Checks that the trampoline of a plan does what the original instructions did.
+pub(super) fn same(recipe: &Recipe, plan: &Plan) {
+    let site = plan.site();
     let covered = plan.covered();
     let mut original = covered.start;
     let end = site + 2 + recipe.moved_after().len() as u64;
@@ -105,8 +106,8 @@ fn same(recipe: &Recipe, site: u64) {
             original,
         );
         if original != site {
-            let copy = place_of(&plan, original);
-            compare(&one, &plan, copy);
+            let copy = place_of(plan, original);
+            compare(&one, plan, copy);
         }
         original = one.next_ip();
     }
@@ -139,7 +140,10 @@ fn compare(original: &Instruction, plan: &Plan, at: u64) {
                 assert_eq!(original.memory_displacement64(), copy.memory_displacement64());
                 assert_eq!(original.segment_prefix(), copy.segment_prefix());
             }
-            _ => assert_eq!(original.immediate(operand), copy.immediate(operand)),
+            _ => assert_eq!(
+                original.try_immediate(operand).ok(),
+                copy.try_immediate(operand).ok()
+            ),
         }
         assert_eq!(original.op_kind(operand), copy.op_kind(operand));
     }

@@ -3,6 +3,7 @@
 mod binaries;
 mod known;
 mod plan;
+mod random;
 mod room;
 mod site;
 
