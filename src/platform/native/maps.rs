@@ -39,14 +39,14 @@ fn hex(text: &str) -> Option<u64> {
     u64::from_str_radix(text, 16).ok()
 }
 
-/// The counters of each guest mapping in the text of /proc/PID/smaps.
-pub(in crate::platform) fn usage(text: &str) -> Vec<MappingUsage> {
+/// The counters of each guest mapping that is not the platform's `own`, in the text of /proc/PID/smaps.
+pub(in crate::platform) fn usage(text: &str, own: impl Fn(&Mapping) -> bool) -> Vec<MappingUsage> {
     let mut out: Vec<MappingUsage> = Vec::new();
     let mut skip = true;
     for line in text.lines() {
         // A mapping's first line begins with a lower-case hexadecimal address, a counter's with a capital letter.
         if line.starts_with(|c: char| c.is_ascii_digit() || c.is_ascii_lowercase()) {
-            skip = !mapping(line).is_some_and(|m| is_guest(&m));
+            skip = !mapping(line).is_some_and(|m| is_guest(&m) && !own(&m));
             if !skip {
                 out.push(MappingUsage::default());
             }
@@ -126,7 +126,7 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0          [vsyscall]\n";
             .enumerate()
             .map(|(i, l)| format!("{l}\nSize: 4 kB\nRss:   {i} kB\nVmFlags: rd ex\n"))
             .collect();
-        let got = usage(&text);
+        let got = usage(&text, |_| false);
         assert_eq!(got.iter().map(|u| u.rss).collect::<Vec<_>>(), [0, 1024]);
     }
 }

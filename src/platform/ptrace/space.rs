@@ -152,7 +152,7 @@ impl Space for PtraceSpace {
     }
 
     fn mapping_usage(&self) -> Result<Vec<MappingUsage>, Errno> {
-        Ok(maps::usage(&self.read_proc("smaps")?))
+        Ok(maps::usage(&self.read_proc("smaps")?, |_| false))
     }
 
     fn size(&self) -> Result<SpaceSize, Errno> {

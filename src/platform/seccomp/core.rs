@@ -17,6 +17,7 @@ use super::door::Door;
 use super::image::Image;
 use super::launch;
 use super::notify::Notifier;
+use super::patcher::Patcher;
 use super::process::{Processes, lock};
 use super::regs;
 use super::server::{self, Task};
@@ -27,6 +28,7 @@ use crate::platform::{ForkKind, HostFile, Thread};
 
 pub(super) struct Core {
     pub(super) processes: Processes,
+    patcher: OnceLock<Patcher>,
     notifier: OnceLock<Arc<Notifier>>,
     zygote: Mutex<Option<Box<SeccompThread>>>,
     /// The process group of all stubs.
@@ -48,6 +50,7 @@ impl Core {
     pub(super) fn new() -> Result<Arc<Core>, Errno> {
         let core = Arc::new(Core {
             processes: Processes::default(),
+            patcher: OnceLock::new(),
             notifier: OnceLock::new(),
             zygote: Mutex::default(),
             group: OnceLock::new(),
@@ -74,6 +77,7 @@ impl Core {
 
     fn make_zygote(self: &Arc<Core>) -> Result<(), Errno> {
         let image = Image::new()?;
+        let _ = self.patcher.set(Patcher::new(image.entry));
         let memory = launch::bell_memory()?;
         let door = Door::open(&memory, 0)?;
         let launched = launch::launch(&image, &memory)?;
@@ -97,6 +101,13 @@ impl Core {
     /// The listener. Set before anything can need it.
     pub(super) fn notifier(&self) -> &Arc<Notifier> {
         self.notifier
+            .get()
+            .unwrap_or_else(|| unreachable!("made with the zygote"))
+    }
+
+    /// Who rewrites syscall sites. Set before anything can need it.
+    pub(super) fn patcher(&self) -> &Patcher {
+        self.patcher
             .get()
             .unwrap_or_else(|| unreachable!("made with the zygote"))
     }

@@ -23,7 +23,6 @@ pub(super) struct Image {
     /// One past the last byte of its code.
     pub(super) text_end: u64,
     /// Where trampolines of patched sites jump to.
-    #[allow(dead_code)]
     pub(super) entry: u64,
 }
 

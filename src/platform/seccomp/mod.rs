@@ -27,6 +27,7 @@ mod image;
 mod launch;
 mod notify;
 pub mod patch;
+mod patcher;
 mod process;
 mod regs;
 mod server;

@@ -45,10 +45,12 @@ pub(super) fn start(core: &Arc<Core>, thread: Box<SeccompThread>, owner: Arc<dyn
     core.begin();
     let host = Arc::clone(thread.host());
     let mut task = Task { thread, owner };
+    let passing = host.space.gate.pass();
     let mut state = lock(&host.state);
     if host.kicked.load(Ordering::SeqCst) || host.process.is_dead() {
         *state = State::Parked(task);
         drop(state);
+        drop(passing);
         kick(&host);
     } else {
         task.thread.resume(false);
@@ -57,6 +59,7 @@ pub(super) fn start(core: &Arc<Core>, thread: Box<SeccompThread>, owner: Arc<dyn
             stepping: false,
         };
         drop(state);
+        drop(passing);
     }
     let serving = Arc::clone(&host);
     let name = format!("guest {}", host.process.pid);
@@ -165,6 +168,7 @@ fn serve(host: &Arc<Host>) {
             Some(trap) => deliver(task, trap),
             // A signal from outside: the guest never hears of it.
             None => {
+                let _passing = host.space.gate.pass();
                 let mut state = lock(&host.state);
                 task.thread.resume(stepping);
                 *state = State::Running { task, stepping };
@@ -193,9 +197,11 @@ fn deliver(mut task: Task, mut trap: Trap) {
             finish(&host, task);
             return;
         }
+        let passing = host.space.gate.pass();
         let mut state = lock(&host.state);
         if host.kicked.load(Ordering::SeqCst) || host.process.is_dead() {
             drop(state);
+            drop(passing);
             trap = Trap::Interrupted;
             continue;
         }

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 
 use super::core::Core;
 use super::door::Door;
+use super::patcher::{Gate, Patches};
 use super::process::lock;
 use super::thread::Host;
 use crate::platform::native::{maps, remote};
@@ -25,6 +26,8 @@ pub(super) struct SeccompSpace {
     memory: OwnedFd,
     threads: Mutex<Vec<Weak<Host>>>,
     slots: Mutex<Slots>,
+    pub(super) patches: Mutex<Patches>,
+    pub(super) gate: Gate,
     /// /proc/PID/mem, opened when first needed. It keeps meaning this memory whatever becomes of the process.
     mem: OnceLock<File>,
 }
@@ -52,6 +55,8 @@ impl SeccompSpace {
             memory,
             threads: Mutex::default(),
             slots: Mutex::default(),
+            patches: Mutex::default(),
+            gate: Gate::default(),
             mem: OnceLock::new(),
         })
     }
@@ -107,7 +112,7 @@ impl SeccompSpace {
         lock(&self.slots).leaving.push((slot, Arc::clone(door)));
     }
 
-    fn threads(&self) -> Vec<Arc<Host>> {
+    pub(super) fn threads(&self) -> Vec<Arc<Host>> {
         lock(&self.threads)
             .iter()
             .filter_map(Weak::upgrade)
@@ -170,6 +175,11 @@ impl SeccompSpace {
             }
         }
         done
+    }
+
+    /// The guest's mappings and the platform's own between them.
+    pub(super) fn all_mappings(&self) -> Result<Vec<Mapping>, Errno> {
+        Ok(maps::mappings(&self.read_proc("maps")?))
     }
 
     fn read_proc(&self, name: &str) -> Result<String, Errno> {
@@ -252,9 +262,11 @@ impl Space for SeccompSpace {
 
     fn peek(&self, addr: u64, buf: &mut [u8]) -> usize {
         let Some(mem) = self.mem() else { return 0 };
-        by_pages(addr, below_end(addr, buf.len()), |at, len| {
+        let done = by_pages(addr, below_end(addr, buf.len()), |at, len| {
             mem.read_at(&mut buf[at..at + len], addr + at as u64).ok()
-        })
+        });
+        lock(&self.patches).restore_originals(addr, &mut buf[..done]);
+        done
     }
 
     fn poke(&self, addr: u64, buf: &[u8]) -> usize {
@@ -265,7 +277,10 @@ impl Space for SeccompSpace {
     }
 
     fn mappings(&self) -> Result<Vec<Mapping>, Errno> {
-        let mut mappings = maps::mappings(&self.read_proc("maps")?);
+        let mut mappings = self.all_mappings()?;
+        let patches = lock(&self.patches);
+        mappings.retain(|m| !patches.owns(m.start, m.end));
+        drop(patches);
         let core = self.core.upgrade().ok_or(Errno::ESRCH)?;
         for file in mappings.iter_mut().filter_map(|m| m.file.as_mut()) {
             *file = core.key_of(*file);
@@ -274,7 +289,10 @@ impl Space for SeccompSpace {
     }
 
     fn mapping_usage(&self) -> Result<Vec<MappingUsage>, Errno> {
-        Ok(maps::usage(&self.read_proc("smaps")?))
+        let patches = lock(&self.patches).clone();
+        Ok(maps::usage(&self.read_proc("smaps")?, |m| {
+            patches.owns(m.start, m.end)
+        }))
     }
 
     fn size(&self) -> Result<SpaceSize, Errno> {

@@ -17,7 +17,9 @@ use super::server::State;
 use super::space::SeccompSpace;
 use super::xstate;
 use crate::platform::native::{memory, stat};
-use crate::platform::{Fault, ForkKind, MemOp, Regs, Space, Thread, ThreadHandle, Trap};
+use crate::platform::{
+    Fault, ForkKind, HostFile, MapFlags, MemOp, PAGE_SIZE, Regs, Space, Thread, ThreadHandle, Trap,
+};
 
 /// How long a runtime may take for commands, and a new stub to say hello, before its process is killed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -99,6 +101,23 @@ impl Host {
         Ok(results)
     }
 
+    /// As [`Host::command`], with `before` preparing the window.
+    pub(super) fn command_after(
+        &self,
+        commands: &[Command],
+        before: impl FnOnce(&Door),
+    ) -> Result<Vec<i64>, Errno> {
+        let mut talk = lock(&self.talk);
+        before(&self.door);
+        self.command_locked(&mut talk, commands)?;
+        Ok((0..commands.len()).map(|i| self.door.result(i)).collect())
+    }
+
+    /// Whether it runs guest code, as far as anybody knows.
+    pub(super) fn is_running(&self) -> bool {
+        matches!(*lock(&self.state), State::Running { .. })
+    }
+
     /// Have the runtime carry out `commands`, which the caller has prepared the window for.
     pub(super) fn command_locked(&self, talk: &mut Talk, commands: &[Command]) -> Result<(), Errno> {
         if !talk.waiting || self.process.is_dead() || commands.len() > COMMANDS {
@@ -175,8 +194,10 @@ pub(super) struct SeccompThread {
     regs: Regs,
     /// As the runtime has them; none when it has none yet.
     have: Option<Regs>,
-    /// It came by a patched site, or stands behind a call: setting rax is enough.
+    /// It stands behind a call: setting rax may be enough.
     at_call: bool,
+    /// That call came by a patched site.
+    patched: bool,
     /// Somebody let it go on, or told it to end: dropping this object changes nothing.
     released: bool,
 }
@@ -190,6 +211,7 @@ impl SeccompThread {
             regs,
             have: None,
             at_call: false,
+            patched: false,
             released: false,
         })
     }
@@ -204,8 +226,16 @@ impl SeccompThread {
         self.released = false;
         let request = self.host.door.request();
         self.regs = regs::from_guest(&request.regs);
-        self.have = Some(self.regs);
         self.at_call = matches!(request.kind, kind::SYSCALL);
+        self.patched = self.at_call && request.patched != 0;
+        if !self.patched {
+            self.regs.rip = lock(&self.host.space.patches).guest_rip(self.regs.rip);
+            if self.at_call {
+                let patcher = self.host.core.patcher();
+                patcher.trapped(&self.host, self.regs.rip, self.regs.orig_rax);
+            }
+        }
+        self.have = Some(self.regs);
         let stepped = request.kind == kind::FAULT && request.exception.signal == libc::SIGTRAP;
         if stepping && (stepped || self.at_call) {
             // What it was let go on with, not what the guest itself had set.
@@ -242,11 +272,18 @@ impl SeccompThread {
                 ..want
             } == have
         });
-        let action = if self.at_call && same_but_rax {
+        let mut action = if self.at_call && same_but_rax {
             action::RESUME
         } else {
             action::RESUME_FULL
         };
+        if !(self.patched && action == action::RESUME) {
+            let rip = lock(&self.host.space.patches).resume(want.rip);
+            if rip != want.rip {
+                want.rip = rip;
+                action = action::RESUME_FULL;
+            }
+        }
         self.host.release(action, Some(&want));
     }
 
@@ -274,6 +311,7 @@ impl SeccompThread {
         let door = Door::open(&memory, self.host.slot)?;
         let space = SeccompSpace::new(&self.host.core, memory.try_clone().map_err(|_| Errno::EMFILE)?);
         space.take(self.host.slot);
+        lock(&space.patches).clone_from(&lock(&self.host.space.patches));
         let flags = libc::CLONE_PARENT as u64;
         let pid = self.clone_process(flags, self.host.slot, Some(memory))?;
         let process = self.host.core.processes.enter(pid)?;
@@ -437,22 +475,69 @@ impl Thread for SeccompThread {
 
 impl SeccompThread {
     fn operate(&self, op: &MemOp<'_>) -> Result<u64, Errno> {
-        if let MemOp::SetBit { addr, bit } = *op {
-            let args = [addr, u64::from(bit), 0, 0, 0, 0, 0];
-            return self.call(&[Command {
-                op: op::SET_BIT,
-                args,
-                ..Command::default()
-            }]);
+        let patcher = self.host.core.patcher();
+        match *op {
+            MemOp::SetBit { addr, bit } => {
+                let args = [addr, u64::from(bit), 0, 0, 0, 0, 0];
+                self.call(&[Command {
+                    op: op::SET_BIT,
+                    args,
+                    ..Command::default()
+                }])
+            }
+            MemOp::Map {
+                len,
+                prot,
+                flags,
+                file,
+                ..
+            } => {
+                let at = match file {
+                    Some((file, _)) => self.map_file(op, file)?,
+                    None => self.plainly(op)?,
+                };
+                let range = at..at.saturating_add(len.next_multiple_of(PAGE_SIZE));
+                let private = file.filter(|_| flags.contains(MapFlags::PRIVATE));
+                patcher.mapped(
+                    &self.host,
+                    range,
+                    prot,
+                    private.map(|(file, offset)| (&**file, offset)),
+                );
+                Ok(at)
+            }
+            MemOp::Unmap { addr, len } => {
+                let done = self.plainly(op)?;
+                patcher.unmapped(&self.host, addr..addr.saturating_add(len));
+                Ok(done)
+            }
+            MemOp::Remap {
+                old,
+                old_len,
+                new_len,
+                ..
+            } => {
+                let at = self.plainly(op)?;
+                patcher.unmapped(&self.host, old..old.saturating_add(old_len));
+                patcher.unmapped(&self.host, at..at.saturating_add(new_len));
+                Ok(at)
+            }
+            MemOp::Protect { addr, len, prot } => {
+                let done = self.plainly(op)?;
+                patcher.protected(&self.host, &(addr..addr.saturating_add(len)), prot);
+                Ok(done)
+            }
+            _ => self.plainly(op),
         }
-        let MemOp::Map {
-            file: Some((file, _)),
-            ..
-        } = op
-        else {
-            let (number, args) = memory::host_call(op, None)?;
-            return self.call(&[call(number, args)]);
-        };
+    }
+
+    /// An operation that is a host call with numbers for arguments.
+    fn plainly(&self, op: &MemOp<'_>) -> Result<u64, Errno> {
+        let (number, args) = memory::host_call(op, None)?;
+        self.call(&[call(number, args)])
+    }
+
+    fn map_file(&self, op: &MemOp<'_>, file: &Arc<HostFile>) -> Result<u64, Errno> {
         let fd = std::os::fd::AsFd::as_fd(&**file)
             .try_clone_to_owned()
             .map_err(|_| Errno::EMFILE)?;

@@ -78,6 +78,18 @@ impl Known {
         }
     }
 
+    /// All recipes of a mapping that begins at `start`, as (site, recipe) in order. They are hints: compare the bytes.
+    pub fn sites(&mut self, key: &FileKey, start: u64) -> Vec<(u64, Recipe)> {
+        let Some(file) = self.touch(key) else {
+            return Vec::new();
+        };
+        let recipes = file.sites.iter().filter_map(|(offset, verdict)| match verdict {
+            Verdict::Patch(recipe) => Some((start.checked_add(*offset)?, recipe.clone())),
+            Verdict::Leave => None,
+        });
+        recipes.collect()
+    }
+
     /// The recipes that fit `text`, the present bytes of a mapping (or of a part of it), as (site, recipe) in order.
     /// The bytes are compared, not analysed again.
     pub fn recipes(&mut self, key: &FileKey, text: &Window<'_>) -> Vec<(u64, Recipe)> {

@@ -1,0 +1,385 @@
+//! Rewriting syscall sites of running guests: when, and how the bytes get there.
+//!
+//! A site that keeps trapping is patched; what is learnt of a file serves every address space that maps it later, where all its
+//! sites are patched before anything runs there. Text is never writable and executable at once: while it is writable no
+//! other thread of the address space runs guest code. They are kept from it by the space's [`Gate`], and by kicks if need be.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use guest_runtime::abi::{COMMANDS, Command, op};
+use nix::errno::Errno;
+use nix::sys::stat::fstat;
+
+use super::launch::call;
+use super::patch::{
+    Arena, FileKey, Known, Plan, Plans, Recipe, Refusal, Targets, Verdict, Window, analyse, find_room,
+};
+use super::process::lock;
+use super::space::SeccompSpace;
+use super::thread::Host;
+use crate::platform::{HostFile, Prot, Space};
+
+/// A site is patched when it has trapped so often in one address space: a program that runs once is not worth it.
+const WORTHWHILE: u32 = 6;
+/// From so many traps on, threads that run are stopped for it.
+const URGENT: u32 = 4 * WORTHWHILE;
+/// How long to wait for them.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// At most so many sites are counted.
+const MAX_COUNTED: usize = 4096;
+/// Bytes of a mapping for trampolines.
+const ARENA: u64 = 32 << 10;
+/// Where in the window bytes to be written are put.
+const OFFSET: usize = 0x8000;
+
+/// An executable mapping of a file.
+#[derive(Clone, Debug)]
+struct Text {
+    range: Range<u64>,
+    key: FileKey,
+}
+
+/// What is patched in one address space. A copy goes with a copied address space.
+#[derive(Clone, Default)]
+pub(super) struct Patches {
+    plans: Plans,
+    arenas: Vec<Arena>,
+    texts: Vec<Text>,
+    traps: HashMap<u64, u32>,
+}
+
+impl Patches {
+    /// Where a thread that stopped at `rip` is for the guest.
+    pub(super) fn guest_rip(&self, rip: u64) -> u64 {
+        self.plans.guest_rip(rip)
+    }
+
+    /// Where a thread must go on that for the guest goes on at `rip`.
+    pub(super) fn resume(&self, rip: u64) -> u64 {
+        self.plans.resume(rip).unwrap_or(rip)
+    }
+
+    /// Put the original bytes back into what was read from `addr`.
+    pub(super) fn restore_originals(&self, addr: u64, bytes: &mut [u8]) {
+        self.plans.restore_originals(addr, bytes);
+    }
+
+    /// Whether a mapping is one of ours, which guests are not shown.
+    pub(super) fn owns(&self, start: u64, end: u64) -> bool {
+        let inside = |arena: &Arena| arena.range().start <= start && end <= arena.range().end;
+        self.arenas.iter().any(inside)
+    }
+
+    /// Text there is no more, or may be written now.
+    fn forget_text(&mut self, range: &Range<u64>) {
+        self.texts
+            .retain(|text| text.range.end <= range.start || range.end <= text.range.start);
+    }
+
+    /// What was at these addresses is gone.
+    fn forget(&mut self, range: Range<u64>) {
+        self.forget_text(&range);
+        self.plans.remove(range.clone());
+        self.arenas
+            .retain(|arena| arena.range().end <= range.start || range.end <= arena.range().start);
+    }
+}
+
+/// Whether threads of an address space may begin to run guest code: always, but while it is being patched.
+#[derive(Default)]
+pub(super) struct Gate(RwLock<()>);
+
+impl Gate {
+    /// Hold this while a thread is let go. Taken before its state is locked.
+    pub(super) fn pass(&self) -> RwLockReadGuard<'_, ()> {
+        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn close(&self) -> RwLockWriteGuard<'_, ()> {
+        self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// What is patched, for all address spaces.
+pub(super) struct Patcher {
+    /// Where trampolines jump to; none where the host's processor lacks what the entry needs.
+    entry: Option<u64>,
+    known: Mutex<Known>,
+}
+
+impl Patcher {
+    pub(super) fn new(entry: u64) -> Patcher {
+        let able = std::arch::is_x86_feature_detected!("bmi2");
+        Patcher {
+            entry: able.then_some(entry),
+            known: Mutex::default(),
+        }
+    }
+
+    /// The `syscall` in front of `rip` trapped in the stopped thread `host`, with `number` in rax.
+    pub(super) fn trapped(&self, host: &Arc<Host>, rip: u64, number: u64) {
+        let Some(entry) = self.entry else { return };
+        let site = rip.wrapping_sub(2);
+        let (text, count) = {
+            let mut patches = lock(&host.space.patches);
+            let Some(text) = patches.texts.iter().find(|t| t.range.contains(&site)).cloned() else {
+                return;
+            };
+            if patches.traps.len() >= MAX_COUNTED && !patches.traps.contains_key(&site) {
+                return;
+            }
+            let count = patches.traps.entry(site).or_default();
+            *count = count.saturating_add(1);
+            (text, *count)
+        };
+        // Again after twice as many, when it could not be done before.
+        if !count.is_multiple_of(WORTHWHILE) || !(count / WORTHWHILE).is_power_of_two() {
+            return;
+        }
+        let Some(recipe) = self.recipe(&host.space, &text, site, number) else {
+            return;
+        };
+        let Some(_closed) = hold_others(host, count >= URGENT) else {
+            return;
+        };
+        if let Err(e) = apply(host, entry, &text.range, &[(site, recipe)]) {
+            tracing::debug!("not patching {site:#x}: {e}");
+        }
+    }
+
+    /// How to patch a site; none when it cannot be.
+    fn recipe(&self, space: &SeccompSpace, text: &Text, site: u64, number: u64) -> Option<Recipe> {
+        let offset = site - text.range.start;
+        match lock(&self.known).verdict(&text.key, offset) {
+            Some(Verdict::Patch(recipe)) => return Some(recipe.clone()),
+            Some(Verdict::Leave) => return None,
+            None => {}
+        }
+        let wanted = Window::wanted(&text.range, site);
+        let mut bytes = vec![0; usize::try_from(wanted.end - wanted.start).ok()?];
+        if space.read(wanted.start, &mut bytes) != bytes.len() {
+            return None;
+        }
+        lock(&space.patches).restore_originals(wanted.start, &mut bytes);
+        let window = Window::new(text.range.clone(), wanted.start, &bytes)?;
+        let mut found = analyse(&window, site, number, None);
+        if found == Err(Refusal::NeedsTargets) {
+            found = match self.targets(space, text) {
+                Some(targets) => analyse(&window, site, number, Some(&targets)),
+                None => Err(Refusal::NeedsTargets),
+            };
+        }
+        let verdict = match &found {
+            Ok(recipe) => Verdict::Patch(recipe.clone()),
+            Err(why) => {
+                tracing::debug!("site {site:#x} stays as it is: {why}");
+                Verdict::Leave
+            }
+        };
+        lock(&self.known).learn(text.key, offset, verdict);
+        found.ok()
+    }
+
+    fn targets(&self, space: &SeccompSpace, text: &Text) -> Option<Arc<Targets>> {
+        if let Some(targets) = lock(&self.known).targets(&text.key) {
+            return Some(targets);
+        }
+        let len = usize::try_from(text.range.end - text.range.start).ok()?;
+        let mut bytes = vec![0; len.min(256 << 20)];
+        let got = space.read(text.range.start, &mut bytes);
+        // The last page may lie beyond the end of the file.
+        bytes.truncate(got);
+        lock(&space.patches).restore_originals(text.range.start, &mut bytes);
+        let targets = Arc::new(Targets::scan(&bytes)?);
+        lock(&self.known).learn_targets(text.key, Arc::clone(&targets), got);
+        Some(targets)
+    }
+
+    /// A file was mapped at `range`. What is known of its sites is put to use at once.
+    pub(super) fn mapped(
+        &self,
+        host: &Arc<Host>,
+        range: Range<u64>,
+        prot: Prot,
+        private: Option<(&HostFile, u64)>,
+    ) {
+        lock(&host.space.patches).forget(range.clone());
+        let Some(entry) = self.entry else { return };
+        let Some((file, offset)) = private else { return };
+        if !prot.contains(Prot::EXEC) || prot.contains(Prot::WRITE) {
+            return;
+        }
+        let Ok(st) = fstat(file) else { return };
+        let key = FileKey {
+            device: st.st_dev,
+            inode: st.st_ino,
+            modified: (st.st_mtime, st.st_mtime_nsec),
+            offset,
+        };
+        lock(&host.space.patches).texts.push(Text {
+            range: range.clone(),
+            key,
+        });
+        let sites = lock(&self.known).sites(&key, range.start);
+        if sites.is_empty() {
+            return;
+        }
+        let Some(_closed) = hold_others(host, false) else {
+            return;
+        };
+        if let Err(e) = apply(host, entry, &range, &sites) {
+            tracing::debug!("not patching what is known of a text: {e}");
+        }
+    }
+
+    /// Nothing, or something else, is at these addresses now.
+    pub(super) fn unmapped(&self, host: &Host, range: Range<u64>) {
+        lock(&host.space.patches).forget(range);
+    }
+
+    /// The protection of memory was changed.
+    pub(super) fn protected(&self, host: &Host, range: &Range<u64>, prot: Prot) {
+        if prot.contains(Prot::WRITE) || !prot.contains(Prot::EXEC) {
+            lock(&host.space.patches).forget_text(range);
+        }
+    }
+}
+
+/// See to it that no other thread in the space of `host` runs guest code until the guard is dropped. None when one does
+/// and is not to be stopped.
+fn hold_others(host: &Arc<Host>, urgent: bool) -> Option<RwLockWriteGuard<'_, ()>> {
+    let closed = host.space.gate.close();
+    let begin = Instant::now();
+    let mut kicked = false;
+    loop {
+        let running: Vec<_> = host
+            .space
+            .threads()
+            .into_iter()
+            .filter(|t| !Arc::ptr_eq(t, host) && t.is_running())
+            .collect();
+        if running.is_empty() {
+            return Some(closed);
+        }
+        if !urgent || begin.elapsed() > PATIENCE {
+            return None;
+        }
+        if !kicked {
+            running.iter().for_each(|t| t.interrupt());
+            kicked = true;
+        }
+        std::thread::sleep(Duration::from_micros(50));
+    }
+}
+
+/// Write trampolines and jumps for these sites of one text. Nobody else runs in the space.
+fn apply(host: &Host, entry: u64, text: &Range<u64>, sites: &[(u64, Recipe)]) -> anyhow::Result<()> {
+    let mut patches = lock(&host.space.patches);
+    let arena = match patches
+        .arenas
+        .iter()
+        .position(|a| a.serves(text) && a.range().end - a.next() > ARENA / 8)
+    {
+        Some(at) => at,
+        None => {
+            let range = map_arena(host, &patches, text)?;
+            patches.arenas.push(Arena::new(range));
+            patches.arenas.len() - 1
+        }
+    };
+    let mut plans = Vec::new();
+    for (site, recipe) in sites {
+        let at = patches.arenas[arena].next();
+        let Ok(plan) = recipe.place(*site, at, entry) else {
+            continue;
+        };
+        let covered = plan.covered();
+        let mut now = vec![0; usize::try_from(covered.end - covered.start)?];
+        let read = host.space.read(covered.start, &mut now);
+        if read == now.len()
+            && plan.check(&now).is_ok()
+            && patches.plans.fits(&plan).is_ok()
+            && patches.arenas[arena].take(plan.trampoline().len())
+        {
+            plans.push(plan);
+        }
+    }
+    if plans.is_empty() {
+        return Ok(());
+    }
+    write_all(host, patches.arenas[arena].range(), text, &plans)?;
+    tracing::debug!(pid = host.process.pid, "patched {} sites of {:#x}", plans.len(), text.start);
+    for plan in plans {
+        patches.plans.insert(plan)?;
+    }
+    Ok(())
+}
+
+/// Memory for trampolines near `text`.
+fn map_arena(host: &Host, patches: &Patches, text: &Range<u64>) -> anyhow::Result<Range<u64>> {
+    let at = find_room(&host.space.all_mappings()?, text, ARENA)?;
+    let prot = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+    let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE) as u64;
+    debug_assert!(!patches.owns(at, at + ARENA));
+    let map = call(libc::SYS_mmap, [at, ARENA, prot, flags, u64::MAX, 0]);
+    let got = host.command(&[map])?.first().copied();
+    anyhow::ensure!(got == Some(at.cast_signed()), Errno::EEXIST);
+    Ok(at..at + ARENA)
+}
+
+fn protect(range: &Range<u64>, prot: i32) -> Command {
+    call(
+        libc::SYS_mprotect,
+        [range.start, range.end - range.start, prot as u64, 0, 0, 0],
+    )
+}
+
+/// Writable while written, executable again afterwards: first the trampolines, then the jumps to them.
+fn write_all(host: &Host, arena: &Range<u64>, text: &Range<u64>, plans: &[Plan]) -> anyhow::Result<()> {
+    let read_write = libc::PROT_READ | libc::PROT_WRITE;
+    let read_execute = libc::PROT_READ | libc::PROT_EXEC;
+    let trampolines = plans.iter().map(|p| (p.trampoline_range().start, p.trampoline()));
+    let jumps = plans.iter().map(|p| (p.overwritten().start, p.jump()));
+    write(host, arena, (read_write, read_execute), trampolines)?;
+    write(host, text, (read_write, read_execute), jumps)
+}
+
+fn write<'a>(
+    host: &Host,
+    range: &Range<u64>,
+    (open, closed): (i32, i32),
+    pieces: impl Iterator<Item = (u64, &'a [u8])>,
+) -> anyhow::Result<()> {
+    let mut pieces = pieces.peekable();
+    let mut written = Ok(());
+    while pieces.peek().is_some() && written.is_ok() {
+        let mut list = vec![protect(range, open)];
+        let mut bytes = Vec::new();
+        while list.len() < COMMANDS - 1
+            && let Some((at, piece)) = pieces.next_if(|(_, p)| bytes.len() + p.len() <= OFFSET)
+        {
+            let args = [at, (OFFSET + bytes.len()) as u64, piece.len() as u64, 0, 0, 0, 0];
+            bytes.extend_from_slice(piece);
+            list.push(Command {
+                op: op::COPY_OUT,
+                args,
+                ..Command::default()
+            });
+        }
+        written = host
+            .command_after(&list, |door| door.write_window(OFFSET, &bytes))
+            .and_then(|results| {
+                let whole = list
+                    .iter()
+                    .zip(&results)
+                    .all(|(c, r)| c.op != op::COPY_OUT || c.args[2].cast_signed() == *r);
+                if whole { Ok(()) } else { Err(Errno::EFAULT) }
+            });
+    }
+    // Whatever became of it.
+    host.command(&[protect(range, closed)])?;
+    Ok(written?)
+}
