@@ -12,6 +12,8 @@ pub enum Rank {
     File,
     /// A process's timer, which reads the CPU clocks of processes.
     Timer,
+    /// A directory while its names change; of two directories by address. procfs looks at processes meanwhile.
+    Names,
     /// The process tree and id tables.
     Pids,
     /// A thread group's own state.
@@ -32,8 +34,6 @@ pub enum Rank {
     Tty,
     /// A socket or a pipe.
     Object,
-    /// A directory while its names change; of two directories by address.
-    Names,
     /// Name cache.
     Dentry,
     /// A directory's contents.
