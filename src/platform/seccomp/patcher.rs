@@ -311,7 +311,12 @@ fn apply(host: &Host, entry: u64, text: &Range<u64>, sites: &[(u64, Recipe)]) ->
         return Ok(());
     }
     write_all(host, patches.arenas[arena].range(), text, &plans)?;
-    tracing::debug!(pid = host.process.pid, "patched {} sites of {:#x}", plans.len(), text.start);
+    tracing::debug!(
+        pid = host.process.pid,
+        "patched {} sites of {:#x}",
+        plans.len(),
+        text.start
+    );
     for plan in plans {
         patches.plans.insert(plan)?;
     }
