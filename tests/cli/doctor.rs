@@ -153,3 +153,24 @@ fn within_a_container_of_docker() {
     }
     assert_writes(&within(&launcher, &["run", "/", "/bin/echo", "hello"]), "hello\n");
 }
+
+#[test]
+fn where_another_listens() {
+    let launcher = launcher("supervised");
+    let report = within(&launcher, &["doctor", "--json"]);
+    assert_eq!(
+        ask(
+            &report,
+            "[(p['name'], 'user notification' in (p['missing'] or '')) for p in r['platforms']]"
+        ),
+        "[('ptrace', False), ('seccomp', True)]"
+    );
+    let asked = within(&launcher, &["run", "--platform", "seccomp", "/", "/bin/true"]);
+    assert_told(
+        &asked,
+        125,
+        &["seccomp platform", "user notification", "listens already"],
+    );
+    let plain = within(&launcher, &["run", "/", "/bin/echo", "hello"]);
+    assert_eq!((plain.status, plain.stdout.as_str()), (0, "hello\n"), "{plain:?}");
+}
