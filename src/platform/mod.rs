@@ -219,6 +219,9 @@ pub trait Space: Send + Sync {
 
     /// Sizes as in /proc/PID/statm.
     fn size(&self) -> Result<SpaceSize, Errno>;
+
+    /// Largest `total` and `resident` so far.
+    fn peak(&self) -> Result<(u64, u64), Errno>;
 }
 
 /// One line of the host's memory map.

@@ -796,6 +796,47 @@ CHECK(getrusage_and_times)
 	EQ(sysconf(_SC_CLK_TCK), 100);
 }
 
+/* Touches this many bytes, gives them back, and ends. */
+static void use_and_free(size_t bytes)
+{
+	char *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	EXPECT(p != MAP_FAILED);
+	memset(p, 1, bytes);
+	OK(munmap(p, bytes));
+}
+
+CHECK(the_largest_size_is_remembered)
+{
+	struct rusage use;
+	const long much = 24 << 10;
+	CHILD(child) {
+		CHILD(grandchild) {
+			use_and_free(much << 10);
+			OK(getrusage(RUSAGE_SELF, &use));
+			EXPECT(use.ru_maxrss >= much);
+		}
+		OK(getrusage(RUSAGE_CHILDREN, &use));
+		EXPECT(use.ru_maxrss < much);
+		int status;
+		EQ(wait4(grandchild, &status, 0, &use), grandchild);
+		EXPECT(use.ru_maxrss >= much);
+		OK(getrusage(RUSAGE_CHILDREN, &use));
+		EXPECT(use.ru_maxrss >= much);
+		OK(getrusage(RUSAGE_SELF, &use));
+		EXPECT(use.ru_maxrss < much);
+	}
+	REAP(child);
+	OK(getrusage(RUSAGE_CHILDREN, &use));
+	EXPECT(use.ru_maxrss >= much);
+	use_and_free(much << 10);
+	char text[4096], *high;
+	int fd = OK(open("/proc/self/status", O_RDONLY));
+	ssize_t n = OK(read(fd, text, sizeof text - 1));
+	text[n] = 0;
+	EXPECT((high = strstr(text, "VmHWM:")) && strtol(high + 6, NULL, 10) >= much);
+	EXPECT((high = strstr(text, "VmPeak:")) && strtol(high + 7, NULL, 10) >= much);
+}
+
 CHECK(process_ids)
 {
 	EQ(syscall(SYS_gettid), getpid());

@@ -159,6 +159,9 @@ impl Space for NoSpace {
     fn size(&self) -> Result<SpaceSize, Errno> {
         Ok(SpaceSize::default())
     }
+    fn peak(&self) -> Result<(u64, u64), Errno> {
+        Ok((0, 0))
+    }
 }
 
 impl Mm {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::pids::{Pids, Zombie};
+use super::usage::note_peak;
 use super::{ExitStatus, Pid, Task, ThreadGroup, ptrace};
 use crate::kernel::Kernel;
 use crate::kernel::dev::tty::job;
@@ -48,7 +49,9 @@ fn low_byte(status: i32) -> u8 {
 /// End one thread; its process ends with its last one. The host thread is destroyed by the caller's answer.
 pub(super) fn leave(task: &Arc<Task>) {
     leave_memory(task);
-    tell_children_of_thread(task);
+    if tell_children_of_thread(task) {
+        note_peak(task);
+    }
     drop_shared(task);
     let status = {
         let own = task.state.lock().exit_status;
@@ -88,17 +91,20 @@ pub(super) fn release_vfork(task: &Task) {
 }
 
 /// PR_SET_PDEATHSIG is about the thread that made the child, not its process. The child's maker is now another thread.
-fn tell_children_of_thread(task: &Arc<Task>) {
+/// Whether there is none, since this is the last one to end.
+fn tell_children_of_thread(task: &Arc<Task>) -> bool {
     let tid = task.tid();
+    let last;
     let orphans: Vec<Arc<Task>> = {
         let mut pids = task.kernel.pids.lock();
         // From now on no other thread that ends leaves its children to this one.
         task.state.lock().exited = true;
         let threads = task.group.threads();
         let heir = threads.iter().find(|t| !t.state.lock().exited);
+        last = heir.is_none();
         let heir = heir.map_or(task.pid(), |t| t.tid());
         let Some(process) = pids.processes.get(&task.pid()) else {
-            return;
+            return last;
         };
         let children: Vec<Pid> = process.children.iter().copied().collect();
         let mut orphans = Vec::new();
@@ -119,6 +125,7 @@ fn tell_children_of_thread(task: &Arc<Task>) {
             let _ = send_to_group(&task.kernel, &orphan.group, info);
         }
     }
+    last
 }
 
 /// Give up descriptors, working directory and memory, closing what nobody else uses.
@@ -280,17 +287,19 @@ fn leave_zombie(
     notes: &mut Vec<Note>,
     gone: &mut Vec<Gone>,
 ) {
-    let cpu = {
+    let (cpu, peak) = {
         let state = task.group.state.lock();
-        (
+        let cpu = (
             state.ended_cpu.0 + state.children_cpu.0,
             state.ended_cpu.1 + state.children_cpu.1,
-        )
+        );
+        (cpu, state.peak.max(state.children_peak))
     };
     let zombie = Zombie {
         status,
         uid: task.creds().uid,
         cpu,
+        peak,
     };
     if let Some(process) = pids.processes.get_mut(&task.group.pid) {
         process.zombie = Some(zombie);

@@ -133,6 +133,10 @@ pub struct GroupState {
     pub ended_cpu: (u64, u64),
     /// CPU time of waited-for children, user and system, in nanoseconds.
     pub children_cpu: (u64, u64),
+    /// Largest resident size of address spaces it has left, in bytes.
+    pub peak: u64,
+    /// Largest resident size of its waited-for children and theirs, in bytes.
+    pub children_peak: u64,
     /// Name of the thread that ended last: what a zombie is called.
     pub last_comm: Vec<u8>,
     /// How the first thread ended by itself: the process's status if all end so.

@@ -59,6 +59,8 @@ pub struct Zombie {
     pub uid: u32,
     /// CPU time of it and its waited-for children, user and system, in nanoseconds.
     pub cpu: (u64, u64),
+    /// Largest resident size of it and its waited-for children, in bytes.
+    pub peak: u64,
 }
 
 impl Default for PidTable {

@@ -148,6 +148,7 @@ impl Task {
                     Delivery::Exit(status) => self.group.begin_exit(status),
                 }
             } else if call.is_none() && !self.trace_is_busy() {
+                self.group.timers.rouse();
                 return if self.trace_steps() {
                     Next::Step
                 } else {

@@ -9,13 +9,31 @@ use crate::kernel::user_memory::UserRef;
 /// Nanoseconds in a clock tick (USER_HZ is 100).
 const TICK: u64 = 10_000_000;
 
-/// `struct rusage` with the times given in nanoseconds, user and system.
-pub(super) fn rusage(cpu: (u64, u64)) -> Rusage {
+/// CPU time below which a process has hardly had time to give memory back: then its present size is taken for its
+/// largest, which costs a fraction to ask for. In nanoseconds.
+const SHORT: u64 = 1_000_000;
+
+/// `struct rusage` with the times given in nanoseconds, user and system, and the largest resident size in bytes.
+pub(super) fn rusage(cpu: (u64, u64), peak: u64) -> Rusage {
     Rusage {
         utime: TimeVal::from_nanos(cpu.0),
         stime: TimeVal::from_nanos(cpu.1),
+        maxrss: (peak / 1024).cast_signed(),
         ..Rusage::default()
     }
+}
+
+/// The address space of a process is about to be left, by its end or by execve(2): note how large it has been.
+pub(super) fn note_peak(task: &Task) {
+    let (user, system) = task.group.cpu_time();
+    let space = &task.mm().space;
+    let peak = if user + system < SHORT {
+        space.size().map(|size| size.resident)
+    } else {
+        space.peak().map(|(_, resident)| resident)
+    };
+    let mut state = task.group.state.lock();
+    state.peak = state.peak.max(peak.unwrap_or(0));
 }
 
 impl ThreadGroup {
@@ -40,18 +58,21 @@ impl ThreadGroup {
 /// getrusage(2).
 pub(super) fn getrusage(cx: &mut SyscallCx<'_>, who: i32, usage: UserRef<Rusage>) -> SysResult<()> {
     let value = match who {
-        libc::RUSAGE_SELF => with_size(cx.task, rusage(cx.task.group.cpu_time())),
-        libc::RUSAGE_THREAD => with_size(cx.task, rusage(cx.task.cpu_time())),
-        libc::RUSAGE_CHILDREN => rusage(cx.task.group.children_cpu_time()),
+        libc::RUSAGE_SELF => rusage(cx.task.group.cpu_time(), peak(cx.task)),
+        libc::RUSAGE_THREAD => rusage(cx.task.cpu_time(), peak(cx.task)),
+        libc::RUSAGE_CHILDREN => {
+            let state = cx.task.group.state.lock();
+            rusage(state.children_cpu, state.children_peak)
+        }
         _ => return fail!(EINVAL),
     };
     Ok(cx.memory.write(usage, &value)?)
 }
 
-fn with_size(task: &Task, mut usage: Rusage) -> Rusage {
-    let resident = task.mm().space.size().map_or(0, |size| size.resident);
-    usage.maxrss = (resident / 1024).cast_signed();
-    usage
+/// Largest resident size of a process so far, in bytes.
+pub(super) fn peak(task: &Task) -> u64 {
+    let now = task.mm().space.peak().map_or(0, |(_, resident)| resident);
+    task.group.state.lock().peak.max(now)
 }
 
 /// times(2): the value is the ticks since some point in the past, here the boot.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::exit::ended_code;
 use super::pids::{Pids, Process, Zombie};
 use super::ptrace::{self, Told};
-use super::usage::rusage;
+use super::usage::{peak, rusage};
 use super::{Pid, StateChange, Task, pidfd};
 use crate::kernel::abi::task::{Rusage, WaitInfo};
 use crate::kernel::fs::{Fd, OpenFlags};
@@ -41,6 +41,7 @@ struct Report {
     uid: u32,
     change: Change,
     cpu: (u64, u64),
+    peak: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -96,7 +97,7 @@ pub(super) fn wait4(
         return Ok(0);
     };
     if let Some(usage) = usage.non_null() {
-        cx.memory.write(usage, &rusage(report.cpu))?;
+        cx.memory.write(usage, &rusage(report.cpu, report.peak))?;
     }
     if let Some(status) = status.non_null() {
         cx.memory.write(status, &report.change.status())?;
@@ -139,7 +140,7 @@ pub(super) fn waitid(
         return fail!(EAGAIN);
     }
     if let (Some(report), Some(usage)) = (&report, usage.non_null()) {
-        cx.memory.write(usage, &rusage(report.cpu))?;
+        cx.memory.write(usage, &rusage(report.cpu, report.peak))?;
     }
     if let Some(info) = info.non_null() {
         let value = report.map_or_else(WaitInfo::default, |report| {
@@ -217,12 +218,14 @@ fn look_at_tracees(pids: &Pids, task: &Task, who: Who, options: u32) -> (bool, O
             uid: task.creds().uid,
             change: Change::Trapped(status),
             cpu: task.cpu_time(),
+            peak: 0,
         },
         Told::Ended(pid, status) => Report {
             pid,
             uid: 0,
             change: Change::Ended(status),
             cpu: (0, 0),
+            peak: 0,
         },
     });
     (any, report)
@@ -258,6 +261,7 @@ fn look(pids: &mut Pids, task: &Task, pid: Pid, options: u32) -> (Option<Report>
         let mut state = task.group.state.lock();
         state.children_cpu.0 += zombie.cpu.0;
         state.children_cpu.1 += zombie.cpu.1;
+        state.children_peak = state.children_peak.max(zombie.peak);
         drop(state);
         return (Some(report), pids.reap(pid));
     }
@@ -280,7 +284,8 @@ fn look(pids: &mut Pids, task: &Task, pid: Pid, options: u32) -> (Option<Report>
         pid,
         uid: thread.as_ref().map_or(0, |t| t.creds().uid),
         change,
-        cpu: thread.map_or((0, 0), |t| t.cpu_time()),
+        cpu: thread.as_ref().map_or((0, 0), |t| t.cpu_time()),
+        peak: thread.map_or(0, |t| peak(&t)),
     };
     (Some(report), None)
 }
@@ -291,5 +296,6 @@ fn ended(pid: Pid, zombie: Zombie) -> Report {
         uid: zombie.uid,
         change: Change::Ended(zombie.status),
         cpu: zombie.cpu,
+        peak: zombie.peak,
     }
 }

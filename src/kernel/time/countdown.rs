@@ -9,7 +9,7 @@ use crate::kernel::stop::Errno;
 use crate::kernel::wait::Wakeup;
 use crate::kernel::wait::reactor::Timer;
 
-/// Longest time between two looks at a CPU clock that stands still, in nanoseconds.
+/// Longest time between two looks at a CPU clock that stands still although a thread seems to run, in nanoseconds.
 const MAX_SAMPLE: u64 = NANOS_PER_SEC / 10;
 
 /// Shortest time between two looks at a running CPU clock, in nanoseconds.
@@ -142,12 +142,15 @@ impl Countdown {
             Base::Realtime => kernel.clock.instant_of_realtime(expiry),
             Base::Cpu(clock) => {
                 let reading = clock.now();
+                let stands = self.sample.is_some_and(|(before, _)| before == reading);
+                if stands && clock.doze(waiter) {
+                    self.sample = None;
+                    return;
+                }
                 let left = expiry.saturating_sub(reading) / clock.speed();
                 // A clock that stands still is looked at less and less often.
                 let least = match self.sample {
-                    Some((before, distance)) if before == reading => {
-                        distance.saturating_mul(2).min(MAX_SAMPLE)
-                    }
+                    Some((_, distance)) if stands => distance.saturating_mul(2).min(MAX_SAMPLE),
                     _ => MIN_SAMPLE,
                 };
                 let distance = left.max(least);

@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 
 use crate::kernel::stop::Errno;
 use crate::kernel::task::{Pid, Task, ThreadGroup};
+use crate::kernel::wait::Wakeup;
 
 /// Clock ids of CPU clocks: the inverted pid above three bits that say which clock.
 const THREAD_BIT: i32 = 4;
@@ -90,6 +91,22 @@ impl CpuClock {
         } else {
             user.saturating_add(system)
         }
+    }
+
+    /// Have `waiter` called when the clock may go on, if it stands still because no thread of its process runs.
+    pub fn doze(&self, waiter: &Arc<dyn Wakeup>) -> bool {
+        let group = match &self.whose {
+            Whose::Process(group) => group.upgrade(),
+            Whose::Thread(task) => task.upgrade().map(|t| t.group.clone()),
+        };
+        let Some(group) = group else { return false };
+        group.timers.doze(waiter);
+        // Looked at after that: who wakes up from now on finds the waiter. One too many calls does no harm.
+        let (threads, stopped) = {
+            let state = group.state.lock();
+            (state.threads.clone(), state.stopped.is_some())
+        };
+        stopped || threads.iter().all(|thread| thread.is_parked())
     }
 
     /// How many nanoseconds it can gain in one.

@@ -100,6 +100,20 @@ pub(in crate::platform) fn size(text: &str, own: &Own) -> Option<SpaceSize> {
     })
 }
 
+/// The largest `total` and `resident` in the text of /proc/PID/status, less what is the platform's.
+pub(in crate::platform) fn peak(text: &str, own: &Own) -> Option<(u64, u64)> {
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+        kib.checked_mul(1024)
+    };
+    let (total, resident) = (field("VmPeak:")?, field("VmHWM:")?);
+    Some((
+        total.saturating_sub(own.total),
+        resident.saturating_sub(own.resident),
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +131,18 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0          [vsyscall]\n";
         assert_eq!(maps[0].file, Some((makedev(0xfe, 1), 1234)));
         assert_eq!((maps[0].offset, maps[0].prot), (0x2000, Prot::READ | Prot::EXEC));
         assert_eq!((maps[1].file, maps[1].shared), (Some((makedev(0, 1), 77)), true));
+    }
+
+    #[test]
+    fn peaks_are_less_the_platforms_own() {
+        let own = Own {
+            total: 2048,
+            resident: 1 << 20,
+            ..Own::default()
+        };
+        let text = "Name:\tx\nVmPeak:\t    8 kB\nVmSize:\t  4 kB\nVmHWM:\t   6 kB\n";
+        assert_eq!(peak(text, &own), Some((6144, 0)));
+        assert_eq!(peak("Name:\tx\n", &own), None);
     }
 
     #[test]

@@ -115,6 +115,14 @@ fn by_pages(addr: u64, len: usize, mut transfer: impl FnMut(usize, usize) -> Opt
     done
 }
 
+/// What every address space has of the platform.
+const OWN: maps::Own = maps::Own {
+    total: PAGE_SIZE,
+    resident: PAGE_SIZE,
+    shared: PAGE_SIZE,
+    data: 0,
+};
+
 impl Space for PtraceSpace {
     fn read(&self, addr: u64, buf: &mut [u8]) -> usize {
         self.growing(addr, buf.len(), |done| {
@@ -156,12 +164,10 @@ impl Space for PtraceSpace {
     }
 
     fn size(&self) -> Result<SpaceSize, Errno> {
-        let own = maps::Own {
-            total: PAGE_SIZE,
-            resident: PAGE_SIZE,
-            shared: PAGE_SIZE,
-            data: 0,
-        };
-        maps::size(&self.read_proc("statm")?, &own).ok_or(Errno::EIO)
+        maps::size(&self.read_proc("statm")?, &OWN).ok_or(Errno::EIO)
+    }
+
+    fn peak(&self) -> Result<(u64, u64), Errno> {
+        maps::peak(&self.read_proc("status")?, &OWN).ok_or(Errno::EIO)
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-use guest_runtime::abi::{Command, PRIVATE_STRIDE, RUNTIME_MAX, SHARED_STRIDE, SLOTS, WINDOW, op};
+use guest_runtime::abi::{Command, PRIVATE_STRIDE, SHARED_STRIDE, SLOTS, WINDOW, op};
 use nix::errno::Errno;
 
 use super::core::Core;
@@ -234,6 +234,14 @@ fn copy_command(op: u32, first: u64, second: u64, len: usize) -> Command {
     }
 }
 
+/// What every address space has of the platform.
+const OWN: maps::Own = maps::Own {
+    total: 8 * PAGE_SIZE + SLOTS * (SHARED_STRIDE + PRIVATE_STRIDE),
+    resident: 8 * PAGE_SIZE,
+    shared: 6 * PAGE_SIZE,
+    data: SLOTS * PRIVATE_STRIDE,
+};
+
 impl Space for SeccompSpace {
     fn read(&self, addr: u64, buf: &mut [u8]) -> usize {
         let len = below_end(addr, buf.len());
@@ -296,12 +304,10 @@ impl Space for SeccompSpace {
     }
 
     fn size(&self) -> Result<SpaceSize, Errno> {
-        let own = maps::Own {
-            total: RUNTIME_MAX.min(8 * PAGE_SIZE) + SLOTS * (SHARED_STRIDE + PRIVATE_STRIDE),
-            resident: 8 * PAGE_SIZE,
-            shared: 6 * PAGE_SIZE,
-            data: SLOTS * PRIVATE_STRIDE,
-        };
-        maps::size(&self.read_proc("statm")?, &own).ok_or(Errno::EIO)
+        maps::size(&self.read_proc("statm")?, &OWN).ok_or(Errno::EIO)
+    }
+
+    fn peak(&self) -> Result<(u64, u64), Errno> {
+        maps::peak(&self.read_proc("status")?, &OWN).ok_or(Errno::EIO)
     }
 }

@@ -183,12 +183,14 @@ fn identity(out: &mut Utf8<'_>, creds: &Creds) {
 
 fn memory(out: &mut Utf8<'_>, found: &Found) {
     let size = size(found);
+    let peak = found.task.as_ref().and_then(|t| t.mm().space.peak().ok());
+    let (peak, peak_resident) = peak.unwrap_or_default();
     let lines = [
-        ("VmPeak", size.total),
+        ("VmPeak", peak.max(size.total)),
         ("VmSize", size.total),
         ("VmLck", 0),
         ("VmPin", 0),
-        ("VmHWM", size.resident),
+        ("VmHWM", peak_resident.max(size.resident)),
         ("VmRSS", size.resident),
         ("RssAnon", size.resident.saturating_sub(size.shared)),
         ("RssFile", size.shared),

@@ -6,6 +6,7 @@ use super::Ready;
 use crate::kernel::signal::{self, AltStack};
 use crate::kernel::stop::{Errno, Stop, SysResult, fail};
 use crate::kernel::syscall::SyscallCx;
+use crate::kernel::task::usage::note_peak;
 use crate::kernel::task::{Task, exit};
 use crate::kernel::wait::{Events, OnSignal, WaitFor};
 
@@ -84,6 +85,7 @@ pub(super) fn commit(cx: &mut SyscallCx<'_>, ready: Ready) -> SysResult<()> {
     if tsc_faults {
         let _ = loaded.thread.trap_tsc(true);
     }
+    note_peak(task);
     task.set_creds(loaded.creds.creds);
     drop(task.set_mm(loaded.mm));
     task.waker.attach(loaded.thread.handle());
