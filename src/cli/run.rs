@@ -69,7 +69,7 @@ pub(super) struct GuestArgs {
     max_disk: Option<u64>,
 
     /// What runs guest code [default: what 'uvm doctor' says]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, env = "UVM_PLATFORM", hide_env_values = true)]
     platform: Option<PlatformArg>,
 
     /// Kill the guest after so many seconds and exit with 124

@@ -10,7 +10,7 @@ use crate::platform::ptrace::PtracePlatform;
 use crate::platform::seccomp::SeccompPlatform;
 
 /// The first of these that the host allows is taken unless `--platform` says another.
-const PLATFORMS: &[PlatformKind] = &[PlatformKind::Ptrace, PlatformKind::Seccomp];
+const PLATFORMS: &[PlatformKind] = &[PlatformKind::Seccomp, PlatformKind::Ptrace];
 
 /// The platform that [`start`] takes on such a host when none is asked for.
 pub fn default_platform(facts: &[Fact]) -> Option<PlatformKind> {
