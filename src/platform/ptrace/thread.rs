@@ -115,8 +115,13 @@ impl PtraceThread {
         if status == Status::Gone {
             return Some(Trap::Died);
         }
-        // A stopped thread can only fail to tell its registers when it is being killed, which the host will report.
-        self.load().ok()?;
+        if let Err(error) = self.load() {
+            // It is being killed, or runs 32-bit code, whose registers have another shape. The host reports the end of both.
+            if error != Errno::ESRCH {
+                self.host.tracee.kill_process();
+            }
+            return None;
+        }
         match status {
             Status::Syscall => Some(self.syscall_trap(stepping)),
             Status::Signal(_) => fault::read(self.host.tracee, &mut self.regs).ok()?,
