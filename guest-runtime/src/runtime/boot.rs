@@ -82,9 +82,11 @@ _start:
     frame = const PRIVATE_BASE + PAGE + STACK - size_of::<Frame>() as u64,
 );
 
-/// Where nothing of the host's program loading must be left.
-const EMPTY: [(u64, u64); 4] = [
-    (0, RUNTIME_BASE),
+/// Private, anonymous, fixed, no memory set aside.
+const RESERVE: u64 = 0x4032;
+
+/// What the platform has no use for. The host must not give it to the guest, whose part ends at `RUNTIME_BASE`.
+const RESERVED: [(u64, u64); 3] = [
     (RUNTIME_BASE + RUNTIME_MAX, SHARED_BASE),
     (SHARED_BASE + SLOTS * SHARED_STRIDE, PRIVATE_BASE),
     (PRIVATE_BASE + SLOTS * PRIVATE_STRIDE, HOST_END),
@@ -93,12 +95,19 @@ const EMPTY: [(u64, u64); 4] = [
 /// `_LINUX_CAPABILITY_VERSION_3`
 const CAPABILITY_VERSION: u64 = 0x2008_0522;
 
+/// `len`: bytes of the image, code and data.
 #[unsafe(no_mangle)]
-extern "C" fn uvm_boot_rust() -> *mut Block {
+extern "C" fn uvm_boot_rust(len: u64) -> *mut Block {
     let block = Block::of_slot(0);
     block.token = 0;
-    for (start, end) in EMPTY {
-        sys::call(sys::MUNMAP, [start, end - start, 0, 0, 0, 0]);
+    // Nothing of the host's program loading is left.
+    sys::call(sys::MUNMAP, [0, RUNTIME_BASE, 0, 0, 0, 0]);
+    let rest = (
+        RUNTIME_BASE + len.next_multiple_of(PAGE),
+        RUNTIME_BASE + RUNTIME_MAX,
+    );
+    for (start, end) in RESERVED.into_iter().chain([rest]) {
+        sys::call(sys::MMAP, [start, end - start, 0, RESERVE, u64::MAX, 0]);
     }
     // Whoever runs uvm, guest code has no capability of the host's.
     let (header, none) = ([CAPABILITY_VERSION, 0], [0u64; 3]);

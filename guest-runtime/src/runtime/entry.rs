@@ -184,6 +184,7 @@ uvm_clone:
     # The first stub's thread, once its memory is in place; rsp is the frame of slot 0.
     .globl uvm_boot
 uvm_boot:
+    lea rdi, [r13 + r14]
     call uvm_boot_rust
     mov r12, rax
     jmp uvm_resume

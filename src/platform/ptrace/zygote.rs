@@ -100,6 +100,7 @@ impl Zygote {
         let flags = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as u64;
         let args = [image::LOAD_ADDR, PAGE_SIZE, PAGE_SIZE, flags, USER_END, 0];
         self.call_at(image::LOAD_SYSCALL, libc::SYS_mremap, args)?;
+        self.reserve_above()?;
         self.map_scratch()?;
         if remote::write(self.tracee.0, SCRATCH, &[0]) != 1 {
             return Err(Errno::EPERM);
@@ -108,6 +109,14 @@ impl Zygote {
             tracing::warn!("the host has no seccomp filters ({e}): guests can call its vsyscall page");
         }
         Ok(())
+    }
+
+    /// Leave the host nothing to give to guests beyond [`USER_END`], where no guest operation reaches.
+    fn reserve_above(&self) -> Result<(), Errno> {
+        let start = USER_END + PAGE_SIZE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
+        let args = [start, HOST_END - start, 0, flags as u64, u64::MAX, 0];
+        self.call(libc::SYS_mmap, args).map(drop)
     }
 
     fn map_scratch(&self) -> Result<(), Errno> {
