@@ -193,6 +193,12 @@ pub trait ThreadHandle: Send + Sync {
     /// Kicks may merge; a kick of a dead thread does nothing.
     fn kick(&self);
 
+    /// As [`ThreadHandle::kick`], for a thread that has nothing more to do than to end. When it does not come, because its
+    /// guest code keeps it from that, its host process may be killed.
+    fn end(&self) {
+        self.kick();
+    }
+
     /// User and system CPU time used so far, in nanoseconds.
     fn cpu_time(&self) -> (u64, u64);
 }

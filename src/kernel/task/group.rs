@@ -230,7 +230,7 @@ impl ThreadGroup {
             state.threads.clone()
         };
         for thread in threads {
-            thread.kick();
+            thread.kick_to_end();
             thread.release_held();
         }
     }

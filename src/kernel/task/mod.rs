@@ -344,6 +344,14 @@ impl Task {
         self.waker.kick();
     }
 
+    /// As [`Task::kick`], for one that is to end: guest code that keeps it from coming loses its host process.
+    pub fn kick_to_end(&self) {
+        self.attention.store(true, Ordering::SeqCst);
+        if let Some(handle) = self.waker.handle() {
+            handle.end();
+        }
+    }
+
     /// Begin to run guest code on `thread`.
     fn start(self: &Arc<Self>, thread: Box<dyn Thread>) {
         self.kernel.platform.start(thread, self.clone());

@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
+use super::deaf::Deaf;
 use super::door::Door;
 use super::image::Image;
 use super::launch;
@@ -29,6 +30,8 @@ use crate::platform::{ForkKind, HostFile, Thread};
 pub(super) struct Core {
     pub(super) processes: Processes,
     patcher: OnceLock<Patcher>,
+    /// Threads that were told to end.
+    pub(super) deaf: Arc<Deaf>,
     notifier: OnceLock<Arc<Notifier>>,
     zygote: Mutex<Option<Box<SeccompThread>>>,
     /// The process group of all stubs.
@@ -51,6 +54,7 @@ impl Core {
         let core = Arc::new(Core {
             processes: Processes::default(),
             patcher: OnceLock::new(),
+            deaf: Arc::default(),
             notifier: OnceLock::new(),
             zygote: Mutex::default(),
             group: OnceLock::new(),

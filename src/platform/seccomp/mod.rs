@@ -21,6 +21,7 @@ use self::thread::SeccompThread;
 use super::{Platform, Thread, TrapHandler};
 
 mod core;
+mod deaf;
 mod door;
 pub mod filter;
 mod image;

@@ -91,6 +91,11 @@ pub(super) fn kick(host: &Arc<Host>) {
     }
 }
 
+/// Whether it runs guest code, or should.
+pub(super) fn is_running(host: &Arc<Host>) -> bool {
+    matches!(*lock(&host.state), State::Running { .. })
+}
+
 /// A host process has died: its threads' owners are to be told.
 pub(super) fn died(host: &Arc<Host>) {
     host.door().ring_for_the_dead();

@@ -9,6 +9,7 @@ use libc::pid_t;
 use nix::errno::Errno;
 
 use super::core::Core;
+use super::deaf;
 use super::door::Door;
 use super::launch::{bell_memory, call};
 use super::process::{HostProcess, lock};
@@ -47,6 +48,8 @@ pub(super) struct Host {
     pub(super) talk: Mutex<Talk>,
     pub(super) state: Mutex<State>,
     pub(super) kicked: AtomicBool,
+    /// It was told to end: nobody waits for it long.
+    ending: AtomicBool,
 }
 
 impl Host {
@@ -72,6 +75,7 @@ impl Host {
             talk: Mutex::new(talk),
             state: Mutex::new(State::Held),
             kicked: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
         });
         host.process.add(&host);
         host.space.add(&host);
@@ -131,7 +135,8 @@ impl Host {
                 talk.waiting = false;
                 return Err(Errno::ESRCH);
             }
-            if begin.elapsed() > PATIENCE {
+            let ending = self.ending.load(Ordering::SeqCst);
+            if begin.elapsed() > if ending { deaf::PATIENCE } else { PATIENCE } {
                 tracing::warn!(pid = self.process.pid, "a stub does not answer: killed");
                 self.process.kill();
             }
@@ -175,6 +180,14 @@ struct Handle(Arc<Host>);
 impl ThreadHandle for Handle {
     fn kick(&self) {
         super::server::kick(&self.0);
+    }
+
+    fn end(&self) {
+        self.0.ending.store(true, Ordering::SeqCst);
+        self.kick();
+        if super::server::is_running(&self.0) {
+            self.0.core.deaf.watch(&self.0);
+        }
     }
 
     fn cpu_time(&self) -> (u64, u64) {

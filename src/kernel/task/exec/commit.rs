@@ -36,7 +36,7 @@ pub(super) fn end_other_threads(task: &Arc<Task>) -> Result<Option<WaitFor>, Err
         }
     };
     for other in others {
-        other.kick();
+        other.kick_to_end();
         other.release_held();
     }
     Ok(Some(
