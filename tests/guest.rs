@@ -4,10 +4,14 @@
 //! natively first, and then every check that is `ok` natively (or skipped there for want of a privilege, which the
 //! guest's root has) must be `ok` under uvm.
 
+#[path = "guest/attacks.rs"]
+mod attacks;
+mod support;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -131,22 +135,22 @@ fn source_dir() -> PathBuf {
 fn build(name: &str, variant: &str, flags: &[&str]) -> PathBuf {
     build_from(
         &source_dir().join(name).with_extension("c"),
-        &source_dir().join("check.h"),
+        &[source_dir().join("check.h")],
         variant,
         flags,
     )
 }
 
-fn build_from(source: &Path, header: &Path, variant: &str, flags: &[&str]) -> PathBuf {
+fn build_from(source: &Path, headers: &[PathBuf], variant: &str, flags: &[&str]) -> PathBuf {
     static BUILDING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = BUILDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest").join(variant);
     fs::create_dir_all(&directory).expect("create the output directory");
     let program = directory.join(source.file_stem().expect("a file name"));
     let modified = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified());
-    if let (Ok(built), Ok(source), Ok(header)) = (modified(&program), modified(source), modified(header))
-        && built > source
-        && built > header
+    let mut sources = headers.iter().map(PathBuf::as_path).chain([source]);
+    if let Ok(built) = modified(&program)
+        && sources.all(|path| modified(path).is_ok_and(|changed| built > changed))
     {
         return program;
     }
@@ -205,7 +209,7 @@ fn run_hostile(name: &str, native_options: &[&str], guest_options: &[&str]) {
     let folder = source_dir().join("hostile");
     let program = build_from(
         &folder.join(name).with_extension("c"),
-        &folder.join("hostile.h"),
+        &[folder.join("hostile.h")],
         "hostile",
         STATIC,
     );
@@ -234,11 +238,20 @@ fn under_uvm(platform: &str, program: &Path) -> Command {
 
 /// Runs a program to its end; its exit status and what it printed.
 fn run_to_end(command: &mut Command) -> (ExitStatus, String) {
-    let mut child = command
+    let child = start(command);
+    finish(child, command)
+}
+
+fn start(command: &mut Command) -> Child {
+    command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
-        .expect("start the test program");
+        .expect("start the test program")
+}
+
+/// Waits for the end of what [`start`] has started.
+fn finish(mut child: Child, command: &Command) -> (ExitStatus, String) {
     let stdout = child.stdout.take().expect("piped");
     let (send, receive) = std::sync::mpsc::channel();
     let reader = std::thread::spawn(move || send.send(std::io::read_to_string(stdout)));
