@@ -2,22 +2,25 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
 use super::values;
+use crate::image::{self, Config};
 use crate::machine::{self, Options, TraceTo, User};
 use crate::platform::host::PlatformKind;
 
 /// Options of `uvm run`.
 #[derive(Args)]
 pub(super) struct RunArgs {
-    /// Directory that becomes the guest's root; `/` is this machine. It is not written to
+    /// What becomes the guest's root: a directory (`/` is this machine), or an image: a tar archive of one, an OCI layout
+    /// or archive, or what `docker save` wrote. It is not written to
     rootfs: PathBuf,
 
-    /// Command to run [default: the user's shell in the guest's /etc/passwd, else /bin/sh]
+    /// Command to run [default: the image's, else the user's shell in the guest's /etc/passwd, else /bin/sh]
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
 
@@ -31,6 +34,10 @@ pub(super) struct RunArgs {
     /// User and group in the guest, by name or number [default: root]
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
+
+    /// Program to run instead of the image's entry point
+    #[arg(long, value_name = "PROGRAM")]
+    entrypoint: Option<OsString>,
 
     /// Let the guest write to ROOTFS itself
     #[arg(long, conflicts_with_all = ["read_only", "max_disk"])]
@@ -122,7 +129,40 @@ pub(super) fn run(args: RunArgs) -> Result<u8> {
     options.hostname = args.hostname;
     options.user = args.user.map_or(User::Root, User::Named);
     options.writable = args.writable;
+    let shown = options.rootfs.display().to_string();
+    if image::is_image(&options.rootfs).with_context(|| format!("run: {shown}"))? {
+        if options.writable {
+            bail!("run: --writable: {shown} is an image, which is never written");
+        }
+        let image = image::open(&options.rootfs).with_context(|| format!("run: {shown}"))?;
+        apply_config(&mut options, &image.config, args.entrypoint.is_some());
+        options.image = Some(Arc::new(image));
+    }
+    if let Some(program) = args.entrypoint {
+        options.command.insert(0, program);
+    }
     Ok(machine::run(&options)?.status)
+}
+
+/// What an image says of how it is run holds where the user says nothing.
+fn apply_config(options: &mut Options, config: &Config, other_entrypoint: bool) {
+    let given = std::mem::take(&mut options.env);
+    let env = config.env.iter().filter_map(|text| text.split_once('='));
+    options.env = env.map(|(name, value)| (name.into(), value.into())).collect();
+    options.env.extend(given);
+    if !other_entrypoint {
+        if options.command.is_empty() {
+            options.command = config.cmd.iter().map(OsString::from).collect();
+        }
+        let entrypoint = config.entrypoint.iter().map(OsString::from);
+        options.command.splice(0..0, entrypoint);
+    }
+    if options.user == User::Root && !config.user.is_empty() {
+        options.user = User::Named(config.user.clone());
+    }
+    if options.workdir.is_none() && !config.working_dir.is_empty() {
+        options.workdir = Some(OsString::from(&config.working_dir));
+    }
 }
 
 impl GuestArgs {
@@ -139,6 +179,7 @@ impl GuestArgs {
         }
         Ok(Options {
             rootfs,
+            image: None,
             command,
             env,
             workdir: args.workdir,

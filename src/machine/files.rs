@@ -13,6 +13,7 @@ use crate::kernel::Kernel;
 use crate::kernel::dev;
 use crate::kernel::dev::tty::devpts::DevPts;
 use crate::kernel::fs::hostfs::{Coherence, HostFs, HostFsOptions};
+use crate::kernel::fs::imagefs::ImageFs;
 use crate::kernel::fs::memfs::{MemFs, MemFsOptions};
 use crate::kernel::fs::walk::{WalkCx, WalkFlags};
 use crate::kernel::fs::{CreateArgs, Dentry, FileSystem, FileType, MountFlags, Path, Vfs, procfs, sysfs};
@@ -46,7 +47,7 @@ pub(super) fn root(options: &Options) -> Result<Root> {
     let clock = Arc::new(Clock::new());
     let shown = options.rootfs.display();
     let kind = std::fs::metadata(&options.rootfs).with_context(|| format!("run: {shown}"))?;
-    if !kind.is_dir() {
+    if !kind.is_dir() && options.image.is_none() {
         bail!("run: {shown} is not a directory; give the directory that becomes the guest's root");
     }
     let open = |host| HostFs::open_hiding(&options.rootfs, host, &options.hidden);
@@ -66,7 +67,10 @@ pub(super) fn root(options: &Options) -> Result<Root> {
             writable: false,
             own_ids: options.own_ids,
         };
-        let lower = open(host).with_context(|| format!("run: {shown}"))?;
+        let lower: Arc<dyn FileSystem> = match &options.image {
+            Some(image) => ImageFs::new(image.tree.clone(), image.blobs.clone(), LOWER_DEV),
+            None => open(host).with_context(|| format!("run: {shown}"))?,
+        };
         let mut settings = MemFsOptions::new(ROOT_DEV, clock.clone());
         settings.size = options.max_disk.unwrap_or(settings.size);
         let fs = MemFs::overlay(lower.root(), settings).with_context(|| format!("run: {shown}"))?;

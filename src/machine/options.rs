@@ -2,15 +2,19 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::image::Image;
 use crate::platform::host::PlatformKind;
 
 /// Everything a guest is made from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
-    /// Directory that becomes the guest's root.
+    /// Directory that becomes the guest's root, or the image that it is made from.
     pub rootfs: PathBuf,
+    /// What is in the image, if it is one.
+    pub image: Option<Arc<Image>>,
     /// Program and arguments; empty: the user's shell.
     pub command: Vec<OsString>,
     /// Environment beyond the defaults, later ones win.

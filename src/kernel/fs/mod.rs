@@ -14,6 +14,7 @@ mod dentry;
 mod fdtable;
 mod file;
 pub mod hostfs;
+pub mod imagefs;
 mod inode;
 pub mod inotify;
 mod locks;

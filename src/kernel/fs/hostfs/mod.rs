@@ -43,7 +43,7 @@ mod hidden;
 mod host;
 mod inode;
 pub(super) mod io;
-mod recent;
+pub(super) mod recent;
 mod xattr;
 
 use hidden::Hidden;

@@ -7,20 +7,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::kernel::sync::{Lock, Rank};
 
 /// Keeps the last things inserted alive, those in use longest (second chance).
-pub(super) struct Recent<T> {
+pub(in crate::kernel::fs) struct Recent<T> {
     kept: Lock<VecDeque<Arc<Kept<T>>>>,
     limit: usize,
 }
 
 /// One kept thing. Whoever remembers it does so weakly.
-pub(super) struct Kept<T> {
+pub(in crate::kernel::fs) struct Kept<T> {
     value: T,
     used: AtomicBool,
 }
 
 impl<T> Kept<T> {
     /// The thing, noting that it was wanted again.
-    pub(super) fn get(&self) -> &T {
+    pub(in crate::kernel::fs) fn get(&self) -> &T {
         self.used.store(true, Ordering::Relaxed);
         &self.value
     }
@@ -28,7 +28,7 @@ impl<T> Kept<T> {
 
 impl<T> Recent<T> {
     /// Keeps at most `limit`.
-    pub(super) fn new(limit: usize) -> Recent<T> {
+    pub(in crate::kernel::fs) fn new(limit: usize) -> Recent<T> {
         Recent {
             kept: Lock::new(Rank::Leaf, VecDeque::new()),
             limit: limit.max(1),
@@ -36,7 +36,7 @@ impl<T> Recent<T> {
     }
 
     /// Keep one more, and let go of the one not wanted for longest when there are too many.
-    pub(super) fn insert(&self, value: T) -> Arc<Kept<T>> {
+    pub(in crate::kernel::fs) fn insert(&self, value: T) -> Arc<Kept<T>> {
         let entry = Arc::new(Kept {
             value,
             used: AtomicBool::new(false),
@@ -59,7 +59,7 @@ impl<T> Recent<T> {
     }
 
     /// Let go of all.
-    pub(super) fn clear(&self) {
+    pub(in crate::kernel::fs) fn clear(&self) {
         let all = std::mem::take(&mut *self.kept.lock());
         drop(all);
     }

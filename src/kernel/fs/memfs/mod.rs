@@ -299,6 +299,6 @@ impl FileSystem for MemFs {
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
-pub(super) mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

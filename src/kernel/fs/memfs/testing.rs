@@ -13,10 +13,10 @@ use crate::kernel::time::Clock;
 use crate::kernel::user_memory::{KernelSink, KernelSource};
 
 /// A host directory that goes away with the test.
-pub(in crate::kernel::fs) struct TempDir(PathBuf);
+pub(crate) struct TempDir(PathBuf);
 
 impl TempDir {
-    pub(in crate::kernel::fs) fn new() -> TempDir {
+    pub(crate) fn new() -> TempDir {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("uvm-memfs-{}-{n}", std::process::id()));
@@ -24,7 +24,7 @@ impl TempDir {
         TempDir(path)
     }
 
-    pub(in crate::kernel::fs) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -35,11 +35,11 @@ impl Drop for TempDir {
     }
 }
 
-pub(in crate::kernel::fs) fn options() -> MemFsOptions {
+pub(crate) fn options() -> MemFsOptions {
     MemFsOptions::new(7, Arc::new(Clock::new()))
 }
 
-pub(in crate::kernel::fs) fn lower(path: &Path) -> Arc<HostFs> {
+pub(crate) fn lower(path: &Path) -> Arc<HostFs> {
     let options = HostFsOptions {
         dev: 6,
         coherence: Coherence::Fixed,
@@ -49,11 +49,11 @@ pub(in crate::kernel::fs) fn lower(path: &Path) -> Arc<HostFs> {
     HostFs::open(path, options).unwrap()
 }
 
-pub(in crate::kernel::fs) fn overlay(path: &Path) -> Arc<MemFs> {
+pub(crate) fn overlay(path: &Path) -> Arc<MemFs> {
     MemFs::overlay(lower(path).root(), options()).unwrap()
 }
 
-pub(in crate::kernel::fs) fn args(mode: u32) -> CreateArgs {
+pub(crate) fn args(mode: u32) -> CreateArgs {
     CreateArgs {
         mode,
         uid: 0,
@@ -62,25 +62,25 @@ pub(in crate::kernel::fs) fn args(mode: u32) -> CreateArgs {
     }
 }
 
-pub(in crate::kernel::fs) fn plain<T>(result: SysResult<T>) -> Result<T, Errno> {
+pub(crate) fn plain<T>(result: SysResult<T>) -> Result<T, Errno> {
     result.map_err(|stop| match stop {
         Stop::Errno(errno, _) => errno,
         other => panic!("{other:?}"),
     })
 }
 
-pub(in crate::kernel::fs) fn open(inode: &Arc<dyn Inode>, flags: OpenFlags) -> Result<Arc<File>, Errno> {
+pub(crate) fn open(inode: &Arc<dyn Inode>, flags: OpenFlags) -> Result<Arc<File>, Errno> {
     let ops = inode.clone().open(flags)?;
     Ok(File::anonymous(ops, String::new(), inode.clone(), flags))
 }
 
-pub(in crate::kernel::fs) fn read_at(file: &File, pos: u64, len: usize) -> Result<Vec<u8>, Errno> {
+pub(crate) fn read_at(file: &File, pos: u64, len: usize) -> Result<Vec<u8>, Errno> {
     let mut sink = KernelSink::new(len);
     plain(file.ops.read(file, &mut pos.clone(), &mut sink))?;
     Ok(sink.bytes)
 }
 
-pub(in crate::kernel::fs) fn write_at(file: &File, pos: u64, bytes: &[u8]) -> Result<usize, Errno> {
+pub(crate) fn write_at(file: &File, pos: u64, bytes: &[u8]) -> Result<usize, Errno> {
     loop {
         match file
             .ops
@@ -92,15 +92,15 @@ pub(in crate::kernel::fs) fn write_at(file: &File, pos: u64, bytes: &[u8]) -> Re
     }
 }
 
-pub(in crate::kernel::fs) fn allocate(file: &File, mode: i32, offset: u64, len: u64) -> Result<(), Errno> {
+pub(crate) fn allocate(file: &File, mode: i32, offset: u64, len: u64) -> Result<(), Errno> {
     plain(file.ops.allocate(file, mode, offset, len))
 }
 
-pub(in crate::kernel::fs) fn contents(inode: &Arc<dyn Inode>) -> Result<Vec<u8>, Errno> {
+pub(crate) fn contents(inode: &Arc<dyn Inode>) -> Result<Vec<u8>, Errno> {
     read_at(&*open(inode, OpenFlags::empty())?, 0, 1 << 20)
 }
 
-pub(in crate::kernel::fs) fn names(inode: &Arc<dyn Inode>) -> Vec<String> {
+pub(crate) fn names(inode: &Arc<dyn Inode>) -> Vec<String> {
     let file = open(inode, OpenFlags::DIRECTORY).unwrap();
     let mut names = Vec::new();
     let mut emit = |entry: DirEntry| {
@@ -113,7 +113,7 @@ pub(in crate::kernel::fs) fn names(inode: &Arc<dyn Inode>) -> Vec<String> {
     names
 }
 
-pub(in crate::kernel::fs) fn shared(path: &Path) -> Arc<HostFs> {
+pub(crate) fn shared(path: &Path) -> Arc<HostFs> {
     let options = HostFsOptions {
         dev: 5,
         coherence: Coherence::Shared,

@@ -1,0 +1,315 @@
+//! Which layers an image has and how it is to be run: OCI layouts, as directory or archive, and what `docker save` writes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use serde_json::Value;
+
+use super::archive::{self, Kind};
+use super::blob::Window;
+use super::compressed::check_bytes;
+use crate::platform::HostFile;
+
+/// Longest document, in bytes.
+const DOCUMENT_MAX: u64 = 8 << 20;
+
+/// How deep indexes may be in each other.
+const INDEX_DEPTH: usize = 4;
+
+/// Most layers, as docker has it but with room to spare.
+const LAYERS_MAX: usize = 1024;
+
+/// Most files of an archive that holds an image.
+const PARTS_MAX: usize = 100_000;
+
+/// How an image is to be run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Variables, `NAME=VALUE`.
+    pub env: Vec<String>,
+    /// What is run, before the arguments.
+    pub entrypoint: Vec<String>,
+    /// Arguments, or all of the command, where the user gives none.
+    pub cmd: Vec<String>,
+    /// USER\[:GROUP\]; empty for root.
+    pub user: String,
+    /// Working directory; empty for the root.
+    pub working_dir: String,
+}
+
+/// What an image consists of.
+pub(super) struct Manifest {
+    pub(super) config: Config,
+    /// Lowest first.
+    pub(super) layers: Vec<Layer>,
+}
+
+/// A layer, compressed or not.
+pub(super) struct Layer {
+    pub(super) window: Window,
+    /// The SHA-256 that it must have, in hexadecimal.
+    pub(super) digest: Option<String>,
+}
+
+/// Where the parts of an image are.
+pub(super) enum Source {
+    /// In a directory.
+    Directory(PathBuf),
+    /// In an archive: a part for each name.
+    Archive(BTreeMap<Vec<u8>, Window>),
+}
+
+/// Whether a directory is an OCI layout.
+pub(super) fn is_layout(path: &Path) -> bool {
+    path.join("oci-layout").is_file() && path.join("index.json").is_file()
+}
+
+/// Whether a name is one that archives of images have, and not that of a file of a root file system.
+fn is_part(name: &[u8]) -> bool {
+    let known: [&[u8]; 5] = [
+        b"",
+        b"oci-layout",
+        b"index.json",
+        b"manifest.json",
+        b"repositories",
+    ];
+    let depth = name.iter().filter(|&&byte| byte == b'/').count();
+    let blob = name == b"blobs" || name.starts_with(b"blobs/");
+    // `docker save` once wrote a directory for each layer, named by 64 digits, and IMAGE.json.
+    let first = name.split(|&byte| byte == b'/').next().unwrap_or_default();
+    let digits = |text: &[u8]| text.len() == 64 && text.iter().all(u8::is_ascii_hexdigit);
+    let old = (depth <= 1 && digits(first)) || first.strip_suffix(b".json").is_some_and(digits);
+    known.contains(&name) || blob || old
+}
+
+/// A name as archives of images have it: without `./` before it and `/` behind it.
+fn plain_name(name: &[u8]) -> &[u8] {
+    let name = name.strip_prefix(b"./").unwrap_or(name);
+    let name = name.strip_suffix(b"/").unwrap_or(name);
+    if name == b"." { b"" } else { name }
+}
+
+impl Source {
+    /// The parts in an archive; none if it is not that of an image.
+    pub(super) fn archive(window: &Window) -> Result<Option<Source>> {
+        /// Ends the scan of an archive that is something else.
+        #[derive(Debug, thiserror::Error)]
+        #[error("no image")]
+        struct NoImage;
+
+        let mut parts = BTreeMap::new();
+        let mut links = Vec::new();
+        let scanned = archive::scan(window, &mut |found| {
+            let name = plain_name(&found.path);
+            if !is_part(name) || parts.len() > PARTS_MAX {
+                return Err(NoImage.into());
+            }
+            match found.kind {
+                Kind::File { offset, size } => {
+                    let part = window.part(offset - window.start(), size)?;
+                    parts.insert(name.to_vec(), part);
+                }
+                Kind::Link(target) | Kind::HardLink(target) => links.push((name.to_vec(), target)),
+                _ => {}
+            }
+            Ok(())
+        });
+        match scanned {
+            Err(error) if error.is::<NoImage>() => return Ok(None),
+            scanned => scanned?,
+        }
+        // An equal layer is a link to the first one.
+        for (name, target) in links {
+            let target = plain_name(target.strip_prefix(b"../").unwrap_or(&target));
+            if let Some(part) = parts.get(target).cloned() {
+                parts.insert(name, part);
+            }
+        }
+        let is_image = |name: &[u8]| parts.contains_key(name);
+        Ok((is_image(b"manifest.json") || is_image(b"index.json")).then_some(Source::Archive(parts)))
+    }
+
+    /// A part by its name.
+    fn part(&self, name: &str) -> Result<Window> {
+        let found = match self {
+            Source::Archive(parts) => parts.get(plain_name(name.as_bytes())).cloned(),
+            Source::Directory(directory) => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let directory = openat(CWD, directory, flags, Mode::empty())?;
+                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+                let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+                match openat2(directory, name, flags, Mode::empty(), resolve) {
+                    Ok(file) => Some(Window::whole(HostFile::new(file)?)?),
+                    Err(rustix::io::Errno::NOENT) => None,
+                    Err(errno) => return Err(errno).with_context(|| format!("'{}'", name.escape_debug())),
+                }
+            }
+        };
+        found.with_context(|| format!("'{}' is missing", name.escape_debug()))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.part(name).is_ok()
+    }
+
+    fn json(&self, name: &str) -> Result<Value> {
+        let bytes = self.part(name)?.bytes(DOCUMENT_MAX);
+        let parsed = bytes.and_then(|bytes| Ok(serde_json::from_slice(&bytes)?));
+        parsed.with_context(|| format!("'{}'", name.escape_debug()))
+    }
+
+    /// The document of a descriptor, checked against its digest.
+    fn document(&self, descriptor: &Value) -> Result<Value> {
+        let digest = digest(descriptor)?;
+        let read = || -> Result<Value> {
+            let bytes = self
+                .part(&format!("blobs/sha256/{digest}"))?
+                .bytes(DOCUMENT_MAX)?;
+            check_bytes(&bytes, &digest)?;
+            Ok(serde_json::from_slice(&bytes)?)
+        };
+        read().with_context(|| format!("document sha256:{}", &digest[..12]))
+    }
+}
+
+/// The digits of a descriptor's digest.
+fn digest(descriptor: &Value) -> Result<String> {
+    let text = descriptor["digest"].as_str().unwrap_or_default();
+    let digits = text.strip_prefix("sha256:").filter(|digits| is_sha256(digits));
+    match digits {
+        Some(digits) => Ok(digits.to_owned()),
+        None => bail!("'{}' is no sha256 digest", text.escape_debug()),
+    }
+}
+
+fn is_sha256(digits: &str) -> bool {
+    digits.len() == 64 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Read what an image consists of.
+pub(super) fn read(source: &Source) -> Result<Manifest> {
+    if source.has("index.json") {
+        return oci(source);
+    }
+    docker(source)
+}
+
+fn oci(source: &Source) -> Result<Manifest> {
+    let mut index = source.json("index.json")?;
+    for _ in 0..INDEX_DEPTH {
+        let chosen = choose(&index)?.clone();
+        let document = source.document(&chosen)?;
+        if document["manifests"].is_array() {
+            index = document;
+            continue;
+        }
+        let config = source
+            .document(&document["config"])
+            .context("the image's configuration")?;
+        let Some(descriptors) = document["layers"].as_array() else {
+            bail!("its manifest names no layers");
+        };
+        let layer = |descriptor: &Value| -> Result<Layer> {
+            let kind = descriptor["mediaType"].as_str().unwrap_or_default();
+            if !kind.contains("layer") && !kind.contains("rootfs") || kind.contains("encrypted") {
+                bail!(
+                    "a layer is of type '{}', which is not supported",
+                    kind.escape_debug()
+                );
+            }
+            let digest = digest(descriptor)?;
+            let window = source.part(&format!("blobs/sha256/{digest}"))?;
+            if descriptor["size"]
+                .as_u64()
+                .is_some_and(|size| size != window.len())
+            {
+                bail!(
+                    "layer sha256:{} has another length than its manifest says",
+                    &digest[..12]
+                );
+            }
+            Ok(Layer {
+                window,
+                digest: Some(digest),
+            })
+        };
+        check_count(descriptors.len())?;
+        return Ok(Manifest {
+            config: config_of(&config),
+            layers: descriptors.iter().map(layer).collect::<Result<_>>()?,
+        });
+    }
+    bail!("its indexes are nested more than {INDEX_DEPTH} deep")
+}
+
+/// The manifest for this machine: the only one, or the first for amd64.
+fn choose(index: &Value) -> Result<&Value> {
+    let all = index["manifests"]
+        .as_array()
+        .context("an index without manifests")?;
+    let fits = |one: &&Value| {
+        let platform = &one["platform"];
+        platform["architecture"] == "amd64" && platform["os"] == "linux"
+    };
+    match all.as_slice() {
+        [] => bail!("it holds no image"),
+        [only] => Ok(only),
+        several => several
+            .iter()
+            .find(fits)
+            .context("it holds several images, none of them for linux/amd64"),
+    }
+}
+
+fn docker(source: &Source) -> Result<Manifest> {
+    let manifest = source.json("manifest.json")?;
+    let Some([image]) = manifest.as_array().map(Vec::as_slice) else {
+        bail!("manifest.json does not name exactly one image");
+    };
+    let config = source.json(
+        image["Config"]
+            .as_str()
+            .context("manifest.json names no configuration")?,
+    )?;
+    let names = strings(&image["Layers"]);
+    check_count(names.len())?;
+    let layer = |name: &String| -> Result<Layer> {
+        let digest = name
+            .strip_prefix("blobs/sha256/")
+            .filter(|digits| is_sha256(digits));
+        Ok(Layer {
+            window: source.part(name)?,
+            digest: digest.map(str::to_owned),
+        })
+    };
+    Ok(Manifest {
+        config: config_of(&config),
+        layers: names.iter().map(layer).collect::<Result<_>>()?,
+    })
+}
+
+fn check_count(layers: usize) -> Result<()> {
+    if layers > LAYERS_MAX {
+        bail!("it has more than {LAYERS_MAX} layers");
+    }
+    Ok(())
+}
+
+fn strings(list: &Value) -> Vec<String> {
+    let all = list.as_array().into_iter().flatten();
+    all.filter_map(|text| text.as_str().map(str::to_owned)).collect()
+}
+
+fn config_of(document: &Value) -> Config {
+    let config = &document["config"];
+    let text = |name: &str| config[name].as_str().unwrap_or_default().to_owned();
+    Config {
+        env: strings(&config["Env"]),
+        entrypoint: strings(&config["Entrypoint"]),
+        cmd: strings(&config["Cmd"]),
+        user: text("User"),
+        working_dir: text("WorkingDir"),
+    }
+}

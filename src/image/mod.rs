@@ -1,0 +1,175 @@
+//! Container images: what is in their archives, read where it is.
+//!
+//! [`open`] finds out what a path is, and makes of it a tree of files for [`crate::kernel::fs::imagefs`] and a [`Config`]. An archive
+//! is hostile input: nothing of it is ever used as a path of the host, numbers are checked, and memory is bounded.
+
+mod archive;
+mod blob;
+mod compressed;
+mod layout;
+mod store;
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::kernel::fs::imagefs::{Attributes, Blob, Builder, Contents, Tree};
+use crate::platform::HostFile;
+use archive::{Found, Kind, NoArchive};
+use blob::Window;
+pub use layout::Config;
+use store::Store;
+
+/// Most bytes of names, link texts and extended attributes of one image.
+const TEXT_MAX: u64 = 1 << 30;
+
+/// An image.
+pub struct Image {
+    /// Its files.
+    pub tree: Arc<Tree>,
+    /// Where their contents are.
+    pub blobs: Vec<Blob>,
+    /// How it is to be run; nothing is said by a plain archive.
+    pub config: Config,
+}
+
+/// Whether a path is an image, and not the directory of a root file system.
+pub fn is_image(path: &Path) -> Result<bool> {
+    let kind = std::fs::metadata(path)?;
+    if kind.is_dir() {
+        return Ok(layout::is_layout(path));
+    }
+    if !kind.is_file() {
+        bail!("it is neither a directory nor the file of an image");
+    }
+    Ok(true)
+}
+
+/// Read what an image consists of.
+pub fn open(path: &Path) -> Result<Image> {
+    let store = Store::open();
+    if path.is_dir() {
+        let source = layout::Source::Directory(path.to_owned());
+        return layered(&layout::read(&source)?, &store);
+    }
+    let file = HostFile::new(File::open(path)?.into())?;
+    single(&Window::whole(file)?, &store).map_err(|error| match error.is::<NoArchive>() {
+        true => anyhow!("it is no tar archive, and no directory"),
+        false => error,
+    })
+}
+
+/// An image in one file.
+fn single(file: &Window, store: &Store) -> Result<Image> {
+    let whole = compressed::plain(file, None, store)?;
+    if let Some(source) = layout::Source::archive(&whole)? {
+        return layered(&layout::read(&source)?, store);
+    }
+    let mut making = Making::default();
+    making.add(&whole, false)?;
+    Ok(making.finish(Config::default()))
+}
+
+fn layered(manifest: &layout::Manifest, store: &Store) -> Result<Image> {
+    let mut making = Making::default();
+    for (number, layer) in manifest.layers.iter().enumerate() {
+        let added = compressed::plain(&layer.window, layer.digest.as_deref(), store)
+            .and_then(|window| making.add(&window, true));
+        added.with_context(|| format!("layer {} of {}", number + 1, manifest.layers.len()))?;
+    }
+    Ok(making.finish(manifest.config.clone()))
+}
+
+/// An image of which some layers have been read.
+#[derive(Default)]
+struct Making {
+    builder: Builder,
+    blobs: Vec<Blob>,
+    /// Bytes of text so far.
+    text: u64,
+}
+
+impl Making {
+    /// Put one archive upon those before.
+    fn add(&mut self, window: &Window, layered: bool) -> Result<()> {
+        if !self.blobs.is_empty() {
+            self.builder.next_layer();
+        }
+        let blob = u32::try_from(self.blobs.len())?;
+        self.blobs.push(window.file().clone());
+        archive::scan(window, &mut |found| {
+            self.text += found.path.len() as u64 + found.text_len();
+            if self.text > TEXT_MAX {
+                bail!("its names and attributes take more than {} MiB", TEXT_MAX >> 20);
+            }
+            let path = String::from_utf8_lossy(&found.path).into_owned();
+            self.put(found, blob, layered)
+                .with_context(|| format!("'{}'", path.escape_debug()))
+        })
+    }
+
+    fn put(&mut self, found: Found, blob: u32, layered: bool) -> Result<()> {
+        if layered && let Some(marked) = whiteout(&found.path) {
+            match marked {
+                Whiteout::Name(path) => self.builder.whiteout(&path)?,
+                Whiteout::Opaque(path) => self.builder.opaque(path)?,
+                Whiteout::Other => {}
+            }
+            return Ok(());
+        }
+        let (kind, contents) = match found.kind {
+            Kind::HardLink(target) => return Ok(self.builder.hard_link(&found.path, &target)?),
+            Kind::Directory => (libc::S_IFDIR, Contents::None),
+            Kind::Fifo => (libc::S_IFIFO, Contents::None),
+            Kind::Link(text) => (libc::S_IFLNK, Contents::Link(text.into())),
+            Kind::CharDevice(number) => (libc::S_IFCHR, Contents::Device(number)),
+            Kind::BlockDevice(number) => (libc::S_IFBLK, Contents::Device(number)),
+            Kind::File { offset, size } => (libc::S_IFREG, Contents::Whole { blob, offset, size }),
+            Kind::Sparse { size, extents } => (libc::S_IFREG, Contents::Sparse { blob, size, extents }),
+        };
+        let attributes = Attributes {
+            mode: kind | if kind == libc::S_IFLNK { 0o777 } else { found.mode },
+            uid: found.uid,
+            gid: found.gid,
+            mtime: found.mtime,
+        };
+        Ok(self
+            .builder
+            .put(&found.path, attributes, contents, Some(found.xattrs))?)
+    }
+
+    fn finish(self, config: Config) -> Image {
+        Image {
+            tree: Arc::new(self.builder.finish()),
+            blobs: self.blobs,
+            config,
+        }
+    }
+}
+
+/// What a name of a layer says of lower ones.
+enum Whiteout<'a> {
+    /// They have nothing at this path.
+    Name(Vec<u8>),
+    /// They have nothing in this directory.
+    Opaque(&'a [u8]),
+    /// Something of another overlay's own.
+    Other,
+}
+
+/// By the OCI image specification.
+fn whiteout(path: &[u8]) -> Option<Whiteout<'_>> {
+    let cut = path.iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
+    let (directory, name) = path.split_at(cut);
+    let hidden = name.strip_prefix(b".wh.")?;
+    Some(match hidden {
+        b".wh..opq" => Whiteout::Opaque(directory),
+        _ if hidden.starts_with(b".wh.") || hidden.is_empty() => Whiteout::Other,
+        _ => Whiteout::Name([directory, hidden].concat()),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,405 @@
+//! Images: each kind runs as the directory that it was made from, and bad ones are one clear line.
+
+mod support;
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use support::process::{Outcome, run};
+use support::{UVM, rootfs};
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// An empty directory of this test's own.
+fn scratch(name: &str) -> PathBuf {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let unique = format!(
+        "{name}-{}-{}",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    );
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("images").join(unique);
+    fs::create_dir_all(&path).expect("create a scratch directory");
+    path
+}
+
+/// Runs uvm with a store of this test process's own.
+fn uvm(arguments: &[&str]) -> Outcome {
+    static STORE: OnceLock<PathBuf> = OnceLock::new();
+    let store = STORE.get_or_init(|| scratch("store"));
+    run(
+        Command::new(UVM).args(arguments).env("XDG_DATA_HOME", store),
+        b"",
+        LIMIT,
+    )
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+/// A root with busybox, as a plain archive.
+fn base() -> &'static [u8] {
+    static BASE: OnceLock<Vec<u8>> = OnceLock::new();
+    BASE.get_or_init(|| {
+        let mut archive = tar::Builder::new(Vec::new());
+        for directory in ["bin/", "etc/", "tmp/", "lib64/", "lib/", "lib/x86_64-linux-gnu/"] {
+            entry(&mut archive, tar::EntryType::Directory, directory, 0o755, b"");
+        }
+        for file in [
+            "bin/busybox",
+            "lib64/ld-linux-x86-64.so.2",
+            "lib/x86_64-linux-gnu/libc.so.6",
+            "lib/x86_64-linux-gnu/libresolv.so.2",
+        ] {
+            let bytes = fs::read(rootfs().join(file)).expect("read from the Debian root");
+            entry(&mut archive, tar::EntryType::Regular, file, 0o755, &bytes);
+        }
+        let passwd = b"root:x:0:0:root:/:/bin/sh\nann:x:1000:100:Ann:/home/ann:/bin/sh\n";
+        entry(&mut archive, tar::EntryType::Regular, "etc/passwd", 0o644, passwd);
+        entry(
+            &mut archive,
+            tar::EntryType::Regular,
+            "etc/secret",
+            0o600,
+            b"secret\n",
+        );
+        entry(&mut archive, tar::EntryType::Fifo, "etc/fifo", 0o4700, b"");
+        let mut header = header(tar::EntryType::Symlink, 0o777, 0);
+        archive
+            .append_link(&mut header, "bin/sh", "busybox")
+            .expect("append");
+        header.set_entry_type(tar::EntryType::Link);
+        archive
+            .append_link(&mut header, "etc/again", "etc/secret")
+            .expect("append");
+        archive.into_inner().expect("finish")
+    })
+}
+
+fn header(kind: tar::EntryType, mode: u32, size: usize) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(1_500_000_000);
+    header.set_size(size as u64);
+    header
+}
+
+fn entry(archive: &mut tar::Builder<Vec<u8>>, kind: tar::EntryType, path: &str, mode: u32, data: &[u8]) {
+    let mut header = header(kind, mode, data.len());
+    archive.append_data(&mut header, path, data).expect("append");
+}
+
+fn layer(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (path, data) in files {
+        entry(
+            &mut archive,
+            tar::EntryType::Regular,
+            path,
+            0o644,
+            data.as_bytes(),
+        );
+    }
+    archive.into_inner().expect("finish")
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).expect("compress");
+    encoder.finish().expect("compress")
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
+}
+
+fn xz(bytes: &[u8]) -> Vec<u8> {
+    let directory = scratch("xz");
+    fs::write(directory.join("file"), bytes).expect("write");
+    let done = Command::new("xz")
+        .arg("-0")
+        .arg(directory.join("file"))
+        .status()
+        .expect("run xz");
+    assert!(done.success());
+    fs::read(directory.join("file.xz")).expect("read")
+}
+
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// The files of a layout by name.
+type Files = Vec<(String, Vec<u8>)>;
+
+/// An OCI layout.
+fn layout(layers: &[Vec<u8>], config: &Value) -> Files {
+    let mut files = vec![(
+        "oci-layout".to_owned(),
+        br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec(),
+    )];
+    let mut blob = |bytes: Vec<u8>, kind: &str| {
+        let digest = digest(&bytes);
+        let descriptor =
+            json!({"mediaType": kind, "digest": format!("sha256:{digest}"), "size": bytes.len()});
+        files.push((format!("blobs/sha256/{digest}"), bytes));
+        descriptor
+    };
+    let layers: Vec<Value> = layers
+        .iter()
+        .map(|bytes| blob(bytes.clone(), "application/vnd.oci.image.layer.v1.tar"))
+        .collect();
+    let config = blob(
+        json!({"architecture": "amd64", "os": "linux", "config": config})
+            .to_string()
+            .into_bytes(),
+        "application/vnd.oci.image.config.v1+json",
+    );
+    let manifest = json!({"schemaVersion": 2, "config": config, "layers": layers});
+    let manifest = blob(
+        manifest.to_string().into_bytes(),
+        "application/vnd.oci.image.manifest.v1+json",
+    );
+    let index = json!({"schemaVersion": 2, "manifests": [manifest]});
+    files.push(("index.json".to_owned(), index.to_string().into_bytes()));
+    files
+}
+
+fn write_layout(directory: &Path, files: &[(String, Vec<u8>)]) {
+    for (name, bytes) in files {
+        let path = directory.join(name);
+        fs::create_dir_all(path.parent().expect("a directory")).expect("create");
+        fs::write(path, bytes).expect("write");
+    }
+}
+
+fn archive_of(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, bytes) in files {
+        entry(&mut archive, tar::EntryType::Regular, name, 0o644, bytes);
+    }
+    archive.into_inner().expect("finish")
+}
+
+/// What tells two roots apart, but for sizes and times of directories.
+const LOOK: &str = "busybox id; busybox find / -xdev ! -type d -exec busybox stat -c '%n %f %u %g %s %h %Y' {} + | busybox sort; \
+    busybox find / -xdev -type d -exec busybox stat -c '%n %f %u %g' {} + | busybox sort; \
+    busybox find / -xdev -type f -exec busybox md5sum {} + | busybox sort";
+
+fn look(image: &Path) -> String {
+    let outcome = uvm(&["run", text(image), "--", "sh", "-c", LOOK]);
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""), "{outcome:?}");
+    outcome.stdout
+}
+
+#[test]
+fn all_kinds_show_the_same() {
+    let place = scratch("kinds");
+    let file = |name: &str, bytes: &[u8]| {
+        fs::write(place.join(name), bytes).expect("write");
+        look(&place.join(name))
+    };
+    let expected = file("plain.tar", base());
+    assert!(expected.starts_with("uid=0(root) gid=0 "), "{expected}");
+    assert!(
+        expected.contains("/etc/fifo 19c0 0 0 0 1 1500000000"),
+        "{expected}"
+    );
+    assert!(
+        expected.contains("/etc/again 8180 0 0 7 2 1500000000"),
+        "{expected}"
+    );
+    for (name, bytes) in [
+        ("tar.gz", gzip(base())),
+        ("tar.zst", zstd(base())),
+        ("tar.xz", xz(base())),
+    ] {
+        assert_eq!(file(name, &bytes), expected, "{name}");
+        assert_eq!(look(&place.join(name)), expected, "{name}, the second time");
+    }
+    let files = layout(&[gzip(base())], &json!({}));
+    write_layout(&place.join("layout"), &files);
+    assert_eq!(look(&place.join("layout")), expected);
+    assert_eq!(file("oci.tar", &archive_of(&files)), expected);
+    assert_eq!(file("oci.tar.gz", &gzip(&archive_of(&files))), expected);
+    let manifest = json!([{"Config": "c.json", "RepoTags": ["a:b"], "Layers": ["l/layer.tar"]}]);
+    let (name, id) = (digest(b"config"), digest(b"layer"));
+    let manifest = manifest
+        .to_string()
+        .replace("c.json", &format!("{name}.json"))
+        .replace("l/", &format!("{id}/"));
+    let docker = [
+        (format!("{name}.json"), b"{}".to_vec()),
+        (format!("{id}/layer.tar"), base().to_vec()),
+        ("manifest.json".to_owned(), manifest.into_bytes()),
+    ];
+    assert_eq!(file("docker.tar", &archive_of(&docker)), expected);
+    // The directory that the archive makes, where owners are root's anyway: that of a rootless guest or of root.
+    let directory = place.join("directory");
+    fs::create_dir(&directory).expect("create");
+    let mut unpack = Command::new("tar");
+    unpack.args(["-xpf", text(&place.join("plain.tar")), "-C", text(&directory)]);
+    assert_eq!(run(&mut unpack, b"", LIMIT).status, 0);
+    let other = look(&directory);
+    let lines = |look: &str| -> Vec<String> {
+        look.lines()
+            .filter(|line| !line.starts_with("/ "))
+            .map(str::to_owned)
+            .collect()
+    };
+    assert_eq!(lines(&other), lines(&expected));
+}
+
+#[test]
+fn layers_and_configuration() {
+    let place = scratch("layers");
+    let upper = layer(&[
+        ("etc/.wh.secret", ""),
+        ("etc/new", "new\n"),
+        ("tmp/.wh..wh..opq", ""),
+    ]);
+    let config = json!({
+        "Env": ["PATH=/bin", "FROM=image", "OTHER=image"],
+        "Entrypoint": ["busybox", "sh", "-c"],
+        "Cmd": ["busybox id -u; busybox pwd; echo $FROM $OTHER; busybox ls /etc"],
+        "User": "ann",
+        "WorkingDir": "/etc",
+    });
+    write_layout(&place, &layout(&[base().to_vec(), zstd(&upper)], &config));
+    let image = text(&place);
+    let plain = uvm(&["run", image]);
+    assert_eq!(
+        plain.stdout, "1000\n/etc\nimage image\nagain\nfifo\nnew\npasswd\n",
+        "{plain:?}"
+    );
+    let other = uvm(&[
+        "run",
+        "-e",
+        "FROM=option",
+        "-w",
+        "/bin",
+        "-u",
+        "0",
+        image,
+        "busybox id -u; busybox pwd; echo $FROM",
+    ]);
+    assert_eq!(other.stdout, "0\n/bin\noption\n", "{other:?}");
+    let entry = uvm(&["run", "--entrypoint", "/bin/busybox", image, "echo", "instead"]);
+    assert_eq!(entry.stdout, "instead\n", "{entry:?}");
+    // The guest may change everything; the image stays as it is.
+    let changed = uvm(&[
+        "run",
+        "-u",
+        "root",
+        image,
+        "busybox rm -rf /etc; echo x >/bin/busybox; echo done",
+    ]);
+    assert_eq!(changed.stdout, "done\n", "{changed:?}");
+    assert_eq!(uvm(&["run", image]).stdout, plain.stdout);
+}
+
+#[track_caller]
+fn refused(path: &Path, words: &str) {
+    let outcome = uvm(&["run", text(path), "true"]);
+    assert_eq!(
+        (outcome.status, outcome.stderr.lines().count()),
+        (125, 1),
+        "{outcome:?}"
+    );
+    assert!(
+        outcome.stderr.starts_with("uvm: run: ") && outcome.stderr.contains(words),
+        "'{words}': {outcome:?}"
+    );
+}
+
+/// An archive whose one entry has this path, which no builder would write.
+fn odd_path(path: &str) -> Vec<u8> {
+    let mut header = header(tar::EntryType::Regular, 0o644, 0);
+    header.as_gnu_mut().expect("GNU").name[..path.len()].copy_from_slice(path.as_bytes());
+    header.set_cksum();
+    [&header.as_bytes()[..], &[0; 1024]].concat()
+}
+
+#[test]
+fn bad_archives_are_one_line() {
+    let place = scratch("bad");
+    let write = |name: &str, bytes: &[u8]| {
+        fs::write(place.join(name), bytes).expect("write");
+        place.join(name)
+    };
+    refused(&write("empty", b""), "no tar archive");
+    refused(&write("text", &[b'x'; 2000]), "no tar archive");
+    refused(&write("climbs", &odd_path("a/../../b")), "climbs out");
+    refused(&write("cut", &base()[..base().len() / 2]), "cut short");
+    let compressed = gzip(base());
+    refused(&write("cut.gz", &compressed[..compressed.len() / 2]), "gzip");
+    let mut flipped = compressed;
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 0x10;
+    refused(&write("flipped.gz", &flipped), "");
+    let mut dead = tar::Builder::new(Vec::new());
+    dead.append_link(&mut header(tar::EntryType::Link, 0o644, 0), "a", "/etc/passwd")
+        .expect("append");
+    refused(&write("hard", &dead.into_inner().expect("finish")), "hard link");
+    refused(&place.join("missing"), "No such file");
+    refused(Path::new("/dev/null"), "neither a directory nor");
+}
+
+#[test]
+fn bad_layouts_are_one_line() {
+    let broken = |what: &str, change: &dyn Fn(&mut Files)| {
+        let place = scratch("layout");
+        let mut files = layout(&[gzip(base())], &json!({}));
+        change(&mut files);
+        write_layout(&place, &files);
+        refused(&place, what);
+    };
+    let layer_at = 1;
+    broken("another length", &|files| files[layer_at].1.push(0));
+    broken("layer 1 of 1", &|files| {
+        let last = files[layer_at].1.len() - 1;
+        files[layer_at].1[last] ^= 1;
+    });
+    broken("is missing", &|files| drop(files.remove(layer_at)));
+    broken("damaged", &|files| files[2].1[5] ^= 1);
+    let index = |value: Value| {
+        move |files: &mut Files| {
+            files.last_mut().expect("an index").1 = value.to_string().into_bytes();
+        }
+    };
+    broken(
+        "no sha256 digest",
+        &index(json!({"manifests": [{"digest": "sha256:../../../../etc/passwd"}]})),
+    );
+    broken("no image", &index(json!({"manifests": []})));
+    broken("index without manifests", &index(json!({})));
+    broken("index.json", &|files| {
+        files.last_mut().expect("an index").1 = b"{".to_vec()
+    });
+    // An index that names itself cannot be made, as it would have to hold its own digest; one below the other can.
+    broken("nested", &|files| {
+        let mut inner = files.last().expect("an index").1.clone();
+        for _ in 0..5 {
+            let name = digest(&inner);
+            files.insert(1, (format!("blobs/sha256/{name}"), inner));
+            inner = json!({"manifests": [{"digest": format!("sha256:{name}")}]})
+                .to_string()
+                .into_bytes();
+        }
+        files.last_mut().expect("an index").1 = inner;
+    });
+}
