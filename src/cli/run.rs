@@ -87,6 +87,10 @@ pub(super) struct GuestArgs {
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     trace: Option<Option<PathBuf>>,
 
+    /// Print to stderr at the end how many calls the guest made, and how they were answered
+    #[arg(long)]
+    stats: bool,
+
     /// What uvm says about itself on stderr
     #[arg(long, value_enum, default_value = "warn", value_name = "LEVEL")]
     log_level: LogLevel,
@@ -208,6 +212,7 @@ impl GuestArgs {
             }),
             timeout: args.timeout,
             trace: args.trace.map(|file| file.map_or(TraceTo::Stderr, TraceTo::File)),
+            stats: args.stats,
         })
     }
 }

@@ -84,6 +84,15 @@ fn run_on(options: &Options, root: files::Root) -> Result<u8> {
     if let Some(tracer) = &kernel.tracer {
         tracer.finish();
     }
+    if options.stats {
+        match kernel.platform.statistics() {
+            Some(counts) => counts
+                .to_string()
+                .lines()
+                .for_each(|line| eprintln!("uvm: {line}")),
+            None => eprintln!("uvm: the {} platform counts nothing", kernel.platform.name()),
+        }
+    }
     match result {
         Err(error) => match error.downcast::<CommandError>() {
             Ok(error) => {

@@ -49,6 +49,8 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// Report every syscall.
     pub trace: Option<TraceTo>,
+    /// Print counts of what the guest did at its end.
+    pub stats: bool,
 }
 
 /// Who the first process runs as.

@@ -30,9 +30,11 @@ mod native;
 mod program;
 pub mod ptrace;
 pub mod seccomp;
+mod stats;
 
 pub use closed::was_closed;
 pub use host_file::HostFile;
+pub use stats::Statistics;
 
 /// One past the highest address a guest may use; the 4 GiB above belong to the platform.
 pub const USER_END: u64 = 0x7fff_0000_0000;
@@ -378,6 +380,11 @@ pub trait Platform: Send + Sync {
 
     /// Serve traps until no thread is left. Called once.
     fn run(&self) -> Result<(), Errno>;
+
+    /// Counts of what happened so far. None where nothing is counted.
+    fn statistics(&self) -> Option<Statistics> {
+        None
+    }
 
     /// End all threads from any host thread; [`Platform::run`] then returns soon. Owners are not called.
     fn stop(&self);

@@ -25,10 +25,12 @@ use super::server::{self, Task};
 use super::space::SeccompSpace;
 use super::thread::{Host, SeccompThread};
 use crate::platform::native::identity;
+use crate::platform::stats::Counters;
 use crate::platform::{ForkKind, HostFile, Thread};
 
 pub(super) struct Core {
     pub(super) processes: Processes,
+    pub(super) counters: Counters,
     patcher: OnceLock<Patcher>,
     /// Threads that were told to end.
     pub(super) deaf: Arc<Deaf>,
@@ -53,6 +55,7 @@ impl Core {
     pub(super) fn new() -> Result<Arc<Core>, Errno> {
         let core = Arc::new(Core {
             processes: Processes::default(),
+            counters: Counters::default(),
             patcher: OnceLock::new(),
             deaf: Arc::default(),
             notifier: OnceLock::new(),

@@ -18,7 +18,7 @@ use nix::errno::Errno;
 
 use self::core::Core;
 use self::thread::SeccompThread;
-use super::{Platform, Thread, TrapHandler};
+use super::{Platform, Statistics, Thread, TrapHandler};
 
 mod core;
 mod deaf;
@@ -72,6 +72,10 @@ impl Platform for SeccompPlatform {
 
     fn run(&self) -> Result<(), Errno> {
         self.core.run()
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        Some(self.core.counters.read())
     }
 
     fn stop(&self) {

@@ -18,6 +18,7 @@ use super::server::State;
 use super::space::SeccompSpace;
 use super::xstate;
 use crate::platform::native::{memory, stat};
+use crate::platform::stats::Counters;
 use crate::platform::{
     Fault, ForkKind, HostFile, MapFlags, MemOp, PAGE_SIZE, Regs, Space, Thread, ThreadHandle, Trap,
 };
@@ -249,6 +250,7 @@ impl SeccompThread {
             }
         }
         self.have = Some(self.regs);
+        self.count(request.kind, request.cpu);
         let stepped = request.kind == kind::FAULT && request.exception.signal == libc::SIGTRAP;
         if stepping && (stepped || self.at_call) {
             // What it was let go on with, not what the guest itself had set.
@@ -270,6 +272,21 @@ impl SeccompThread {
             })),
             _ => None,
         }
+    }
+
+    /// Note what came, and whether it came from another CPU.
+    fn count(&self, kind: u32, cpu: u32) {
+        let counters = &self.host.core.counters;
+        let counter = match kind {
+            kind::SYSCALL if self.patched => &counters.patched,
+            kind::SYSCALL => &counters.trapped,
+            kind::FOREIGN => &counters.foreign,
+            kind::INTERRUPT => &counters.interrupts,
+            _ => &counters.faults,
+        };
+        Counters::add(counter, 1);
+        let here = nix::sched::sched_getcpu().unwrap_or(0);
+        Counters::add(&counters.hops, u64::from(here != cpu as usize));
     }
 
     /// Let it run guest code.
