@@ -100,6 +100,7 @@ const CAPABILITY_VERSION: u64 = 0x2008_0522;
 extern "C" fn uvm_boot_rust(len: u64) -> *mut Block {
     let block = Block::of_slot(0);
     block.token = 0;
+    sys::look_at_processor();
     // Nothing of the host's program loading is left.
     sys::call(sys::MUNMAP, [0, RUNTIME_BASE, 0, 0, 0, 0]);
     let rest = (

@@ -1,6 +1,8 @@
 //! Host calls. Every `syscall` instruction of the runtime can be reached by guest code with any registers.
 
 use core::arch::asm;
+use core::arch::x86_64::__cpuid_count;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 pub const MMAP: u64 = 9;
 pub const MUNMAP: u64 = 11;
@@ -34,12 +36,34 @@ pub fn exit_group() -> ! {
     }
 }
 
+/// Whether RDPID is there: Intel's processors before Ice Lake and AMD's before Zen 2 lack it.
+static RDPID: AtomicBool = AtomicBool::new(false);
+
+/// Learn what the processor has. The first stub does; all others have a copy of its data.
+pub fn look_at_processor() {
+    /// Leaf 7, in ecx.
+    const HAS_RDPID: u32 = 1 << 22;
+    // SAFETY: every 64-bit processor has the instruction; compilers before 1.94 call it unsafe.
+    #[allow(unused_unsafe)]
+    let features = unsafe { __cpuid_count(7, 0) };
+    RDPID.store(features.ecx & HAS_RDPID != 0, Ordering::Relaxed);
+}
+
 /// Number of the CPU this runs on.
 #[inline(always)]
 pub fn cpu() -> u32 {
+    /// The segment whose limit the host sets to what RDPID gives.
+    const CPU_SEGMENT: u32 = 0x7b;
     let value: u64;
-    // SAFETY: only writes a register.
-    unsafe { asm!("rdpid {}", out(reg) value, options(nomem, nostack)) };
+    if RDPID.load(Ordering::Relaxed) {
+        // SAFETY: only writes a register.
+        unsafe { asm!("rdpid {}", out(reg) value, options(nomem, nostack)) };
+    } else {
+        // SAFETY: as above, and the flags. Of a segment that is not there it leaves the number that went in.
+        unsafe {
+            asm!("lsl {0:e}, {0:e}", inlateout(reg) u64::from(CPU_SEGMENT) => value, options(nomem, nostack))
+        };
+    }
     (value & 0xfff) as u32
 }
 

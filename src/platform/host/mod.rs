@@ -159,9 +159,9 @@ const QUESTIONS: [Question; 19] = [
     Question {
         id: "rdpid",
         what: "the RDPID instruction",
-        needed_by: SECCOMP,
+        needed_by: &[],
         needed_for: "a server that follows its guest thread to its processor",
-        without: "the seccomp platform does not run",
+        without: "a slower instruction tells the processor's number",
         ask: processor::rdpid,
     },
     Question {
