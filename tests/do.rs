@@ -407,3 +407,30 @@ fn mistakes_are_one_line() {
     let missing = run(Command::new(UVM).args(["do", "no-such-command"]), b"", LIMIT);
     assert_eq!(missing.status, 127, "{missing:?}");
 }
+
+#[test]
+fn reports_say_what_was_done() {
+    let directory = work("report");
+    let file = directory.with_extension("json");
+    let option = format!("--report={}", file.display());
+    let outcome = uvm_do(&directory, &[&option], "cat text >copy; cat no-such-file; exit 3");
+    assert_eq!(outcome.status, 3, "{outcome:?}");
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(&file).expect("read")).expect("JSON");
+    let lists = |list: &str, path: &Path| {
+        let all = report[list].as_array().expect("a list");
+        all.iter()
+            .any(|one| one.as_str().is_some_and(|one| Path::new(one).ends_with(path)))
+    };
+    assert!(lists("programs", Path::new("bin/cat")), "{report}");
+    assert!(lists("files_read", &directory.join("text")), "{report}");
+    assert!(lists("files_written", &directory.join("copy")), "{report}");
+    assert!(!lists("files_read", Path::new("no-such-file")), "{report}");
+    assert_eq!(
+        (&report["status"], &report["complete"]),
+        (&3.into(), &true.into())
+    );
+    assert!(
+        report["disk_bytes"].as_u64().is_some_and(|bytes| bytes >= 4096),
+        "{report}"
+    );
+}

@@ -26,6 +26,10 @@ pub(super) struct ChangesArgs {
     #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     apply: Vec<OsString>,
 
+    /// Write to a file as JSON what was done: programs run, files opened, sockets tried, calls refused, time and space
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+
     /// Write the changes to a tar archive, as a layer of an OCI image
     #[arg(long, value_name = "FILE")]
     export: Option<PathBuf>,
@@ -39,8 +43,17 @@ enum DiffForm {
 }
 
 impl ChangesArgs {
+    /// Whether it is to be noted what the guest does.
+    pub(super) fn wants_report(&self) -> bool {
+        self.report.is_some()
+    }
+
     /// Do it. Returns the exit status: the command's, or a failure if a change could not be carried out.
     pub(super) fn finish(&self, ended: &Ended, around: &Around) -> Result<u8> {
+        if let Some(path) = &self.report {
+            write_file(path, |out| ended.write_report(out))
+                .with_context(|| format!("do: --report {}", path.display()))?;
+        }
         if self.diff.is_none() && self.apply.is_empty() && self.export.is_none() {
             return Ok(ended.status);
         }

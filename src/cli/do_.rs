@@ -87,6 +87,7 @@ pub(super) fn run(args: DoArgs) -> Result<u8> {
     options.env.extend(given);
     options.hidden = secrets.paths();
     options.own_ids = true;
+    options.report = args.changes.wants_report();
     options.umask = current_umask();
     options.user = args.user.map_or(User::Caller, User::Named);
     options.hostname = match args.hostname {

@@ -211,6 +211,7 @@ impl GuestArgs {
                 PlatformArg::Seccomp => PlatformKind::Seccomp,
             }),
             timeout: args.timeout,
+            report: false,
             trace: args.trace.map(|file| file.map_or(TraceTo::Stderr, TraceTo::File)),
             stats: args.stats,
         })

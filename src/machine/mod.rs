@@ -6,6 +6,7 @@ mod command;
 mod files;
 mod options;
 mod reader;
+mod report;
 mod signals;
 mod stdio;
 mod terminal;
@@ -17,12 +18,14 @@ pub use choice::default_platform;
 pub use options::{Options, TmpfsMount, TraceTo, User, Volume};
 pub use terminal::{GUARD_VERB, guard as terminal_guard};
 
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::kernel::fs::FileSystem;
 use crate::kernel::fs::memfs::MemFs;
 use crate::kernel::task::exec::{Init, start_init};
 use crate::kernel::task::{Creds, ExitStatus, Rlimits};
@@ -31,6 +34,7 @@ use crate::kernel::wait::reactor::Reactor;
 use crate::kernel::wait::{Events, Wakeup};
 use crate::kernel::{Boot, Kernel};
 use command::CommandError;
+use report::{Recorder, Report};
 use stdio::Stdio;
 
 /// Exit status when `--timeout` ended the guest, as timeout(1) has it.
@@ -42,6 +46,8 @@ pub struct Ended {
     pub status: u8,
     /// What it wrote to its root, unless that went to the host.
     upper: Option<Arc<MemFs>>,
+    /// What it did, if that was to be noted.
+    report: Option<Report>,
     /// When it began to look at the host's files, by the clock that those have their times from.
     since: Timestamp,
 }
@@ -51,6 +57,16 @@ impl Ended {
     pub fn changes(&self) -> Result<Option<Changes>> {
         let of = |upper: &Arc<MemFs>| Changes::of(upper, self.since);
         self.upper.as_ref().map(of).transpose()
+    }
+
+    /// Write what it did as JSON; nothing without [`Options::report`].
+    pub fn write_report(&self, out: &mut dyn Write) -> io::Result<()> {
+        let used = |upper: &Arc<MemFs>| upper.statfs().ok().map(|st| (st.blocks - st.bfree) * st.bsize);
+        let disk = self.upper.as_ref().and_then(used);
+        match &self.report {
+            Some(report) => report.write(self.status, disk, out),
+            None => Ok(()),
+        }
     }
 }
 
@@ -63,13 +79,20 @@ pub fn run(options: &Options) -> Result<Ended> {
     };
     let root = files::root(options)?;
     let upper = root.upper.clone();
-    let status = run_on(options, root)?;
-    Ok(Ended { status, upper, since })
+    let recorder = options.report.then(Recorder::new);
+    let status = run_on(options, root, recorder.clone())?;
+    let report = recorder.map(Recorder::finish);
+    Ok(Ended {
+        status,
+        upper,
+        report,
+        since,
+    })
 }
 
 /// Run a guest on this root and return the exit status for the caller.
-fn run_on(options: &Options, root: files::Root) -> Result<u8> {
-    let kernel = build(options, root)?;
+fn run_on(options: &Options, root: files::Root, recorder: Option<Arc<Recorder>>) -> Result<u8> {
+    let kernel = build(options, root, recorder)?;
     files::mount_all(&kernel, options)?;
     let passwd = files::read_text(&kernel, "/etc/passwd");
     let group = files::read_text(&kernel, "/etc/group");
@@ -162,9 +185,9 @@ fn run_first(kernel: &Arc<Kernel>, options: &Options, who: &user::Identity, stdi
     }
 }
 
-fn build(options: &Options, root: files::Root) -> Result<Arc<Kernel>> {
+fn build(options: &Options, root: files::Root, recorder: Option<Arc<Recorder>>) -> Result<Arc<Kernel>> {
     let files::Root { vfs, clock, .. } = root;
-    let tracer = options.trace.as_ref().map(tracer::open).transpose()?;
+    let tracer = tracer::tracer(options.trace.as_ref(), recorder)?;
     let platform = choice::start(options.platform)?;
     let reactor = Reactor::new(clock.clone()).context("run: timers and descriptors")?;
     let nodename = options.hostname.clone().into_bytes();

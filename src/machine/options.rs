@@ -47,6 +47,8 @@ pub struct Options {
     pub platform: Option<PlatformKind>,
     /// Kill the guest after this long.
     pub timeout: Option<Duration>,
+    /// Note what the guest does, for a report.
+    pub report: bool,
     /// Report every syscall.
     pub trace: Option<TraceTo>,
     /// Print counts of what the guest did at its end.
