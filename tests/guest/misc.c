@@ -1,11 +1,16 @@
 /* The rest: uname(2), sysinfo(2), getrandom(2), getcpu(2), inotify(7), personality(2), posix message queues. */
 #include "check.h"
 #include <mqueue.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/personality.h>
 #include <sys/random.h>
 #include <sys/sysinfo.h>
+#include <sys/timerfd.h>
 #include <sys/utsname.h>
+#include <sys/xattr.h>
 
 CHECK(uname_fields)
 {
@@ -270,4 +275,54 @@ CHECK(posix_shared_memory)
 	STREQ(p, "shared");
 	OK(shm_unlink(name));
 	ERR(shm_unlink(name), ENOENT);
+}
+
+/* Descriptors without a file type: neither regular files nor anything else. */
+CHECK(objects_are_no_regular_files)
+{
+	int plain = OK(open("plain", O_RDWR | O_CREAT, 0600));
+	EQ(write(plain, "text", 4), 4);
+	int objects[] = {
+		OK(eventfd(0, 0)), OK(epoll_create1(0)), OK(timerfd_create(CLOCK_MONOTONIC, 0)), OK(inotify_init1(0)),
+	};
+	char byte;
+	for (size_t i = 0; i < sizeof objects / sizeof *objects; i++) {
+		int fd = objects[i];
+		EQ(lseek(fd, 0, SEEK_SET), 0);
+		EQ(lseek(fd, 7, SEEK_CUR), 0);
+		EQ(lseek(fd, -1, SEEK_END), 0);
+		ERR(lseek(fd, 0, 99), EINVAL);
+		ERR(copy_file_range(fd, NULL, plain, NULL, 4, 0), EINVAL);
+		ERR(sync_file_range(fd, 0, 0, 0), ESPIPE);
+		ERR(readahead(fd, 0, 1), EINVAL);
+		ERR(fgetxattr(fd, "user.x", &byte, 1), ENODATA);
+		ERR(fsetxattr(fd, "user.x", "v", 1, 0), EPERM);
+	}
+	ERR(ioctl(objects[0], FIOASYNC, &(int){ 1 }), ENOTTY);
+	EQ(fcntl(objects[0], F_GETFL) & O_ASYNC, 0);
+	int memfd = OK(memfd_create("x", 0)), left;
+	EQ(write(memfd, "abc", 3), 3);
+	EQ(lseek(memfd, 1, SEEK_SET), 1);
+	OK(ioctl(memfd, FIONREAD, &left));
+	EQ(left, 2);
+	int ends[2];
+	OK(pipe(ends));
+	ERR(fcntl(ends[0], F_SETOWN, 0x3fffffff), ESRCH);
+	OK(fcntl(ends[0], F_SETOWN, getpid()));
+	EQ(fcntl(ends[0], F_GETOWN), getpid());
+}
+
+CHECK(attribute_names_come_before_files)
+{
+	char byte, long_name[300] = "user.";
+	memset(long_name + 5, 'a', 290);
+	ERR(getxattr("nowhere", "", &byte, 1), ERANGE);
+	ERR(getxattr("nowhere", long_name, &byte, 1), ERANGE);
+	ERR(getxattr("nowhere", (char *)1, &byte, 1), EFAULT);
+	ERR(removexattr("nowhere", ""), ERANGE);
+	ERR(fgetxattr(99, "", &byte, 1), ERANGE);
+	ERR(fremovexattr(99, (char *)1), EFAULT);
+	ERR(fsetxattr(99, "user.x", &byte, 1, 99), EINVAL);
+	ERR(getxattr("nowhere", "user.x", &byte, 1), ENOENT);
+	ERR(fgetxattr(99, "user.x", &byte, 1), EBADF);
 }

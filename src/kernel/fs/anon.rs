@@ -229,6 +229,9 @@ impl Inode for AnonInode {
         if change.size.is_some() {
             return Err(Errno::EINVAL);
         }
+        if matches!(self.kind, AnonKind::Other(_)) {
+            return Err(Errno::EOPNOTSUPP);
+        }
         let mut attributes = self.attributes.lock();
         if let Some(mode) = change.mode {
             attributes.mode = (attributes.mode & libc::S_IFMT) | (mode & 0o7777);

@@ -9,7 +9,7 @@ use bitflags::bitflags;
 
 use super::inotify::{Notice, Watches};
 use super::locks::{InodeId, LockOwner, LockTable};
-use super::{FileType, InUse, Inode, Path};
+use super::{AnonInode, AnonKind, FileType, InUse, Inode, Path};
 use crate::kernel::stop::{Errno, SysResult};
 use crate::kernel::sync::{Lock, LockGuard, Rank};
 use crate::kernel::syscall::SyscallCx;
@@ -359,6 +359,14 @@ impl File {
     pub fn ops_as<T: FileOps>(&self) -> Option<&T> {
         let any: &dyn Any = &*self.ops;
         any.downcast_ref()
+    }
+
+    /// Whether it is an object without a file type (an eventfd, an epoll ...): no regular file, whatever its inode says.
+    pub fn is_object(&self) -> bool {
+        let inode: &dyn Any = &*self.inode;
+        inode
+            .downcast_ref::<AnonInode>()
+            .is_some_and(|inode| matches!(inode.kind, AnonKind::Other(_)))
     }
 
     /// What is ready now.

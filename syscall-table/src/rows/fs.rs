@@ -23,7 +23,7 @@ macro_rules! fs_rows {
              32 dup (oldfd: Fd) -> Fd, full, kernel;
              33 dup2 (oldfd: Fd, newfd: Fd) -> Fd, full, kernel;
              40 sendfile (out_fd: Fd, in_fd: Fd, offset: InOut(Off), count: Size) -> Size, full, blocks, kernel;
-             72 fcntl (fd: Fd, cmd: Enum(FCNTL), arg: By(cmd)) -> Int, partial "no leases and no directory notification", blocks, kernel;
+             72 fcntl (fd: Fd, cmd: Enum(FCNTL), arg: By(cmd)) -> Int, partial "no leases, no directory notification and no SIGIO (O_ASYNC is EOPNOTSUPP)", blocks, kernel;
              73 flock (fd: Fd, operation: Flags(FLOCK)) -> Int, full, blocks, kernel;
              74 fsync (fd: Fd) -> Int, full, kernel;
              75 fdatasync (fd: Fd) -> Int, full, kernel;

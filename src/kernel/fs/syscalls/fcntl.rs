@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::locks::{F_OFD_GETLK, F_OFD_SETLKW, record_lock};
 use crate::kernel::abi::fs::OwnerEx;
+use crate::kernel::fs::inotify::InotifyFile;
 use crate::kernel::fs::pipe::Pipe;
 use crate::kernel::fs::{Fd, File, FileOwner, FileType, OpenFlags};
 use crate::kernel::stop::{Errno, SysResult, fail};
@@ -91,7 +92,14 @@ pub(super) fn fcntl(cx: &mut SyscallCx<'_>, fd: Fd, cmd: i32, arg: u64) -> SysRe
     match cmd {
         libc::F_SETFL => {
             let flags = u32::try_from(arg & u64::from(u32::MAX)).unwrap_or_default();
-            file.set_flags(OpenFlags::from_bits_truncate(flags));
+            let mut flags = OpenFlags::from_bits_truncate(flags);
+            if flags.contains(OpenFlags::ASYNC) {
+                if sends_sigio(&file) {
+                    return fail!(EOPNOTSUPP);
+                }
+                flags -= OpenFlags::ASYNC;
+            }
+            file.set_flags(flags);
             Ok(0)
         }
         libc::F_SETOWN..=libc::F_GETOWN | F_SETSIG..=F_GETSIG | F_SETOWN_EX..=F_GETOWN_EX => {
@@ -112,13 +120,34 @@ pub(super) fn fcntl(cx: &mut SyscallCx<'_>, fd: Fd, cmd: i32, arg: u64) -> SysRe
     }
 }
 
+/// Whether Linux would send SIGIO for such a file with O_ASYNC, which is refused here rather than never sent.
+fn sends_sigio(file: &File) -> bool {
+    let kind = file.inode.file_type();
+    matches!(kind, FileType::Fifo | FileType::Socket | FileType::CharDevice)
+        || file.ops_as::<InotifyFile>().is_some()
+}
+
+/// ESRCH for an owner that is no process, or no process group if it is negative.
+fn check_owner(cx: &SyscallCx<'_>, pid: i32) -> Result<(), Errno> {
+    let pids = cx.kernel.pids.lock();
+    let known = match pid {
+        0 => true,
+        1.. => pids.tasks.contains_key(&pid),
+        _ => pids.group_members(pid.wrapping_neg()).next().is_some(),
+    };
+    if known { Ok(()) } else { Err(Errno::ESRCH) }
+}
+
 /// Who gets SIGIO, and which signal it is.
 fn owner(cx: &SyscallCx<'_>, file: &File, cmd: i32, arg: u64) -> SysResult<u64> {
-    let mut owner = file.owner.lock();
     let number = i32::try_from(arg.cast_signed()).ok();
+    if cmd == libc::F_SETOWN {
+        check_owner(cx, number.filter(|&pid| pid != i32::MIN).ok_or(Errno::EINVAL)?)?;
+    }
+    let mut owner = file.owner.lock();
     match cmd {
         libc::F_SETOWN => {
-            let pid = number.filter(|&pid| pid != i32::MIN).ok_or(Errno::EINVAL)?;
+            let pid = number.unwrap_or(0);
             owner.kind = if pid < 0 { F_OWNER_PGRP } else { F_OWNER_PID };
             owner.pid = pid;
             Ok(0)
@@ -174,18 +203,18 @@ pub(super) fn ioctl(cx: &mut SyscallCx<'_>, fd: Fd, request: u32, arg: u64) -> S
             cx.task.files().set_close_on_exec(fd, request == FIOCLEX)?;
             Ok(0)
         }
-        FIONBIO | FIOASYNC => {
-            let flag = if request == FIONBIO {
-                OpenFlags::NONBLOCK
-            } else {
-                OpenFlags::ASYNC
-            };
+        FIONBIO => {
             let mut flags = file.flags();
-            flags.set(flag, cx.memory.read(number)? != 0);
+            flags.set(OpenFlags::NONBLOCK, cx.memory.read(number)? != 0);
             file.set_flags(flags);
             Ok(0)
         }
-        FIONREAD if file.inode.file_type() == FileType::Regular && file.path.is_some() => {
+        FIOASYNC => match cx.memory.read(number)? {
+            0 => Ok(0),
+            _ if sends_sigio(&file) => fail!(EOPNOTSUPP),
+            _ => fail!(ENOTTY),
+        },
+        FIONREAD if file.inode.file_type() == FileType::Regular && !file.is_object() => {
             let size = file.inode.metadata()?.size;
             let left = size.cast_signed().saturating_sub(file.pos.lock().cast_signed());
             let left = i32::try_from(left).unwrap_or(i32::MAX);

@@ -9,6 +9,7 @@ use crate::kernel::signal::{self, SigInfo};
 use crate::kernel::stop::{Errno, Stop, SysResult, fail};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::task::Capability;
+use crate::kernel::task::pidfd::PidFd;
 use crate::kernel::user_memory::{IoVec, MAX_TRANSFER, Sink, Source, UserAddr, UserBuf, UserRef};
 
 /// Where a transfer happens.
@@ -355,6 +356,10 @@ pub(super) fn lseek(cx: &mut SyscallCx<'_>, fd: Fd, offset: i64, whence: i32) ->
     if !(libc::SEEK_SET..=libc::SEEK_HOLE).contains(&whence) {
         return fail!(EINVAL);
     }
+    if file.is_object() && file.ops_as::<PidFd>().is_none() {
+        // Linux takes any seek on these and does nothing.
+        return Ok(0);
+    }
     if !file.ops.seekable() {
         return fail!(ESPIPE);
     }
@@ -397,7 +402,7 @@ pub(super) fn sync_file_range(
     }
     let file = cx.task.files().get(fd)?;
     match file.inode.file_type() {
-        FileType::Regular | FileType::BlockDevice | FileType::Directory => {}
+        FileType::Regular | FileType::BlockDevice | FileType::Directory if !file.is_object() => {}
         _ => return fail!(ESPIPE),
     }
     file.ops.sync(&file, true)
@@ -438,7 +443,7 @@ pub(super) fn fadvise64(
 /// readahead(2): the host reads ahead by itself.
 pub(super) fn readahead(cx: &mut SyscallCx<'_>, fd: Fd, offset: i64, _count: u64) -> SysResult<()> {
     let file = readable(cx, fd)?;
-    if file.inode.file_type() != FileType::Regular || offset < 0 {
+    if file.inode.file_type() != FileType::Regular || file.is_object() || offset < 0 {
         return fail!(EINVAL);
     }
     Ok(())

@@ -171,7 +171,7 @@ pub(super) fn copy_file_range(
     }
     for place in [&from, &to] {
         match place.file.inode.file_type() {
-            FileType::Regular => {}
+            FileType::Regular if !place.file.is_object() => {}
             FileType::Directory => return fail!(EISDIR),
             _ => return fail!(EINVAL),
         }

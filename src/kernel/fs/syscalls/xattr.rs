@@ -89,11 +89,12 @@ fn may(cx: &SyscallCx<'_>, path: &Path, name: &[u8], want: Access) -> Result<(),
         Namespace::Security => Ok(()),
         Namespace::User => {
             let meta = path.inode().metadata()?;
-            let kind = meta.file_type();
-            if !matches!(kind, FileType::Regular | FileType::Directory) {
+            // What has no type at all has no such attributes either.
+            let kind = FileType::from_mode(meta.mode);
+            if !matches!(kind, Some(FileType::Regular | FileType::Directory)) {
                 return Err(if writes { Errno::EPERM } else { Errno::ENODATA });
             }
-            let sticky = kind == FileType::Directory && meta.mode & STICKY != 0;
+            let sticky = kind == Some(FileType::Directory) && meta.mode & STICKY != 0;
             if writes && sticky && !access::owns(&creds, &meta) {
                 return Err(Errno::EPERM);
             }
@@ -127,9 +128,16 @@ fn set(
     Ok(())
 }
 
-fn get(cx: &SyscallCx<'_>, path: &Path, name: UserCString, value: UserAddr, size: u64) -> SysResult<usize> {
+fn get(
+    cx: &SyscallCx<'_>,
+    path: impl FnOnce() -> SysResult<Path>,
+    name: UserCString,
+    value: UserAddr,
+    size: u64,
+) -> SysResult<usize> {
     let name = read_name(cx, name)?;
-    may(cx, path, &name, Access::READ)?;
+    let path = path()?;
+    may(cx, &path, &name, Access::READ)?;
     let bytes = path.inode().get_xattr(&name)?;
     put(cx, &bytes, value, size)
 }
@@ -157,9 +165,10 @@ fn list(cx: &SyscallCx<'_>, path: &Path, to: UserAddr, size: u64) -> SysResult<u
     put(cx, &bytes, to, size)
 }
 
-fn remove(cx: &SyscallCx<'_>, path: &Path, name: UserCString) -> SysResult<()> {
+fn remove(cx: &SyscallCx<'_>, path: impl FnOnce() -> SysResult<Path>, name: UserCString) -> SysResult<()> {
     let name = read_name(cx, name)?;
-    may(cx, path, &name, Access::WRITE)?;
+    let path = path()?;
+    may(cx, &path, &name, Access::WRITE)?;
     path.inode().remove_xattr(&name)?;
     cx.kernel.vfs.watches.happened(&path.dentry, Notice::ATTRIB);
     Ok(())
@@ -209,8 +218,7 @@ pub(super) fn getxattr(
     value: UserAddr,
     size: u64,
 ) -> SysResult<usize> {
-    let path = at_path(cx, path, true)?;
-    get(cx, &path, name, value, size)
+    get(cx, || at_path(cx, path, true), name, value, size)
 }
 
 /// lgetxattr(2).
@@ -221,8 +229,7 @@ pub(super) fn lgetxattr(
     value: UserAddr,
     size: u64,
 ) -> SysResult<usize> {
-    let path = at_path(cx, path, false)?;
-    get(cx, &path, name, value, size)
+    get(cx, || at_path(cx, path, false), name, value, size)
 }
 
 /// fgetxattr(2).
@@ -233,8 +240,7 @@ pub(super) fn fgetxattr(
     value: UserAddr,
     size: u64,
 ) -> SysResult<usize> {
-    let path = at_fd(cx, fd)?;
-    get(cx, &path, name, value, size)
+    get(cx, || at_fd(cx, fd), name, value, size)
 }
 
 /// listxattr(2).
@@ -267,18 +273,15 @@ pub(super) fn flistxattr(cx: &mut SyscallCx<'_>, fd: Fd, to: UserAddr, size: u64
 
 /// removexattr(2).
 pub(super) fn removexattr(cx: &mut SyscallCx<'_>, path: UserCString, name: UserCString) -> SysResult<()> {
-    let path = at_path(cx, path, true)?;
-    remove(cx, &path, name)
+    remove(cx, || at_path(cx, path, true), name)
 }
 
 /// lremovexattr(2).
 pub(super) fn lremovexattr(cx: &mut SyscallCx<'_>, path: UserCString, name: UserCString) -> SysResult<()> {
-    let path = at_path(cx, path, false)?;
-    remove(cx, &path, name)
+    remove(cx, || at_path(cx, path, false), name)
 }
 
 /// fremovexattr(2).
 pub(super) fn fremovexattr(cx: &mut SyscallCx<'_>, fd: Fd, name: UserCString) -> SysResult<()> {
-    let path = at_fd(cx, fd)?;
-    remove(cx, &path, name)
+    remove(cx, || at_fd(cx, fd), name)
 }
