@@ -42,6 +42,7 @@ families! {
     efault,
     eintr,
     exec,
+    facts,
     faults,
     files,
     futexes,

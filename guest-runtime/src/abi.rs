@@ -3,12 +3,18 @@
 //! Everything that the guest side writes here is hostile input to the supervisor. Nothing that the supervisor writes
 //! here is a secret or a right: the guest can read and change all of it.
 
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::{AtomicU32, AtomicU64};
 
 /// First address of the platform's part of the address space, and where the runtime's own code and data lie.
 pub const RUNTIME_BASE: u64 = 0x7fff_0000_0000;
 /// The most that the runtime's code and data take, in bytes.
 pub const RUNTIME_MAX: u64 = 1 << 20;
+/// Pages that a stub can only read: the machine's page, then one [`Entry`] for each guest thread of the machine.
+pub const FACTS_BASE: u64 = 0x7fff_0800_0000;
+/// Entries there. The first belongs to nobody.
+pub const ENTRIES: usize = 16384;
+/// Bytes of all of it.
+pub const FACTS_LEN: u64 = PAGE + (ENTRIES * size_of::<Entry>()) as u64;
 /// Doorbell page and window of slot 0; one memory file per address space, mapped in one piece.
 pub const SHARED_BASE: u64 = 0x7fff_1000_0000;
 /// Distance of two slots there.
@@ -32,6 +38,8 @@ pub const SOCKET_FD: u64 = 3;
 pub const IMAGE_FD: u64 = 4;
 /// Descriptor of the first stub's doorbell memory when it begins.
 pub const BELL_FD: u64 = 5;
+/// Descriptor of the facts when the first stub begins.
+pub const FACTS_FD: u64 = 6;
 /// The call that becomes a user notification by which a stub says who it is and gets a descriptor: getppid, which no stub
 /// needs for itself. Sandboxes that uvm itself may be in allow it; a number that no host has is ENOSYS in many of them
 /// before anybody is notified.
@@ -155,6 +163,21 @@ pub struct Command {
 /// Commands in one answer.
 pub const COMMANDS: usize = 24;
 
+/// What one guest thread is told without ringing. Written by the supervisor alone.
+#[repr(C, align(64))]
+#[allow(missing_docs)]
+pub struct Entry {
+    /// Whether it may be told at all.
+    pub open: AtomicU32,
+    pub pid: AtomicU32,
+    pub tid: AtomicU32,
+    pub ppid: AtomicU32,
+    pub uid: AtomicU32,
+    pub euid: AtomicU32,
+    pub gid: AtomicU32,
+    pub egid: AtomicU32,
+}
+
 /// A word with a cache line of its own.
 #[repr(C, align(64))]
 pub struct Word(pub AtomicU32);
@@ -202,6 +225,10 @@ pub struct Page {
     pub done: Word,
     /// Cleared by the host when a thread that shares memory has ended.
     pub alive: Word,
+    /// Address of this thread's [`Entry`], by the supervisor.
+    pub facts: AtomicU64,
+    /// Calls that the runtime has answered from it.
+    pub answered: AtomicU64,
     /// The trap.
     pub request: Request,
     /// The answer.

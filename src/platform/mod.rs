@@ -203,6 +203,30 @@ pub trait ThreadHandle: Send + Sync {
 
     /// User and system CPU time used so far, in nanoseconds.
     fn cpu_time(&self) -> (u64, u64);
+
+    /// What the thread may be told from now on without a trap. A platform that cannot do that forgets it.
+    fn publish(&self, facts: &Facts);
+}
+
+/// What a guest thread can be told without asking its owner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Whether it may be told at all: not while somebody wants to see its calls.
+    pub open: bool,
+    /// getpid(2).
+    pub pid: i32,
+    /// gettid(2).
+    pub tid: i32,
+    /// getppid(2).
+    pub ppid: i32,
+    /// getuid(2).
+    pub uid: u32,
+    /// geteuid(2).
+    pub euid: u32,
+    /// getgid(2).
+    pub gid: u32,
+    /// getegid(2).
+    pub egid: u32,
 }
 
 /// One guest address space. Bad addresses end a copy early; they are never an error of the supervisor.

@@ -10,8 +10,8 @@ use super::signals;
 use super::sys;
 use super::thread::{Block, Frame, STACK};
 use crate::abi::{
-    BELL_FD, HOST_END, IMAGE_FD, IMAGE_HEADER, PAGE, PRIVATE_BASE, PRIVATE_STRIDE, RUNTIME_BASE, RUNTIME_MAX,
-    SHARED_BASE, SHARED_STRIDE, SLOTS,
+    BELL_FD, FACTS_BASE, FACTS_FD, FACTS_LEN, HOST_END, IMAGE_FD, IMAGE_HEADER, PAGE, PRIVATE_BASE,
+    PRIVATE_STRIDE, RUNTIME_BASE, RUNTIME_MAX, SHARED_BASE, SHARED_STRIDE, SLOTS,
 };
 
 global_asm!(
@@ -56,6 +56,12 @@ _start:
     mov r8d, {bell}
     xor r9d, r9d
     UVM_MMAP
+    # Facts.
+    movabs rdi, {facts}
+    mov esi, {facts_len}
+    mov edx, 1
+    mov r8d, {facts_fd}
+    UVM_MMAP
     # Thread blocks and stacks, reserved only.
     movabs rdi, {private}
     mov rsi, {private_len}
@@ -77,6 +83,9 @@ _start:
     shared = const SHARED_BASE,
     shared_len = const SLOTS * SHARED_STRIDE,
     bell = const BELL_FD,
+    facts = const FACTS_BASE,
+    facts_len = const FACTS_LEN,
+    facts_fd = const FACTS_FD,
     private = const PRIVATE_BASE,
     private_len = const SLOTS * PRIVATE_STRIDE,
     frame = const PRIVATE_BASE + PAGE + STACK - size_of::<Frame>() as u64,
@@ -86,8 +95,9 @@ _start:
 const RESERVE: u64 = 0x4032;
 
 /// What the platform has no use for. The host must not give it to the guest, whose part ends at `RUNTIME_BASE`.
-const RESERVED: [(u64, u64); 3] = [
-    (RUNTIME_BASE + RUNTIME_MAX, SHARED_BASE),
+const RESERVED: [(u64, u64); 4] = [
+    (RUNTIME_BASE + RUNTIME_MAX, FACTS_BASE),
+    (FACTS_BASE + FACTS_LEN, SHARED_BASE),
     (SHARED_BASE + SLOTS * SHARED_STRIDE, PRIVATE_BASE),
     (PRIVATE_BASE + SLOTS * PRIVATE_STRIDE, HOST_END),
 ];
@@ -118,6 +128,7 @@ extern "C" fn uvm_boot_rust(len: u64) -> *mut Block {
     );
     sys::call(sys::CLOSE, [IMAGE_FD, 0, 0, 0, 0, 0]);
     sys::call(sys::CLOSE, [BELL_FD, 0, 0, 0, 0, 0]);
+    sys::call(sys::CLOSE, [FACTS_FD, 0, 0, 0, 0, 0]);
     sys::set_gs_base(block.me as u64);
     commands::begin(block);
     signals::install();

@@ -4,12 +4,15 @@
 //! guest's stack (the red zone is in use), nor flags or vector registers without restoring them.
 
 use core::arch::global_asm;
+use core::mem::offset_of;
 use core::sync::atomic::{Ordering, compiler_fence};
 
 use super::commands;
+use super::facts;
+use super::signals::Context;
 use super::sys;
 use super::thread::Block;
-use crate::abi::{Exception, action, kind};
+use crate::abi::{Exception, PRIVATE_STRIDE, Page, action, kind};
 
 /// Alignment check, direction and trap flags: with these, Rust code would fault or run astray.
 const AC: u64 = 1 << 18;
@@ -80,10 +83,50 @@ uvm_entry:
     lea rcx, [rcx - 0x7fff]
     jrcxz 1f
     jmp qword ptr [r11 + 16]
-1:  mov gs:[16], rsp
+    # Is the answer among the facts? Up to the answer only rcx, rsp and rax change, and no flag.
+1:  mov ecx, eax
+    rorx rcx, rcx, 9
+    mov ecx, ecx
+    jrcxz 2f
+    jmp uvm_entry_ring
+2:  mov gs:[16], rsp
+    mov gs:[{number}], rax
+    .globl uvm_fast_start, uvm_fast_done, uvm_fast_end
+uvm_fast_start:
+    mov rsp, gs:[{page}]
+    mov rsp, [rsp + {facts}]
+    mov ecx, [rsp]
+    lea rcx, [rcx - 1]
+    jrcxz 3f
+    jmp 4f
+3:  lea rcx, [rip + {offsets}]
+    mov eax, eax
+    movzx ecx, byte ptr [rcx + rax]
+    jrcxz 4f
+    mov eax, [rsp + rcx]
+    mov rsp, gs:[{page}]
+    mov rcx, [rsp + {answered}]
+    lea rcx, [rcx + 1]
+    mov [rsp + {answered}], rcx
+    mov rsp, gs:[8]
+    pushfq
+    mov rcx, [r11]
+    mov gs:[24], rcx
+    mov rcx, [r11 + 8]
+    pop r11
+uvm_fast_done:
+    mov rsp, gs:[16]
+    jmp qword ptr gs:[24]
+uvm_fast_end:
+4:  mov rax, gs:[{number}]
+    mov rsp, gs:[16]
+
+    .globl uvm_entry_ring
+uvm_entry_ring:
+    mov gs:[16], rsp
     mov rsp, gs:[8]
     lea rsp, [rsp - 40]
-    push rcx
+    push 0
     rdfsbase rcx
     push rcx
     push 0x2b
@@ -189,25 +232,85 @@ uvm_boot:
     mov r12, rax
     jmp uvm_resume
 
-    .globl uvm_sigreturn
+    # rsp is the host's signal frame. A kick that came since the last ring must not be lost.
+    .globl uvm_sigreturn, uvm_sigreturn_end
 uvm_sigreturn:
-    mov eax, 15
+    mov rdi, rsp
+    and rdi, -{stride}
+    cmp qword ptr [rdi + 32], 0
+    jne 1f
+2:  mov eax, 15
     syscall
     ud2
-"#
+1:  mov rsi, rsp
+    call uvm_interrupted_signal
+    test eax, eax
+    jnz uvm_sigreturn
+    jmp 2b
+uvm_sigreturn_end:
+"#,
+    stride = const PRIVATE_STRIDE,
+    number = const offset_of!(Block, number),
+    page = const offset_of!(Block, page),
+    facts = const offset_of!(Page, facts),
+    answered = const offset_of!(Page, answered),
+    offsets = sym facts::OFFSETS,
 );
 
 unsafe extern "C" {
+    safe fn uvm_entry();
+    safe fn uvm_entry_ring();
+    safe fn uvm_fast_start();
+    safe fn uvm_fast_done();
+    safe fn uvm_fast_end();
     safe fn uvm_restore_start();
     safe fn uvm_restore_end();
     /// Clone into a frame of another slot. The child comes out at `uvm_child`.
     pub fn uvm_clone(flags: u64, frame: u64, ctid: u64, state: u64, token: u64, is_image: u64) -> i64;
     pub safe fn uvm_sigreturn();
+    safe fn uvm_sigreturn_end();
 }
 
 /// Whether `rip` is where the guest's registers are being loaded from the frame, which then has all of them.
 pub fn is_restoring(rip: u64) -> bool {
     (uvm_restore_start as *const () as u64..uvm_restore_end as *const () as u64).contains(&rip)
+}
+
+/// What became of a host signal in the entry's fast part.
+pub enum Fast {
+    /// It was not there.
+    Elsewhere,
+    /// The call begins anew, and will ring.
+    Again,
+    /// The call was answered: the context is the guest's behind it.
+    Answered,
+}
+
+/// Leave the fast part of the entry if `context` is in it.
+pub fn leave_fast(block: &Block, context: &mut Context) -> Fast {
+    let at = |label: extern "C" fn()| label as *const () as u64;
+    if (at(uvm_entry)..at(uvm_fast_start)).contains(&context.rip) && sys::gs_base() == block.me as u64 {
+        // Nothing has changed yet but rcx. Whoever comes without %gs traps soon.
+        context.rip = at(uvm_entry_ring);
+        return Fast::Again;
+    }
+    if !(at(uvm_fast_start)..at(uvm_fast_end)).contains(&context.rip) {
+        return Fast::Elsewhere;
+    }
+    context.rsp = block.rsp;
+    if context.rip >= at(uvm_fast_done) {
+        context.rip = block.go_on;
+        Fast::Answered
+    } else {
+        context.rax = block.number;
+        context.rip = at(uvm_entry_ring);
+        Fast::Again
+    }
+}
+
+/// Whether `rip` is where a handler of a host signal returns, which can begin anew.
+pub fn is_returning(rip: u64) -> bool {
+    (uvm_sigreturn as *const () as u64..uvm_sigreturn_end as *const () as u64).contains(&rip)
 }
 
 /// A call by a patched site. 0: go on behind it; 1: with all registers of the frame.

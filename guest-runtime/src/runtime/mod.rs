@@ -4,6 +4,7 @@ mod bell;
 mod boot;
 mod commands;
 mod entry;
+mod facts;
 mod memory;
 mod signals;
 mod sys;

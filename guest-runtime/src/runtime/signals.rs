@@ -1,7 +1,7 @@
 //! Host signals: SIGSYS for calls, the fault signals for exceptions, one real-time signal for the kick.
 
 use super::commands;
-use super::entry;
+use super::entry::{self, Fast};
 use super::memory;
 use super::sys;
 use super::thread::Block;
@@ -43,10 +43,10 @@ pub struct Context {
     rbp: u64,
     rbx: u64,
     rdx: u64,
-    rax: u64,
+    pub rax: u64,
     rcx: u64,
-    rsp: u64,
-    rip: u64,
+    pub rsp: u64,
+    pub rip: u64,
     eflags: u64,
     /// cs, gs, fs, ss from the lowest 16 bits up.
     segments: u64,
@@ -104,13 +104,23 @@ extern "C" fn on_signal(signal: i32, info: &Info, context: &mut Context) {
             context.rip = to;
             return;
         }
-        if entry::is_restoring(context.rip) {
+        let fast = entry::leave_fast(block, context);
+        if matches!(fast, Fast::Again) {
+            // Whatever it was, the ring tells.
+            return;
+        }
+        if matches!(fast, Fast::Answered) {
+            // As if it had come just behind the call.
+        } else if entry::is_restoring(context.rip) {
             // SAFETY: the frame holds all the registers that were being loaded.
             let regs = unsafe { (*block.frame()).regs };
             store(context, &regs);
             entry::load_bases(block, regs.fs_base, regs.gs_base);
         } else if signal == KICK {
             block.pending = 1;
+            if entry::is_returning(context.rip) {
+                context.rip = entry::uvm_sigreturn as *const () as u64;
+            }
             return;
         } else if signal == SIGTRAP {
             // Stepping guest code that came in by a patched site: its flags are saved, and it goes on stepping later.
@@ -136,6 +146,24 @@ extern "C" fn on_signal(signal: i32, info: &Info, context: &mut Context) {
         error: context.err,
     };
     block.ring(kind, false, &regs, exception);
+    go_on(block, context);
+}
+
+/// A kick came between the last ring and the return from a signal handler. 0: the handler had interrupted the runtime itself,
+/// which looks after it.
+#[unsafe(no_mangle)]
+extern "C" fn uvm_interrupted_signal(block: &mut Block, context: &mut Context) -> u32 {
+    if (RUNTIME_BASE..RUNTIME_BASE + RUNTIME_MAX).contains(&context.rip) {
+        return 0;
+    }
+    let regs = load(block, context);
+    block.ring(kind::INTERRUPT, false, &regs, Exception::default());
+    go_on(block, context);
+    1
+}
+
+/// Do what the supervisor answers, and give the guest the registers that it is to go on with.
+fn go_on(block: &mut Block, context: &mut Context) {
     let full = commands::serve(block, Some(context)) == action::RESUME_FULL;
     let answer = block.answer();
     if full {

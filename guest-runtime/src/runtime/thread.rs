@@ -32,6 +32,8 @@ pub struct Block {
     pub token: u64,
     pub page: *mut Page,
     pub slot: u64,
+    /// The number of the call that the entry may answer at once.
+    pub number: u64,
     /// The last values of the words on the page that this side knows.
     pub req: u32,
     pub rsp_seen: u32,

@@ -441,6 +441,9 @@ fn enter(cx: &SyscallCx<'_>, request: &Request, child: &Arc<Task>) -> SysResult<
         })
     };
     pids.add(child, process);
+    if let Some(own) = pids.processes.get(&child.pid()) {
+        child.tell_parent(own.parent);
+    }
     Ok(())
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::platform::Facts;
+
 /// A capability by its number in capabilities(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -72,6 +74,12 @@ pub struct Creds {
     pub bounding: u64,
     pub ambient: u64,
     pub securebits: u32,
+}
+
+/// What a thread with these credentials is told.
+pub(super) fn tell(facts: &mut Facts, creds: &Creds) {
+    (facts.uid, facts.euid) = (creds.uid, creds.euid);
+    (facts.gid, facts.egid) = (creds.gid, creds.egid);
 }
 
 impl Creds {

@@ -269,6 +269,9 @@ fn adopt(pids: &mut Pids, pid: Pid, heir: Pid, notes: &mut Vec<Note>, gone: &mut
         child.parent = heir;
         child.parent_thread = heir;
         child.group.reset_exit_signal();
+        for thread in child.group.threads() {
+            thread.tell_parent(heir);
+        }
         let zombie = child.zombie.map(|z| (child.group.clone(), z));
         if let Some(parent) = pids.processes.get_mut(&heir) {
             parent.children.insert(child_pid);

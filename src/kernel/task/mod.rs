@@ -39,7 +39,7 @@ use super::syscall::CallState;
 use super::user_memory::UserMemory;
 use super::wait::reactor::Timer;
 use super::wait::{Events, OnSignal, Registration, Wakeup};
-use crate::platform::{Thread, ThreadHandle};
+use crate::platform::{Facts, Thread, ThreadHandle};
 
 /// A guest process or thread id.
 pub type Pid = i32;
@@ -175,24 +175,45 @@ impl Call {
 /// Wakes a task: passes the first wakeup since the last park on to the platform.
 pub struct TaskWaker {
     fired: AtomicBool,
-    handle: Lock<Option<Arc<dyn ThreadHandle>>>,
+    seat: Lock<Seat>,
+}
+
+/// What a task has of the platform.
+#[derive(Default)]
+struct Seat {
+    handle: Option<Arc<dyn ThreadHandle>>,
+    /// What its thread is told: changed and published under one lock, so that no older value comes last.
+    facts: Facts,
 }
 
 impl TaskWaker {
     fn new() -> Arc<TaskWaker> {
         Arc::new(TaskWaker {
             fired: AtomicBool::new(false),
-            handle: Lock::new(Rank::Leaf, None),
+            seat: Lock::new(Rank::Leaf, Seat::default()),
         })
     }
 
     /// The task's thread is now this one.
     fn attach(&self, handle: Arc<dyn ThreadHandle>) {
-        *self.handle.lock() = Some(handle);
+        let mut seat = self.seat.lock();
+        handle.publish(&seat.facts);
+        let old = seat.handle.replace(handle);
+        drop(seat);
+        drop(old);
     }
 
     fn handle(&self) -> Option<Arc<dyn ThreadHandle>> {
-        self.handle.lock().clone()
+        self.seat.lock().handle.clone()
+    }
+
+    /// Change what the task's thread is told.
+    fn tell(&self, change: impl FnOnce(&mut Facts)) {
+        let mut seat = self.seat.lock();
+        change(&mut seat.facts);
+        if let Some(handle) = &seat.handle {
+            handle.publish(&seat.facts);
+        }
     }
 
     /// The task is about to park: the next wakeup counts.
@@ -220,6 +241,11 @@ impl Task {
     /// A task that nobody knows of yet, to run on the host thread of `handle`.
     fn build(parts: Parts, handle: Arc<dyn ThreadHandle>) -> Arc<Task> {
         let waker = TaskWaker::new();
+        waker.tell(|facts| {
+            facts.open = parts.kernel.tracer.is_none();
+            (facts.pid, facts.tid) = (parts.group.pid, parts.tid);
+            creds::tell(facts, &parts.shared.creds);
+        });
         waker.attach(handle);
         parts.shared.mm.add_user();
         parts.shared.files.add_user();
@@ -287,8 +313,20 @@ impl Task {
     /// Replace its credentials.
     pub fn set_creds(&self, creds: Creds) {
         let creds = Arc::new(creds);
-        let old = std::mem::replace(&mut self.shared.lock().creds, creds);
+        let old = std::mem::replace(&mut self.shared.lock().creds, creds.clone());
         drop(old);
+        self.waker.tell(|facts| creds::tell(facts, &creds));
+    }
+
+    /// The process has this parent.
+    fn tell_parent(&self, parent: Pid) {
+        self.waker.tell(|facts| facts.ppid = parent);
+    }
+
+    /// Whether somebody traces it may have changed: then its calls must be seen.
+    fn review_openness(&self) {
+        self.waker
+            .tell(|facts| facts.open = self.kernel.tracer.is_none() && !self.is_traced());
     }
 
     /// Its memory.

@@ -96,7 +96,8 @@ impl Task {
         let regs = thread.regs_mut();
         // What a handler of a caught signal sees of an interrupted call, and Linux's value until there is a result.
         regs.rax = error_value(Errno::ENOSYS);
-        let call = Call::new(regs.orig_rax, regs.args());
+        // The kernel takes the lower half for the number.
+        let call = Call::new(regs.orig_rax & 0xffff_ffff, regs.args());
         if let Some(tracer) = &self.kernel.tracer {
             tracer.enter(self.tid(), call.nr, &call.args, &self.memory());
         }

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use libc::{c_int, c_ulong, pid_t};
 use nix::errno::Errno;
@@ -19,7 +19,7 @@ pub(in crate::platform) struct Stub<'a> {
     /// The program.
     pub(in crate::platform) program: &'a OwnedFd,
     /// Its descriptors, each with the number it gets. The first is a socket, by which the errno of what failed is sent.
-    pub(in crate::platform) descriptors: &'a [(&'a OwnedFd, RawFd)],
+    pub(in crate::platform) descriptors: &'a [(BorrowedFd<'a>, RawFd)],
     /// Wait for a byte on the socket before anything is executed.
     pub(in crate::platform) wait: bool,
 }

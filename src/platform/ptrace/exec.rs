@@ -1,6 +1,6 @@
 //! Starting the first stub, traced from before its execve(2).
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, send};
@@ -13,7 +13,7 @@ use crate::platform::native::launch::{self, Stub};
 pub(super) fn launch(image: &OwnedFd, socket: &OwnedFd, ours: &OwnedFd) -> Result<Tracee, Errno> {
     let stub = Stub {
         program: image,
-        descriptors: &[(socket, 0)],
+        descriptors: &[(socket.as_fd(), 0)],
         wait: true,
     };
     let tracee = Tracee(launch::launch(&stub)?);

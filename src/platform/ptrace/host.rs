@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::mail::Mail;
 use super::space::PtraceSpace;
 use super::tracee::Tracee;
-use crate::platform::ThreadHandle;
 use crate::platform::native::stat;
+use crate::platform::{Facts, ThreadHandle};
 
 /// A host process: the threads of one ForkKind::Thread family.
 pub(super) struct HostProcess {
@@ -106,4 +106,7 @@ impl ThreadHandle for Handle {
         }
         stat::cpu_time(self.0.tracee.0, self.0.tracee.0).unwrap_or((0, 0))
     }
+
+    /// Every call traps here.
+    fn publish(&self, _: &Facts) {}
 }

@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 
 use super::deaf::Deaf;
 use super::door::Door;
+use super::facts::FactsFile;
 use super::image::Image;
 use super::launch;
 use super::notify::Notifier;
@@ -35,6 +36,7 @@ pub(super) struct Core {
     /// Threads that were told to end.
     pub(super) deaf: Arc<Deaf>,
     notifier: OnceLock<Arc<Notifier>>,
+    pub(super) facts: Arc<FactsFile>,
     zygote: Mutex<Option<Box<SeccompThread>>>,
     /// The process group of all stubs.
     group: OnceLock<Pid>,
@@ -59,6 +61,7 @@ impl Core {
             patcher: OnceLock::new(),
             deaf: Arc::default(),
             notifier: OnceLock::new(),
+            facts: FactsFile::new()?,
             zygote: Mutex::default(),
             group: OnceLock::new(),
             identities: Mutex::default(),
@@ -87,7 +90,7 @@ impl Core {
         let _ = self.patcher.set(Patcher::new(image.entry));
         let memory = launch::bell_memory()?;
         let door = Door::open(&memory, 0)?;
-        let launched = launch::launch(&image, &memory)?;
+        let launched = launch::launch(&image, &memory, self.facts.file())?;
         let process = self.processes.enter(launched.pid)?;
         let space = SeccompSpace::new(self, memory);
         space.take(0);

@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io::IoSliceMut;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use guest_runtime::abi::{
-    BELL_FD, Command, IMAGE_FD, PAGE, RUNTIME_BASE, SHARED_BASE, SHARED_STRIDE, SLOTS, SOCKET_FD, op,
+    BELL_FD, Command, FACTS_FD, IMAGE_FD, PAGE, RUNTIME_BASE, SHARED_BASE, SHARED_STRIDE, SLOTS, SOCKET_FD,
+    op,
 };
 use libc::pid_t;
 use nix::errno::Errno;
@@ -28,14 +29,15 @@ pub(super) struct Launched {
     pub(super) socket: OwnedFd,
 }
 
-/// Execute the runtime with `memory` as its doorbells.
-pub(super) fn launch(image: &Image, memory: &OwnedFd) -> Result<Launched, Errno> {
+/// Execute the runtime with `memory` as its doorbells, and with the machine's facts.
+pub(super) fn launch(image: &Image, memory: &OwnedFd, facts: BorrowedFd<'_>) -> Result<Launched, Errno> {
     let kind = SockType::SeqPacket;
     let (socket, theirs) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)?;
     let descriptors = [
-        (&theirs, SOCKET_FD as i32),
-        (&image.flat, IMAGE_FD as i32),
-        (memory, BELL_FD as i32),
+        (theirs.as_fd(), SOCKET_FD as i32),
+        (image.flat.as_fd(), IMAGE_FD as i32),
+        (memory.as_fd(), BELL_FD as i32),
+        (facts, FACTS_FD as i32),
     ];
     let stub = Stub {
         program: &image.program,

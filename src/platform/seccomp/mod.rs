@@ -23,6 +23,7 @@ use super::{Platform, Statistics, Thread, TrapHandler};
 mod core;
 mod deaf;
 mod door;
+mod facts;
 pub mod filter;
 mod image;
 mod launch;

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-use guest_runtime::abi::{Command, PRIVATE_STRIDE, SHARED_STRIDE, SLOTS, WINDOW, op};
+use guest_runtime::abi::{Command, HOST_END, PRIVATE_STRIDE, SLOTS, WINDOW, op};
 use nix::errno::Errno;
 
 use super::core::Core;
@@ -236,7 +236,8 @@ fn copy_command(op: u32, first: u64, second: u64, len: usize) -> Command {
 
 /// What every address space has of the platform.
 const OWN: maps::Own = maps::Own {
-    total: 8 * PAGE_SIZE + SLOTS * (SHARED_STRIDE + PRIVATE_STRIDE),
+    // All of it is mapped or reserved.
+    total: HOST_END - USER_END,
     resident: 8 * PAGE_SIZE,
     shared: 6 * PAGE_SIZE,
     data: SLOTS * PRIVATE_STRIDE,

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use super::core::Core;
 use super::deaf;
 use super::door::Door;
+use super::facts::Sheet;
 use super::launch::{bell_memory, call};
 use super::process::{HostProcess, lock};
 use super::regs::{self, TRAP_FLAG};
@@ -20,7 +21,7 @@ use super::xstate;
 use crate::platform::native::{memory, stat};
 use crate::platform::stats::Counters;
 use crate::platform::{
-    Fault, ForkKind, HostFile, MapFlags, MemOp, PAGE_SIZE, Regs, Space, Thread, ThreadHandle, Trap,
+    Facts, Fault, ForkKind, HostFile, MapFlags, MemOp, PAGE_SIZE, Regs, Space, Thread, ThreadHandle, Trap,
 };
 
 /// How long a runtime may take for commands, and a new stub to say hello, before its process is killed.
@@ -46,6 +47,7 @@ pub(super) struct Host {
     tid: pid_t,
     slot: u64,
     door: Arc<Door>,
+    facts: Sheet,
     pub(super) talk: Mutex<Talk>,
     pub(super) state: Mutex<State>,
     pub(super) kicked: AtomicBool,
@@ -62,6 +64,8 @@ impl Host {
         slot: u64,
         door: Door,
     ) -> Arc<Host> {
+        let facts = core.facts.sheet();
+        door.set_facts(facts.address());
         let talk = Talk {
             waiting: true,
             ..Talk::default()
@@ -73,6 +77,7 @@ impl Host {
             tid,
             slot,
             door: Arc::new(door),
+            facts,
             talk: Mutex::new(talk),
             state: Mutex::new(State::Held),
             kicked: AtomicBool::new(false),
@@ -196,6 +201,10 @@ impl ThreadHandle for Handle {
             return (0, 0);
         }
         stat::cpu_time(self.0.process.pid, self.0.tid).unwrap_or((0, 0))
+    }
+
+    fn publish(&self, facts: &Facts) {
+        self.0.facts.publish(facts);
     }
 }
 

@@ -120,6 +120,7 @@ fn become_leader(task: &Arc<Task>) {
     let own = pids.tasks.remove(&old);
     task.tid
         .store(pid.cast_unsigned(), std::sync::atomic::Ordering::Relaxed);
+    task.waker.tell(|facts| facts.tid = pid);
     let leader = pids.tasks.insert(pid, task.clone());
     let children: Vec<_> = pids
         .processes

@@ -298,6 +298,7 @@ impl Task {
         let left = self.trace.lock().take_if(|trace| trace.leaving);
         if left.is_some() {
             self.traced.store(false, Ordering::SeqCst);
+            self.review_openness();
         }
         // Whatever else was sent meanwhile.
         self.kick_self();
@@ -573,6 +574,8 @@ fn attach(task: &Arc<Task>, trace: Trace) -> Result<(), Errno> {
     }
     *present = Some(Box::new(trace));
     task.traced.store(true, Ordering::SeqCst);
+    drop(present);
+    task.review_openness();
     tracer_state.tracees.push(task.clone());
     Ok(())
 }

@@ -1,0 +1,209 @@
+//! The facts: one memory file of the machine that all stubs map and none can write. What is in it a guest thread is told
+//! without a trap: the runtime reads it.
+//!
+//! The file is sealed against further writable mappings once the supervisor has its own, so neither mmap nor mprotect of
+//! a stub gets at it. Guest processes can read each other's entries: ids, which /proc shows as well.
+
+use std::fs::File;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use guest_runtime::abi::{ENTRIES, Entry, FACTS_BASE, FACTS_LEN, PAGE};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+use super::process::lock;
+use crate::platform::Facts;
+
+/// `F_SEAL_FUTURE_WRITE` of Linux 5.1.
+const SEAL_FUTURE_WRITE: SealFlag = SealFlag::from_bits_retain(0x10);
+
+/// The memory file and our mapping of it.
+pub(super) struct FactsFile {
+    file: OwnedFd,
+    map: NonNull<u8>,
+    free: Mutex<Free>,
+}
+
+/// Entries that nobody uses. The first is never used: it says that nothing may be told.
+struct Free {
+    next: usize,
+    returned: Vec<usize>,
+}
+
+// SAFETY: the mapping is shared memory that is only accessed by atomics.
+unsafe impl Send for FactsFile {}
+// SAFETY: as above.
+unsafe impl Sync for FactsFile {}
+
+impl FactsFile {
+    pub(super) fn new() -> Result<Arc<FactsFile>, Errno> {
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let file = File::from(memfd_create(c"uvm-facts", flags)?);
+        file.set_len(FACTS_LEN)
+            .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::ENOMEM)))?;
+        let len = NonZeroUsize::new(FACTS_LEN as usize).ok_or(Errno::EINVAL)?;
+        let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping at an address that the host chooses.
+        let map = unsafe { mmap(None, len, prot, MapFlags::MAP_SHARED, &file, 0)? };
+        let facts = FactsFile {
+            file: file.into(),
+            map: map.cast(),
+            free: Mutex::new(Free {
+                next: 1,
+                returned: Vec::new(),
+            }),
+        };
+        let seals =
+            SEAL_FUTURE_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
+        fcntl(&facts.file, FcntlArg::F_ADD_SEALS(seals))?;
+        Ok(Arc::new(facts))
+    }
+
+    /// For stubs to map.
+    pub(super) fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    fn entry(&self, index: usize) -> &Entry {
+        let index = index.min(ENTRIES - 1);
+        // SAFETY: the entries follow the first page, all inside the mapping that lives as long as `self`.
+        unsafe { &*self.map.as_ptr().add(PAGE as usize).cast::<Entry>().add(index) }
+    }
+
+    /// An entry for a thread; when all are taken, the one that tells nothing.
+    pub(super) fn sheet(self: &Arc<FactsFile>) -> Sheet {
+        let mut free = lock(&self.free);
+        let index = match free.returned.pop() {
+            Some(index) => index,
+            None if free.next < ENTRIES => {
+                free.next += 1;
+                free.next - 1
+            }
+            None => 0,
+        };
+        Sheet {
+            facts: Arc::clone(self),
+            index,
+        }
+    }
+}
+
+impl Drop for FactsFile {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping, of which nothing is borrowed any more.
+        let unmapped = unsafe { munmap(self.map.cast(), FACTS_LEN as usize) };
+        debug_assert_eq!(unmapped, Ok(()));
+    }
+}
+
+/// One thread's entry.
+pub(super) struct Sheet {
+    facts: Arc<FactsFile>,
+    index: usize,
+}
+
+impl Sheet {
+    /// Where stubs see it.
+    pub(super) fn address(&self) -> u64 {
+        FACTS_BASE + PAGE + (self.index * size_of::<Entry>()) as u64
+    }
+
+    /// Tell the thread `facts` from now on.
+    pub(super) fn publish(&self, facts: &Facts) {
+        if self.index == 0 {
+            return;
+        }
+        let entry = self.facts.entry(self.index);
+        let put = |word: &AtomicU32, value: u32| word.store(value, Ordering::SeqCst);
+        if !facts.open {
+            put(&entry.open, 0);
+        }
+        put(&entry.pid, facts.pid.cast_unsigned());
+        put(&entry.tid, facts.tid.cast_unsigned());
+        put(&entry.ppid, facts.ppid.cast_unsigned());
+        put(&entry.uid, facts.uid);
+        put(&entry.euid, facts.euid);
+        put(&entry.gid, facts.gid);
+        put(&entry.egid, facts.egid);
+        put(&entry.open, u32::from(facts.open));
+    }
+}
+
+impl Drop for Sheet {
+    fn drop(&mut self) {
+        self.publish(&Facts::default());
+        if self.index != 0 {
+            lock(&self.facts.free).returned.push(self.index);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(sheet: &Sheet) -> [u32; 3] {
+        let entry = sheet.facts.entry(sheet.index);
+        [&entry.open, &entry.pid, &entry.egid].map(|word| word.load(Ordering::SeqCst))
+    }
+
+    #[test]
+    fn an_entry_tells_what_was_published_last_and_nothing_when_it_is_free() {
+        let file = FactsFile::new().unwrap();
+        let (one, two) = (file.sheet(), file.sheet());
+        assert_ne!(one.address(), two.address());
+        let facts = Facts {
+            open: true,
+            pid: 7,
+            egid: u32::MAX,
+            ..Facts::default()
+        };
+        one.publish(&facts);
+        assert_eq!((read(&one), read(&two)), ([1, 7, u32::MAX], [0, 0, 0]));
+        let address = one.address();
+        drop(one);
+        let again = file.sheet();
+        assert_eq!((again.address(), read(&again)), (address, [0, 0, 0]));
+    }
+
+    #[test]
+    fn who_comes_when_all_are_taken_is_told_nothing() {
+        let file = FactsFile::new().unwrap();
+        let all: Vec<Sheet> = (1..ENTRIES).map(|_| file.sheet()).collect();
+        let late = file.sheet();
+        late.publish(&Facts {
+            open: true,
+            ..Facts::default()
+        });
+        assert_eq!(late.address(), FACTS_BASE + PAGE);
+        assert_eq!(read(&late)[0], 0);
+        drop((all, late));
+    }
+
+    #[test]
+    fn nobody_else_can_map_it_writable() {
+        let file = FactsFile::new().unwrap();
+        let len = NonZeroUsize::new(4096).unwrap();
+        let map = |prot| {
+            // SAFETY: a new mapping at an address that the host chooses, never accessed.
+            unsafe { mmap(None, len, prot, MapFlags::MAP_SHARED, file.file(), 0) }
+        };
+        let both = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        assert_eq!(map(both).err(), Some(Errno::EPERM));
+        let read_only = map(ProtFlags::PROT_READ).unwrap();
+        // SAFETY: the mapping just made, which nothing refers to.
+        unsafe {
+            assert_eq!(
+                nix::sys::mman::mprotect(read_only, 4096, both),
+                Err(Errno::EACCES)
+            );
+            munmap(read_only, 4096).unwrap();
+        }
+    }
+}
