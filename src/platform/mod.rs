@@ -40,7 +40,7 @@ pub use stats::Statistics;
 pub const USER_END: u64 = 0x7fff_0000_0000;
 
 /// One past the highest address that the host lets a process use.
-const HOST_END: u64 = 0x7fff_ffff_f000;
+pub const HOST_END: u64 = 0x7fff_ffff_f000;
 
 /// Lowest address a guest may map (Linux's default vm.mmap_min_addr).
 pub const USER_START: u64 = 0x1_0000;

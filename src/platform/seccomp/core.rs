@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
 use libc::pid_t;
@@ -20,6 +20,8 @@ use super::image::Image;
 use super::launch;
 use super::notify::Notifier;
 use super::patcher::Patcher;
+use super::placement::Placement;
+use super::pool::Pool;
 use super::process::{Processes, lock};
 use super::regs;
 use super::server::{self, Task};
@@ -46,9 +48,8 @@ pub(super) struct Core {
     wakeups: Mutex<Option<Sender<Task>>>,
     /// Threads with an owner.
     owned: AtomicUsize,
-    /// Server threads.
-    servers: Mutex<usize>,
-    quiet: Condvar,
+    pub(super) pool: Pool,
+    pub(super) placement: Arc<Placement>,
     stopping: AtomicBool,
     copies_forbidden: AtomicBool,
 }
@@ -67,8 +68,8 @@ impl Core {
             identities: Mutex::default(),
             wakeups: Mutex::default(),
             owned: AtomicUsize::new(0),
-            servers: Mutex::new(0),
-            quiet: Condvar::new(),
+            pool: Pool::default(),
+            placement: Placement::new(),
             stopping: AtomicBool::new(false),
             copies_forbidden: AtomicBool::new(false),
         });
@@ -103,7 +104,7 @@ impl Core {
         })?;
         // Both are set once, here.
         let _ = self.group.set(Pid::from_raw(launched.pid));
-        let _ = self.notifier.set(Notifier::start(listener)?);
+        let _ = self.notifier.set(Notifier::new(listener));
         *lock(&self.zygote) = Some(SeccompThread::new(host, regs::initial()));
         Ok(())
     }
@@ -125,13 +126,14 @@ impl Core {
     /// A new address space with one stopped thread in it.
     pub(super) fn spawn(&self) -> Result<Box<dyn Thread>, Errno> {
         let mut zygote = lock(&self.zygote);
-        zygote.as_mut().ok_or(Errno::ESRCH)?.fork(ForkKind::Copy)
+        let zygote = zygote.as_mut().ok_or(Errno::ESRCH)?;
+        self.placement.come_here(zygote.host().seat());
+        zygote.fork(ForkKind::Copy)
     }
 
-    /// One more thread with an owner and a server.
+    /// One more thread with an owner.
     pub(super) fn begin(&self) {
         self.owned.fetch_add(1, Ordering::SeqCst);
-        *lock(&self.servers) += 1;
     }
 
     /// One thread with an owner less.
@@ -139,12 +141,6 @@ impl Core {
         if self.owned.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.kill_all();
         }
-    }
-
-    /// One server less.
-    pub(super) fn served(&self) {
-        *lock(&self.servers) -= 1;
-        self.quiet.notify_all();
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -190,14 +186,8 @@ impl Core {
                 Err(e) => return Err(e),
             }
         }
-        let mut servers = lock(&self.servers);
-        while *servers > 0 {
-            servers = self
-                .quiet
-                .wait(servers)
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-        }
-        drop(servers);
+        self.pool.finish();
+        self.placement.finish();
         *lock(&self.wakeups) = None;
         drop(lock(&self.zygote).take());
         Ok(())

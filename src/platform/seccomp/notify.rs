@@ -3,16 +3,15 @@
 //! A stub that shall clone, or take a descriptor, gets a random *token*. Its call shows the token, which is good once. The
 //! host tells truly who calls: that is how the id of a new stub is learned.
 
-use std::collections::HashMap;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::{Arc, Condvar, Mutex};
-use std::thread;
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use guest_runtime::abi::{BELL_FD, NR_HELLO};
 use libc::{pid_t, seccomp_notif, seccomp_notif_addfd, seccomp_notif_resp};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 
 use super::process::lock;
 
@@ -21,6 +20,9 @@ const NOTIF_SEND: u64 = 0xc018_2101;
 const NOTIF_SET_FLAGS: u64 = 0x4008_2104;
 const NOTIF_ADDFD: u64 = 0x4018_2103;
 const SYNC_WAKE_UP: u64 = 1;
+
+/// How long to listen before looking whether what is expected can still come.
+const STEP: u16 = 20;
 
 /// What a token is good for.
 #[derive(Default)]
@@ -31,6 +33,8 @@ struct Allowed {
     hello: Option<(Option<OwnedFd>, bool)>,
     /// Who said hello.
     caller: Option<pid_t>,
+    /// Something happened that its owner should look at.
+    called: bool,
 }
 
 /// Something that a stub was told to do.
@@ -46,22 +50,48 @@ impl Expectation {
         self.token
     }
 
-    /// Wait for the hello; the host's id of who said it. None when it did not come in time.
-    pub(super) fn caller(&self, timeout: Duration, give_up: impl Fn() -> bool) -> Option<pid_t> {
-        let mut left = timeout;
-        let step = Duration::from_millis(50);
-        let mut allowed = lock(&self.allowed);
-        loop {
-            if let Some(pid) = allowed.caller {
-                return Some(pid);
+    /// The host's id of who said hello.
+    pub(super) fn caller(&self) -> Option<pid_t> {
+        lock(&self.allowed).caller
+    }
+
+    /// Serve notifications, or let another thread that waits here do so, until all that is expected has come or, looked
+    /// at now and then, `give_up` says so.
+    pub(super) fn wait(self: &Arc<Self>, give_up: impl Fn() -> bool) {
+        let mut leading = false;
+        while !self.is_over() {
+            leading = leading || self.notifier.lead(self);
+            let heard = if leading {
+                self.notifier.serve()
+            } else {
+                self.listen()
+            };
+            if !heard && give_up() {
+                break;
             }
-            if left.is_zero() || give_up() {
-                return None;
-            }
-            let waited = self.changed.wait_timeout(allowed, step);
-            allowed = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
-            left = left.saturating_sub(step);
         }
+        self.notifier.leave(self, leading);
+    }
+
+    fn is_over(&self) -> bool {
+        let allowed = lock(&self.allowed);
+        allowed.clone.is_none() && allowed.hello.is_none()
+    }
+
+    /// Wait for the thread that leads. False when nothing came.
+    fn listen(&self) -> bool {
+        let mut allowed = lock(&self.allowed);
+        if !allowed.called {
+            let step = Duration::from_millis(u64::from(STEP));
+            let waited = self.changed.wait_timeout(allowed, step);
+            allowed = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        std::mem::take(&mut allowed.called)
+    }
+
+    fn call(&self) {
+        lock(&self.allowed).called = true;
+        self.changed.notify_one();
     }
 }
 
@@ -72,26 +102,63 @@ impl Drop for Expectation {
 }
 
 /// The listener and what is expected on it.
+///
+/// There is no thread that serves it: of those that expect something one *leads*, receives whoever's notification comes
+/// next, and hands on when it has its own. So what a stub asks for out of turn waits until somebody expects something.
 pub(super) struct Notifier {
     listener: OwnedFd,
-    expected: Mutex<HashMap<u64, std::sync::Weak<Expectation>>>,
+    expected: Mutex<HashMap<u64, Weak<Expectation>>>,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    led: bool,
+    /// Who waits for the leader.
+    waiting: VecDeque<Arc<Expectation>>,
 }
 
 impl Notifier {
-    /// Serve `listener` on a thread of its own until no stub is left.
-    pub(super) fn start(listener: OwnedFd) -> Result<Arc<Notifier>, Errno> {
+    pub(super) fn new(listener: OwnedFd) -> Arc<Notifier> {
         // SAFETY: a plain number as argument. Hosts before Linux 6.6 lack it, and are a little slower.
         unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_SET_FLAGS, SYNC_WAKE_UP) };
-        let notifier = Arc::new(Notifier {
+        Arc::new(Notifier {
             listener,
             expected: Mutex::default(),
-        });
-        let serving = Arc::clone(&notifier);
-        let spawned = thread::Builder::new()
-            .name("notifications".into())
-            .spawn(move || serving.serve());
-        spawned.map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EAGAIN)))?;
-        Ok(notifier)
+            queue: Mutex::default(),
+        })
+    }
+
+    /// Lead, unless somebody does; then be called when that one leaves.
+    fn lead(&self, who: &Arc<Expectation>) -> bool {
+        let mut queue = lock(&self.queue);
+        if queue.led {
+            if !queue.waiting.iter().any(|waiting| Arc::ptr_eq(waiting, who)) {
+                queue.waiting.push_back(Arc::clone(who));
+            }
+            return false;
+        }
+        queue.waiting.retain(|waiting| !Arc::ptr_eq(waiting, who));
+        queue.led = true;
+        true
+    }
+
+    /// Wait no longer, and call the next if it was `leading`.
+    fn leave(&self, who: &Arc<Expectation>, leading: bool) {
+        let mut queue = lock(&self.queue);
+        if leading {
+            queue.led = false;
+        }
+        queue.waiting.retain(|waiting| !Arc::ptr_eq(waiting, who));
+        let next = if queue.led {
+            None
+        } else {
+            queue.waiting.pop_front()
+        };
+        drop(queue);
+        if let Some(next) = next {
+            next.call();
+        }
     }
 
     /// Expect a clone with `flags`, if given, and then a hello, if given, answered with a descriptor.
@@ -107,7 +174,7 @@ impl Notifier {
         let allowed = Allowed {
             clone,
             hello: hello.map(|fd| (fd, fixed)),
-            caller: None,
+            ..Allowed::default()
         };
         let expectation = Arc::new(Expectation {
             token,
@@ -119,24 +186,18 @@ impl Notifier {
         Ok(expectation)
     }
 
-    fn serve(&self) {
-        loop {
-            let mut fds = [PollFd::new(
-                std::os::fd::AsFd::as_fd(&self.listener),
-                PollFlags::POLLIN,
-            )];
-            match poll(&mut fds, PollTimeout::NONE) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(_) => return,
-            }
-            let events = fds[0].revents().unwrap_or(PollFlags::empty());
-            if events.contains(PollFlags::POLLIN) {
-                self.receive();
-            } else if events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
-                // No process has the filter any more.
-                return;
-            }
+    /// Wait for a notification and decide it. False when none came.
+    fn serve(&self) -> bool {
+        let mut fds = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+        if !matches!(poll(&mut fds, STEP), Ok(1..)) {
+            return false;
         }
+        let events = fds[0].revents().unwrap_or(PollFlags::empty());
+        let came = events.contains(PollFlags::POLLIN);
+        if came {
+            self.receive();
+        }
+        came
     }
 
     fn receive(&self) {
@@ -176,6 +237,8 @@ impl Notifier {
             return None;
         }
         allowed.clone = None;
+        drop(allowed);
+        expectation.call();
         Some(())
     }
 
@@ -188,11 +251,11 @@ impl Notifier {
         let (fd, fixed) = allowed.hello.take()?;
         allowed.caller = Some(caller);
         drop(allowed);
+        expectation.call();
         match fd {
             Some(fd) => self.hand_in(id, &fd, fixed)?,
             None => self.send(id, 0, false),
         }
-        expectation.changed.notify_all();
         Some(())
     }
 

@@ -3,19 +3,16 @@
 //! A kick from inside a handler queues the woken thread, and the host thread that ran the handler runs the woken one's
 //! next, when no lock is held any more. Kicks from elsewhere go to one thread that does nothing else.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread;
 
 use super::core::Core;
+use super::placement::Server;
 use super::process::lock;
 use super::thread::{Host, SeccompThread};
 use crate::platform::{Next, Trap, TrapHandler};
-
-/// Kernel handlers and what they call. Only what is used of it is ever in memory.
-const STACK: usize = 1 << 20;
 
 /// A thread and its owner.
 pub(super) struct Task {
@@ -38,6 +35,8 @@ pub(super) enum State {
 thread_local! {
     /// Threads woken by the handler that runs on this host thread; none where no handler runs.
     static WOKEN: RefCell<Option<VecDeque<Task>>> = const { RefCell::new(None) };
+    /// The seat of the thread whose handler runs on this host thread.
+    static HANDLING: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Begin to run a thread that has had no owner yet.
@@ -61,16 +60,7 @@ pub(super) fn start(core: &Arc<Core>, thread: Box<SeccompThread>, owner: Arc<dyn
         drop(state);
         drop(passing);
     }
-    let serving = Arc::clone(&host);
-    let name = format!("guest {}", host.process.pid);
-    if let Err(e) = thread::Builder::new()
-        .name(name)
-        .stack_size(STACK)
-        .spawn(move || serve(&serving))
-    {
-        tracing::error!("no thread to serve a guest thread: {e}");
-        host.process.kill();
-    }
+    core.pool.serve(core, &host);
 }
 
 /// Make the platform call the owner soon.
@@ -118,6 +108,7 @@ pub(super) fn died(host: &Arc<Host>) {
 fn wake(task: Task) {
     let left = WOKEN.with_borrow_mut(|woken| match woken {
         Some(woken) => {
+            task.thread.host().seat().woken_by(HANDLING.get());
             woken.push_back(task);
             None
         }
@@ -143,7 +134,7 @@ fn run_queue() {
 }
 
 /// Wait for the guest to ring and call the owner, until the thread is over.
-fn serve(host: &Arc<Host>) {
+pub(super) fn serve(server: &mut Server, host: &Arc<Host>) {
     let mut seen = 0;
     loop {
         seen = host.door().wait_ring(seen);
@@ -166,7 +157,10 @@ fn serve(host: &Arc<Host>) {
         let trap = if host.process.is_dead() {
             Some(Trap::Died)
         } else {
-            task.thread.load(stepping)
+            let trap = task.thread.load(stepping);
+            let cpu = task.thread.cpu();
+            host.core.placement.rang(server, host.seat(), cpu);
+            trap
         };
         WOKEN.set(Some(VecDeque::new()));
         match trap {
@@ -181,7 +175,6 @@ fn serve(host: &Arc<Host>) {
         }
         run_queue();
     }
-    host.core.served();
 }
 
 /// Call the owner and do what it says.
@@ -197,6 +190,7 @@ fn deliver(mut task: Task, mut trap: Trap) {
         if host.process.is_dead() {
             trap = Trap::Died;
         }
+        HANDLING.set(host.seat().id());
         let next = Arc::clone(&task.owner).trap(&mut *task.thread, trap);
         if next == Next::Exit || trap == Trap::Died {
             finish(&host, task);
@@ -211,6 +205,7 @@ fn deliver(mut task: Task, mut trap: Trap) {
             continue;
         }
         if next == Next::Park {
+            host.seat().parked();
             *state = State::Parked(task);
         } else {
             let stepping = next == Next::Step;

@@ -250,7 +250,7 @@ impl Space for SeccompSpace {
         self.by_runtime(done, len, |host, at, want| {
             let mut talk = lock(&host.talk);
             let copy = copy_command(op::COPY_IN, COPY_OFFSET as u64, addr + at as u64, want);
-            host.command_locked(&mut talk, &[copy]).ok()?;
+            host.command_locked(&mut talk, &[copy], None).ok()?;
             let moved = usize::try_from(host.door().result(0)).unwrap_or(0).min(want);
             host.door().read_window(COPY_OFFSET, &mut buf[at..at + moved]);
             Some(moved)
@@ -264,7 +264,7 @@ impl Space for SeccompSpace {
             let mut talk = lock(&host.talk);
             host.door().write_window(COPY_OFFSET, &buf[at..at + want]);
             let copy = copy_command(op::COPY_OUT, addr + at as u64, COPY_OFFSET as u64, want);
-            host.command_locked(&mut talk, &[copy]).ok()?;
+            host.command_locked(&mut talk, &[copy], None).ok()?;
             Some(usize::try_from(host.door().result(0)).unwrap_or(0).min(want))
         })
     }

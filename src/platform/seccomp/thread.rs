@@ -13,16 +13,16 @@ use super::deaf;
 use super::door::Door;
 use super::facts::Sheet;
 use super::launch::{bell_memory, call};
+use super::notify::Expectation;
+use super::placement::Seat;
 use super::process::{HostProcess, lock};
 use super::regs::{self, TRAP_FLAG};
 use super::server::State;
 use super::space::SeccompSpace;
 use super::xstate;
-use crate::platform::native::{memory, stat};
+use crate::platform::native::stat;
 use crate::platform::stats::Counters;
-use crate::platform::{
-    Facts, Fault, ForkKind, HostFile, MapFlags, MemOp, PAGE_SIZE, Regs, Space, Thread, ThreadHandle, Trap,
-};
+use crate::platform::{Facts, Fault, ForkKind, MemOp, Regs, Space, Thread, ThreadHandle, Trap};
 
 /// How long a runtime may take for commands, and a new stub to say hello, before its process is killed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -48,6 +48,7 @@ pub(super) struct Host {
     slot: u64,
     door: Arc<Door>,
     facts: Sheet,
+    seat: Arc<Seat>,
     pub(super) talk: Mutex<Talk>,
     pub(super) state: Mutex<State>,
     pub(super) kicked: AtomicBool,
@@ -72,6 +73,7 @@ impl Host {
         };
         let host = Arc::new(Host {
             core: Arc::clone(core),
+            seat: Seat::new(&process, tid),
             process,
             space,
             tid,
@@ -92,6 +94,10 @@ impl Host {
         &self.door
     }
 
+    pub(super) fn seat(&self) -> &Arc<Seat> {
+        &self.seat
+    }
+
     /// Have the runtime carry out `commands` up to the first that fails; the results of those that were. ESRCH when the
     /// thread is dead or not stopped.
     pub(super) fn command(&self, commands: &[Command]) -> Result<Vec<i64>, Errno> {
@@ -105,7 +111,7 @@ impl Host {
         then: impl FnOnce(&Door),
     ) -> Result<Vec<i64>, Errno> {
         let mut talk = lock(&self.talk);
-        self.command_locked(&mut talk, commands)?;
+        self.command_locked(&mut talk, commands, None)?;
         let results = (0..commands.len()).map(|i| self.door.result(i)).collect();
         then(&self.door);
         Ok(results)
@@ -119,7 +125,7 @@ impl Host {
     ) -> Result<Vec<i64>, Errno> {
         let mut talk = lock(&self.talk);
         before(&self.door);
-        self.command_locked(&mut talk, commands)?;
+        self.command_locked(&mut talk, commands, None)?;
         Ok((0..commands.len()).map(|i| self.door.result(i)).collect())
     }
 
@@ -128,14 +134,36 @@ impl Host {
         matches!(*lock(&self.state), State::Running { .. })
     }
 
+    /// As [`Host::command`], serving the notification that comes of it.
+    pub(super) fn command_expecting(
+        &self,
+        commands: &[Command],
+        expectation: Option<&Arc<Expectation>>,
+    ) -> Result<Vec<i64>, Errno> {
+        let mut talk = lock(&self.talk);
+        self.command_locked(&mut talk, commands, expectation)?;
+        Ok((0..commands.len()).map(|i| self.door.result(i)).collect())
+    }
+
     /// Have the runtime carry out `commands`, which the caller has prepared the window for.
-    pub(super) fn command_locked(&self, talk: &mut Talk, commands: &[Command]) -> Result<(), Errno> {
+    pub(super) fn command_locked(
+        &self,
+        talk: &mut Talk,
+        commands: &[Command],
+        expectation: Option<&Arc<Expectation>>,
+    ) -> Result<(), Errno> {
         if !talk.waiting || self.process.is_dead() || commands.len() > COMMANDS {
             return Err(Errno::ESRCH);
         }
         talk.answers = talk.answers.wrapping_add(1);
         self.door.answer(talk.answers, action::REPLY, None, commands);
         let begin = Instant::now();
+        if let Some(expectation) = expectation {
+            let replied = || self.door.done().load(Ordering::SeqCst) != talk.done;
+            let failed = || (0..commands.len()).any(|i| self.door.result(i) < 0);
+            expectation
+                .wait(|| replied() && failed() || self.process.has_ended() || begin.elapsed() > PATIENCE);
+        }
         while !self.door.wait_done(talk.done, Duration::from_millis(100)) {
             if self.process.has_ended() {
                 talk.waiting = false;
@@ -221,6 +249,8 @@ pub(super) struct SeccompThread {
     at_call: bool,
     /// That call came by a patched site.
     patched: bool,
+    /// The CPU it rang from, as it says.
+    cpu: u32,
     /// Somebody let it go on, or told it to end: dropping this object changes nothing.
     released: bool,
 }
@@ -235,6 +265,7 @@ impl SeccompThread {
             have: None,
             at_call: false,
             patched: false,
+            cpu: u32::MAX,
             released: false,
         })
     }
@@ -243,12 +274,17 @@ impl SeccompThread {
         &self.host
     }
 
+    pub(super) fn cpu(&self) -> u32 {
+        self.cpu
+    }
+
     /// The guest rang: what for. None when it makes no sense.
     pub(super) fn load(&mut self, stepping: bool) -> Option<Trap> {
         lock(&self.host.talk).waiting = true;
         self.released = false;
         let request = self.host.door.request();
         self.regs = regs::from_guest(&request.regs);
+        self.cpu = request.cpu;
         self.at_call = matches!(request.kind, kind::SYSCALL);
         self.patched = self.at_call && request.patched != 0;
         if !self.patched {
@@ -336,10 +372,7 @@ impl SeccompThread {
     fn call(&self, commands: &[Command]) -> Result<u64, Errno> {
         let results = self.host.command(commands)?;
         let mut last = 0;
-        for (command, result) in commands.iter().zip(results) {
-            if command.op == op::CLOSE {
-                continue;
-            }
+        for result in results {
             last = decode(result)?;
         }
         Ok(last)
@@ -352,9 +385,11 @@ impl SeccompThread {
         space.take(self.host.slot);
         lock(&space.patches).clone_from(&lock(&self.host.space.patches));
         let flags = libc::CLONE_PARENT as u64;
+        let before = self.host.core.placement.before_clone(&self.host.seat);
         let pid = self.clone_process(flags, self.host.slot, Some(memory))?;
         let process = self.host.core.processes.enter(pid)?;
         let host = Host::new(&self.host.core, process, space, pid, self.host.slot, door);
+        self.inherit(before, &host);
         Ok(SeccompThread::new(host, self.regs))
     }
 
@@ -363,6 +398,7 @@ impl SeccompThread {
         let slot = space.new_slot()?;
         let door = Door::open(space.memory(), slot).inspect_err(|_| space.give_back(slot))?;
         let flags = (libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID) as u64;
+        let before = self.host.core.placement.before_clone(&self.host.seat);
         let made = if kind == ForkKind::Share {
             let flags = flags | libc::CLONE_PARENT as u64;
             self.clone_process(flags, slot, None)
@@ -375,13 +411,19 @@ impl SeccompThread {
         };
         let (process, tid) = made.inspect_err(|_| space.give_back(slot))?;
         let host = Host::new(&self.host.core, process, space, tid, slot, door);
+        self.inherit(before, &host);
         Ok(SeccompThread::new(host, self.regs))
+    }
+
+    fn inherit(&self, before: Option<u32>, child: &Host) {
+        let placement = &self.host.core.placement;
+        placement.inherit(before, &self.host.seat, &child.seat);
     }
 
     /// Clone a thread of the same host process; the id that the runtime tells of it.
     fn clone_thread(&self, flags: u64, slot: u64) -> Result<pid_t, Errno> {
         let expectation = self.host.core.notifier().expect(Some(flags), None)?;
-        let tid = self.call(&[clone(flags, slot, expectation.token())])?;
+        let tid = self.clone_call(flags, slot, &expectation)?;
         pid_t::try_from(tid).map_err(|_| Errno::ESRCH)
     }
 
@@ -393,24 +435,25 @@ impl SeccompThread {
         memory: Option<std::os::fd::OwnedFd>,
     ) -> Result<pid_t, Errno> {
         let expectation = self.host.core.notifier().expect(Some(flags), Some(memory))?;
-        self.call(&[clone(flags, slot, expectation.token())])?;
-        let pid = expectation.caller(PATIENCE, || self.host.process.is_dead());
-        pid.ok_or_else(|| {
+        self.clone_call(flags, slot, &expectation)?;
+        expectation.caller().ok_or_else(|| {
             self.host.process.kill();
             Errno::ESRCH
         })
     }
-}
 
-fn clone(flags: u64, slot: u64, token: u64) -> Command {
-    Command {
-        op: op::CLONE,
-        args: [flags, slot, token, 0, 0, 0, 0],
-        ..Command::default()
+    fn clone_call(&self, flags: u64, slot: u64, expectation: &Arc<Expectation>) -> Result<u64, Errno> {
+        let clone = Command {
+            op: op::CLONE,
+            args: [flags, slot, expectation.token(), 0, 0, 0, 0],
+            ..Command::default()
+        };
+        let results = self.host.command_expecting(&[clone], Some(expectation))?;
+        decode(results.first().copied().unwrap_or(-1))
     }
 }
 
-fn decode(result: i64) -> Result<u64, Errno> {
+pub(super) fn decode(result: i64) -> Result<u64, Errno> {
     if (-4095..0).contains(&result) {
         Err(Errno::from_raw(-result as i32))
     } else {
@@ -467,16 +510,12 @@ impl Thread for SeccompThread {
         };
         let mut talk = lock(&self.host.talk);
         self.host.door.write_window(0, &image);
-        self.host.command_locked(&mut talk, &[set])?;
+        self.host.command_locked(&mut talk, &[set], None)?;
         decode(self.host.door.result(0)).map(drop)
     }
 
     fn memory(&mut self, ops: &[MemOp<'_>]) -> Result<u64, Errno> {
-        let mut result = 0;
-        for op in ops {
-            result = self.operate(op)?;
-        }
-        Ok(result)
+        self.operate(ops)
     }
 
     fn fork(&mut self, kind: ForkKind) -> Result<Box<dyn Thread>, Errno> {
@@ -497,106 +536,6 @@ impl Thread for SeccompThread {
     }
 
     fn set_affinity(&mut self, mask: &[u64]) -> Result<(), Errno> {
-        if self.host.process.is_dead() {
-            return Err(Errno::ESRCH);
-        }
-        let (process, tid) = (self.host.process.pid, self.host.tid);
-        // The runtime told this id: it must be one of its own process.
-        if std::fs::metadata(format!("/proc/{process}/task/{tid}")).is_err() {
-            return Err(Errno::ESRCH);
-        }
-        let bytes = size_of_val(mask);
-        // SAFETY: the host reads `bytes` bytes of `mask`, which is as long, and any size is allowed.
-        let rc = unsafe { libc::sched_setaffinity(tid, bytes, mask.as_ptr().cast()) };
-        Errno::result(rc).map(drop)
-    }
-}
-
-impl SeccompThread {
-    fn operate(&self, op: &MemOp<'_>) -> Result<u64, Errno> {
-        let patcher = self.host.core.patcher();
-        match *op {
-            MemOp::SetBit { addr, bit } => {
-                let args = [addr, u64::from(bit), 0, 0, 0, 0, 0];
-                self.call(&[Command {
-                    op: op::SET_BIT,
-                    args,
-                    ..Command::default()
-                }])
-            }
-            MemOp::Map {
-                len,
-                prot,
-                flags,
-                file,
-                ..
-            } => {
-                let at = match file {
-                    Some((file, _)) => self.map_file(op, file)?,
-                    None => self.plainly(op)?,
-                };
-                let range = at..at.saturating_add(len.next_multiple_of(PAGE_SIZE));
-                let private = file.filter(|_| flags.contains(MapFlags::PRIVATE));
-                patcher.mapped(
-                    &self.host,
-                    range,
-                    prot,
-                    private.map(|(file, offset)| (&**file, offset)),
-                );
-                Ok(at)
-            }
-            MemOp::Unmap { addr, len } => {
-                let done = self.plainly(op)?;
-                patcher.unmapped(&self.host, addr..addr.saturating_add(len));
-                Ok(done)
-            }
-            MemOp::Remap {
-                old,
-                old_len,
-                new_len,
-                ..
-            } => {
-                let at = self.plainly(op)?;
-                patcher.unmapped(&self.host, old..old.saturating_add(old_len));
-                patcher.unmapped(&self.host, at..at.saturating_add(new_len));
-                Ok(at)
-            }
-            MemOp::Protect { addr, len, prot } => {
-                let done = self.plainly(op)?;
-                patcher.protected(&self.host, &(addr..addr.saturating_add(len)), prot);
-                Ok(done)
-            }
-            _ => self.plainly(op),
-        }
-    }
-
-    /// An operation that is a host call with numbers for arguments.
-    fn plainly(&self, op: &MemOp<'_>) -> Result<u64, Errno> {
-        let (number, args) = memory::host_call(op, None)?;
-        self.call(&[call(number, args)])
-    }
-
-    fn map_file(&self, op: &MemOp<'_>, file: &Arc<HostFile>) -> Result<u64, Errno> {
-        let fd = std::os::fd::AsFd::as_fd(&**file)
-            .try_clone_to_owned()
-            .map_err(|_| Errno::EMFILE)?;
-        self.host.core.identify(file)?;
-        let expectation = self.host.core.notifier().expect(None, Some(Some(fd)))?;
-        let (number, args) = memory::host_call(op, Some(0))?;
-        let take = Command {
-            op: op::TAKE,
-            args: [expectation.token(), 0, 0, 0, 0, 0, 0],
-            ..Command::default()
-        };
-        let map = Command {
-            op: op::CALL_TAKEN,
-            optional: 1,
-            ..call(number, args)
-        };
-        let close = Command {
-            op: op::CLOSE,
-            ..Command::default()
-        };
-        self.call(&[take, map, close])
+        self.host.core.placement.want(&self.host.seat, mask)
     }
 }

@@ -7,7 +7,7 @@ use crate::kernel::mm::limits::Limits;
 use crate::kernel::mm::{Mm, MmState, is_noexec, is_page_aligned, memfd, page_align, user_end};
 use crate::kernel::stop::{Errno, SysResult, fail};
 use crate::kernel::syscall::SyscallCx;
-use crate::platform::{HostFile, MapFlags, MemOp, PAGE_SIZE, Prot, USER_END, USER_START};
+use crate::platform::{HOST_END, HostFile, MapFlags, MemOp, PAGE_SIZE, Prot, USER_END, USER_START};
 
 const MAP_TYPE: u32 = 0xf;
 const MAP_SHARED_VALIDATE: u32 = 3;
@@ -232,8 +232,8 @@ pub fn munmap(cx: &mut SyscallCx<'_>, addr: u64, length: u64) -> SysResult<()> {
     let Some(len) = page_align(length).filter(|&l| l > 0 && is_page_aligned(addr)) else {
         return fail!(EINVAL);
     };
-    // Linux's last page is the platform's here: a range may include it, and nothing happens to it.
-    if addr.checked_add(len).is_none_or(|end| end > USER_END + PAGE_SIZE) {
+    // What Linux has above is the platform's here: a range may include it, and nothing happens to that.
+    if addr.checked_add(len).is_none_or(|end| end > HOST_END) {
         return fail!(EINVAL);
     }
     let len = len.min(USER_END.saturating_sub(addr));
