@@ -16,6 +16,8 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 /// The mapped page and window of one slot.
 pub(super) struct Door {
     page: NonNull<Page>,
+    /// The value of `req` that the server last saw. The page itself may hold anything, by its guest's doing.
+    seen: AtomicU32,
 }
 
 // SAFETY: the page is plain shared memory that is only accessed by atomics and by copies through raw pointers.
@@ -31,7 +33,10 @@ impl Door {
         let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping at an address that the host chooses.
         let page = unsafe { mmap(None, len, prot, MapFlags::MAP_SHARED, memory, offset)? };
-        let door = Door { page: page.cast() };
+        let door = Door {
+            page: page.cast(),
+            seen: AtomicU32::new(0),
+        };
         for word in [door.req(), door.rsp(), door.done()] {
             word.store(0, Ordering::SeqCst);
         }
@@ -73,6 +78,7 @@ impl Door {
 
     /// Wait until the guest rings, that is until its word has left `seen`; the word's new value.
     pub(super) fn wait_ring(&self, seen: u32) -> u32 {
+        self.seen.store(seen, Ordering::SeqCst);
         loop {
             let now = self.req().load(Ordering::SeqCst);
             if now != seen {
@@ -84,7 +90,9 @@ impl Door {
 
     /// Ring in place of a guest that is dead.
     pub(super) fn ring_for_the_dead(&self) {
-        self.req().fetch_add(1, Ordering::SeqCst);
+        // One that the server has not seen, whatever the guest has made of the word.
+        let unseen = self.seen.load(Ordering::SeqCst).wrapping_add(1 << 31);
+        self.req().store(unseen, Ordering::SeqCst);
         self.done().fetch_add(1 << 31, Ordering::SeqCst);
         wake(self.req());
         wake(self.done());
