@@ -16,8 +16,15 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 /// The mapped page and window of one slot.
 pub(super) struct Door {
     page: NonNull<Page>,
-    /// The value of `req` that the server last saw. The page itself may hold anything, by its guest's doing.
-    seen: AtomicU32,
+    /// How often somebody rang for the dead. The page itself may hold anything, by its guest's doing.
+    dead_rings: AtomicU32,
+}
+
+/// What a server knows of a door: what is different is new.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Seen {
+    req: u32,
+    dead_rings: u32,
 }
 
 // SAFETY: the page is plain shared memory that is only accessed by atomics and by copies through raw pointers.
@@ -35,7 +42,7 @@ impl Door {
         let page = unsafe { mmap(None, len, prot, MapFlags::MAP_SHARED, memory, offset)? };
         let door = Door {
             page: page.cast(),
-            seen: AtomicU32::new(0),
+            dead_rings: AtomicU32::new(0),
         };
         for word in [door.req(), door.rsp(), door.done()] {
             word.store(0, Ordering::SeqCst);
@@ -76,23 +83,24 @@ impl Door {
         unsafe { &(*self.page.as_ptr()).alive.0 }
     }
 
-    /// Wait until the guest rings, that is until its word has left `seen`; the word's new value.
-    pub(super) fn wait_ring(&self, seen: u32) -> u32 {
-        self.seen.store(seen, Ordering::SeqCst);
+    /// Wait until there is something that is not in `seen`; what is there then.
+    pub(super) fn wait_ring(&self, seen: Seen) -> Seen {
         loop {
-            let now = self.req().load(Ordering::SeqCst);
-            if now != seen {
-                return now;
+            // In this order: whoever rings for the dead counts first and then changes the word, so that a wait for the
+            // value read here ends at once when the count read after it is an old one.
+            let req = self.req().load(Ordering::SeqCst);
+            let dead_rings = self.dead_rings.load(Ordering::SeqCst);
+            if req != seen.req || dead_rings != seen.dead_rings {
+                return Seen { req, dead_rings };
             }
-            wait(self.req(), now, None);
+            wait(self.req(), req, None);
         }
     }
 
     /// Ring in place of a guest that is dead.
     pub(super) fn ring_for_the_dead(&self) {
-        // One that the server has not seen, whatever the guest has made of the word.
-        let unseen = self.seen.load(Ordering::SeqCst).wrapping_add(1 << 31);
-        self.req().store(unseen, Ordering::SeqCst);
+        self.dead_rings.fetch_add(1, Ordering::SeqCst);
+        self.req().fetch_add(1 << 31, Ordering::SeqCst);
         self.done().fetch_add(1 << 31, Ordering::SeqCst);
         wake(self.req());
         wake(self.done());

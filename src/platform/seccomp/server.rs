@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::core::Core;
+use super::door::Seen;
 use super::placement::Server;
 use super::process::lock;
 use super::thread::{Host, SeccompThread};
@@ -135,7 +136,7 @@ fn run_queue() {
 
 /// Wait for the guest to ring and call the owner, until the thread is over.
 pub(super) fn serve(server: &mut Server, host: &Arc<Host>) {
-    let mut seen = 0;
+    let mut seen = Seen::default();
     loop {
         seen = host.door().wait_ring(seen);
         let taken = {
