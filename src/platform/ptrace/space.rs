@@ -10,7 +10,7 @@ use super::core::Core;
 use super::mail::lock;
 use super::tracee::Tracee;
 use crate::platform::native::{maps, remote};
-use crate::platform::{Mapping, MappingUsage, PAGE_SIZE, Space, SpaceSize, USER_END};
+use crate::platform::{HOST_END, Mapping, MappingUsage, PAGE_SIZE, Space, SpaceSize, USER_END};
 
 pub(super) struct PtraceSpace {
     core: Weak<Core>,
@@ -117,7 +117,8 @@ fn by_pages(addr: u64, len: usize, mut transfer: impl FnMut(usize, usize) -> Opt
 
 /// What every address space has of the platform.
 const OWN: maps::Own = maps::Own {
-    total: PAGE_SIZE,
+    // Its page, and what lies above, which is reserved.
+    total: HOST_END - USER_END,
     resident: PAGE_SIZE,
     shared: PAGE_SIZE,
     data: 0,
