@@ -383,6 +383,8 @@ impl SeccompThread {
         let door = Door::open(&memory, self.host.slot)?;
         let space = SeccompSpace::new(&self.host.core, memory.try_clone().map_err(|_| Errno::EMFILE)?);
         space.take(self.host.slot);
+        // What is copied must not be half patched.
+        let _passing = self.host.space.gate.pass();
         lock(&space.patches).clone_from(&lock(&self.host.space.patches));
         let flags = libc::CLONE_PARENT as u64;
         let before = self.host.core.placement.before_clone(&self.host.seat);
