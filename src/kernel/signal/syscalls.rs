@@ -247,7 +247,8 @@ pub(crate) fn kill(cx: &mut SyscallCx<'_>, pid: i32, signal: i32) -> SysResult<(
     let mut result = Err(Errno::ESRCH);
     for group in targets(&pids, cx.task, pid)? {
         match may_signal_in(&pids, cx.task, group, signal) {
-            Ok(()) if signal == 0 => result = Ok(()),
+            // One is enough to know, and those that die meanwhile need the table.
+            Ok(()) if signal == 0 => return Ok(()),
             Ok(()) => result = send_in_tree(&pids, group, info),
             Err(errno) if result.is_err() => result = Err(errno),
             Err(_) => {}

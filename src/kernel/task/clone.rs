@@ -17,6 +17,9 @@ use crate::kernel::user_memory::{UserAddr, UserRef};
 use crate::kernel::wait::{OnSignal, WaitFor};
 use crate::platform::{ForkKind, PAGE_SIZE, Thread, USER_END};
 
+/// How long a call waits on a full machine, in nanoseconds.
+const FULL_PAUSE: u64 = 200_000_000;
+
 bitflags! {
     /// Flags of clone(2) with the values of CLONE_*, without the exit signal in the low byte.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -277,8 +280,25 @@ fn finish_vfork(task: &Task, waiting: &Waiting) -> SysResult<Pid> {
     Ok(waiting.child)
 }
 
-/// An id for the child, within RLIMIT_NPROC.
-fn reserve(cx: &SyscallCx<'_>) -> Result<Pid, Errno> {
+/// An id for the child, within RLIMIT_NPROC. On a machine that is full of tasks the call waits a little before it says so:
+/// a crowd that tries again without end would leave nobody else any time.
+fn reserve(cx: &mut SyscallCx<'_>) -> SysResult<Pid> {
+    let full = match allocate(cx)? {
+        Ok(tid) => return Ok(tid),
+        Err(full) => full,
+    };
+    let pause = cx.deadline(|kernel| Some(kernel.clock.now().after(FULL_PAUSE)));
+    if cx.timed_out() {
+        return Err(full.into());
+    }
+    Err(WaitFor::signal()
+        .until(pause)
+        .on_signal(OnSignal::AlwaysRestart)
+        .into())
+}
+
+/// An id within RLIMIT_NPROC; inside, why the machine has none.
+fn allocate(cx: &SyscallCx<'_>) -> Result<Result<Pid, Errno>, Errno> {
     let limit = cx.task.group.soft_limit(libc::RLIMIT_NPROC);
     let creds = cx.task.creds();
     let exempt =
@@ -290,7 +310,7 @@ fn reserve(cx: &SyscallCx<'_>) -> Result<Pid, Errno> {
             return Err(Errno::EAGAIN);
         }
     }
-    pids.allocate()
+    Ok(pids.allocate())
 }
 
 /// Make the child and start it.
