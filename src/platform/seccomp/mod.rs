@@ -3,10 +3,11 @@
 //!
 //! A *stub* is a host process that carries a guest address space. The first one, the [zygote](launch), is the runtime
 //! executed from a memory file; all others come from it by clone(2). Guest code can do to the runtime in its address space
-//! what it likes: what it can reach of the host is decided by the [filter](filter) and by what is checked here.
+//! what it likes: what it can reach of the host is decided by the [filter] and by what is checked here.
 //!
-//! Each started guest thread has a [server](server) thread here, out of a [pool](pool), that waits for its doorbell and calls
-//! the owner. On which CPU the two run is a matter of [placement](placement). What the kernel wants of a stopped thread is a list of [commands](door) that the runtime carries out before it goes on.
+//! Each started guest thread has a [server] thread here, out of a [pool], that waits for its doorbell and calls
+//! the owner. On which CPU the two run is a matter of [placement]. What the kernel wants of a stopped thread is a list of
+//! [commands](door) that the runtime carries out before it goes on.
 
 #![allow(unsafe_code)]
 
