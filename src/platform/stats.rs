@@ -24,9 +24,9 @@ pub struct Statistics {
 
 impl fmt::Display for Statistics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let told = self.trapped + self.patched;
-        let calls = told + self.answered;
-        let traps = told + self.foreign + self.faults + self.interrupts;
+        let told = self.trapped.saturating_add(self.patched);
+        let calls = told.saturating_add(self.answered);
+        let traps = told.saturating_add(self.foreign + self.faults + self.interrupts);
         writeln!(
             f,
             "{calls} system calls: {} answered in the guest, {} by the kernel",
@@ -76,7 +76,9 @@ pub(super) struct Counters {
 impl Counters {
     /// Add to one of the counts.
     pub(super) fn add(counter: &AtomicU64, more: u64) {
-        counter.fetch_add(more, Ordering::Relaxed);
+        // What a guest tells may be anything.
+        let sum = |before: u64| Some(before.saturating_add(more));
+        let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum);
     }
 
     /// What was counted so far.

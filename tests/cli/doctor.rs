@@ -22,9 +22,11 @@ fn launcher(name: &str) -> PathBuf {
     program
 }
 
-/// Runs uvm by a launcher.
+/// Runs uvm by a launcher, and with no wish of the environment: what is tested is the choice.
 fn within(launcher: &Path, arguments: &[&str]) -> Outcome {
-    run(Command::new(launcher).arg(UVM).args(arguments), b"", LIMIT)
+    let mut uvm = Command::new(launcher);
+    uvm.env_remove("UVM_PLATFORM").arg(UVM).args(arguments);
+    run(&mut uvm, b"", LIMIT)
 }
 
 /// What a Python expression says of the report `r`, whose facts are also in `f` by id.

@@ -5,6 +5,7 @@
 pub(in crate::platform) mod identity;
 pub(in crate::platform) mod launch;
 pub(in crate::platform) mod maps;
+pub(in crate::platform) mod mem;
 pub(in crate::platform) mod memory;
 pub(in crate::platform) mod remote;
 pub(in crate::platform) mod stat;

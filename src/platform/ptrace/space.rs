@@ -1,14 +1,15 @@
 //! A guest address space: the memory of one or several host processes.
 
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::fs;
+use std::sync::{Arc, Mutex, Weak};
 
+use libc::pid_t;
 use nix::errno::Errno;
 
 use super::core::Core;
 use super::mail::lock;
 use super::tracee::Tracee;
+use crate::platform::native::mem::{Mem, below_end};
 use crate::platform::native::{maps, remote};
 use crate::platform::{HOST_END, Mapping, MappingUsage, PAGE_SIZE, Space, SpaceSize, USER_END};
 
@@ -16,8 +17,7 @@ pub(super) struct PtraceSpace {
     core: Weak<Core>,
     /// The living host threads in it; any one gives access.
     members: Mutex<Vec<Tracee>>,
-    /// /proc/TID/mem, opened when first needed. It keeps meaning this memory whatever becomes of the thread.
-    mem: OnceLock<File>,
+    mem: Mem,
 }
 
 impl PtraceSpace {
@@ -25,7 +25,7 @@ impl PtraceSpace {
         Arc::new(PtraceSpace {
             core: Arc::downgrade(core),
             members: Mutex::default(),
-            mem: OnceLock::new(),
+            mem: Mem::default(),
         })
     }
 
@@ -71,9 +71,8 @@ impl PtraceSpace {
     }
 
     fn read_proc(&self, name: &str) -> Result<String, Errno> {
-        let members = lock(&self.members).clone();
-        for tracee in members {
-            match fs::read_to_string(format!("/proc/{}/{name}", tracee.0)) {
+        for pid in self.pids() {
+            match fs::read_to_string(format!("/proc/{pid}/{name}")) {
                 Ok(text) if !text.is_empty() => return Ok(text),
                 _ => {}
             }
@@ -81,38 +80,9 @@ impl PtraceSpace {
         Err(Errno::ESRCH)
     }
 
-    fn mem(&self) -> Option<&File> {
-        if let Some(file) = self.mem.get() {
-            return Some(file);
-        }
-        let members = lock(&self.members).clone();
-        let file = members.into_iter().find_map(|t| {
-            OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(format!("/proc/{}/mem", t.0))
-                .ok()
-        })?;
-        Some(self.mem.get_or_init(|| file))
+    fn pids(&self) -> Vec<pid_t> {
+        lock(&self.members).iter().map(|t| t.0).collect()
     }
-}
-
-/// How much of `len` bytes at `addr` lies below the platform's page.
-fn below_end(addr: u64, len: usize) -> usize {
-    len.min(usize::try_from(USER_END.saturating_sub(addr)).unwrap_or(0))
-}
-
-/// Move `len` bytes page by page with `transfer(offset, length)` until it fails.
-fn by_pages(addr: u64, len: usize, mut transfer: impl FnMut(usize, usize) -> Option<usize>) -> usize {
-    let mut done = 0;
-    while done < len {
-        let piece = (PAGE_SIZE - (addr + done as u64) % PAGE_SIZE).min((len - done) as u64) as usize;
-        match transfer(done, piece) {
-            Some(moved) if moved > 0 => done += moved,
-            _ => break,
-        }
-    }
-    done
 }
 
 /// What every address space has of the platform.
@@ -138,17 +108,11 @@ impl Space for PtraceSpace {
     }
 
     fn peek(&self, addr: u64, buf: &mut [u8]) -> usize {
-        let Some(mem) = self.mem() else { return 0 };
-        by_pages(addr, below_end(addr, buf.len()), |at, len| {
-            mem.read_at(&mut buf[at..at + len], addr + at as u64).ok()
-        })
+        self.mem.peek(self.pids(), addr, buf)
     }
 
     fn poke(&self, addr: u64, buf: &[u8]) -> usize {
-        let Some(mem) = self.mem() else { return 0 };
-        by_pages(addr, below_end(addr, buf.len()), |at, len| {
-            mem.write_at(&buf[at..at + len], addr + at as u64).ok()
-        })
+        self.mem.poke(self.pids(), addr, buf)
     }
 
     fn mappings(&self) -> Result<Vec<Mapping>, Errno> {

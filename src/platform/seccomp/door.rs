@@ -6,7 +6,7 @@
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use guest_runtime::abi::{Answer, COMMANDS, Command, PAGE, Page, Registers, Request, SHARED_STRIDE, WINDOW};
@@ -47,6 +47,7 @@ impl Door {
         for word in [door.req(), door.rsp(), door.done()] {
             word.store(0, Ordering::SeqCst);
         }
+        door.answered_word().store(0, Ordering::Relaxed);
         // Until the host says otherwise. For a stub's first thread it never does: its slot is not used again.
         door.alive().store(1, Ordering::SeqCst);
         Ok(door)
@@ -76,6 +77,16 @@ impl Door {
     pub(super) fn set_facts(&self, address: u64) {
         // SAFETY: as in `req`.
         unsafe { (*self.page.as_ptr()).facts.store(address, Ordering::SeqCst) };
+    }
+
+    /// Calls that, as the guest says, were answered without ringing.
+    pub(super) fn answered(&self) -> u64 {
+        self.answered_word().load(Ordering::Relaxed)
+    }
+
+    fn answered_word(&self) -> &AtomicU64 {
+        // SAFETY: as in `req`.
+        unsafe { &(*self.page.as_ptr()).answered }
     }
 
     fn alive(&self) -> &AtomicU32 {

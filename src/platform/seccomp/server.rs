@@ -13,6 +13,7 @@ use super::door::Seen;
 use super::placement::Server;
 use super::process::lock;
 use super::thread::{Host, SeccompThread};
+use crate::platform::stats::Counters;
 use crate::platform::{Next, Trap, TrapHandler};
 
 /// A thread and its owner.
@@ -219,6 +220,7 @@ fn deliver(mut task: Task, mut trap: Trap) {
 
 fn finish(host: &Arc<Host>, mut task: Task) {
     *lock(&host.state) = State::Over;
+    Counters::add(&host.core.counters.answered, host.door().answered());
     task.thread.end();
     // Its server must not wait for a ring that never comes.
     host.door().ring_for_the_dead();

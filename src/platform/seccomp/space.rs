@@ -1,11 +1,11 @@
 //! A guest address space: the memory of one or several stubs.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use guest_runtime::abi::{Command, HOST_END, PRIVATE_STRIDE, SLOTS, WINDOW, op};
+use libc::pid_t;
 use nix::errno::Errno;
 
 use super::core::Core;
@@ -13,6 +13,7 @@ use super::door::Door;
 use super::patcher::{Gate, Patches};
 use super::process::lock;
 use super::thread::Host;
+use crate::platform::native::mem::{Mem, below_end};
 use crate::platform::native::{maps, remote};
 use crate::platform::{Mapping, MappingUsage, PAGE_SIZE, Space, SpaceSize, USER_END};
 
@@ -28,8 +29,7 @@ pub(super) struct SeccompSpace {
     slots: Mutex<Slots>,
     pub(super) patches: Mutex<Patches>,
     pub(super) gate: Gate,
-    /// /proc/PID/mem, opened when first needed. It keeps meaning this memory whatever becomes of the process.
-    mem: OnceLock<File>,
+    mem: Mem,
 }
 
 /// Which slots are in use.
@@ -57,7 +57,7 @@ impl SeccompSpace {
             slots: Mutex::default(),
             patches: Mutex::default(),
             gate: Gate::default(),
-            mem: OnceLock::new(),
+            mem: Mem::default(),
         })
     }
 
@@ -183,8 +183,8 @@ impl SeccompSpace {
     }
 
     fn read_proc(&self, name: &str) -> Result<String, Errno> {
-        for thread in self.threads() {
-            match fs::read_to_string(format!("/proc/{}/{name}", thread.process.pid)) {
+        for pid in self.pids() {
+            match fs::read_to_string(format!("/proc/{pid}/{name}")) {
                 Ok(text) if !text.is_empty() => return Ok(text),
                 _ => {}
             }
@@ -192,38 +192,9 @@ impl SeccompSpace {
         Err(Errno::ESRCH)
     }
 
-    fn mem(&self) -> Option<&File> {
-        if let Some(file) = self.mem.get() {
-            return Some(file);
-        }
-        let open = |pid| {
-            OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(format!("/proc/{pid}/mem"))
-                .ok()
-        };
-        let file = self.threads().into_iter().find_map(|t| open(t.process.pid))?;
-        Some(self.mem.get_or_init(|| file))
+    fn pids(&self) -> Vec<pid_t> {
+        self.threads().iter().map(|t| t.process.pid).collect()
     }
-}
-
-/// How much of `len` bytes at `addr` lies in the guest's part.
-fn below_end(addr: u64, len: usize) -> usize {
-    len.min(usize::try_from(USER_END.saturating_sub(addr)).unwrap_or(0))
-}
-
-/// Move `len` bytes page by page with `transfer(offset, length)` until it fails.
-fn by_pages(addr: u64, len: usize, mut transfer: impl FnMut(usize, usize) -> Option<usize>) -> usize {
-    let mut done = 0;
-    while done < len {
-        let piece = (PAGE_SIZE - (addr + done as u64) % PAGE_SIZE).min((len - done) as u64) as usize;
-        match transfer(done, piece) {
-            Some(moved) if moved > 0 => done += moved,
-            _ => break,
-        }
-    }
-    done
 }
 
 fn copy_command(op: u32, first: u64, second: u64, len: usize) -> Command {
@@ -270,19 +241,13 @@ impl Space for SeccompSpace {
     }
 
     fn peek(&self, addr: u64, buf: &mut [u8]) -> usize {
-        let Some(mem) = self.mem() else { return 0 };
-        let done = by_pages(addr, below_end(addr, buf.len()), |at, len| {
-            mem.read_at(&mut buf[at..at + len], addr + at as u64).ok()
-        });
+        let done = self.mem.peek(self.pids(), addr, buf);
         lock(&self.patches).restore_originals(addr, &mut buf[..done]);
         done
     }
 
     fn poke(&self, addr: u64, buf: &[u8]) -> usize {
-        let Some(mem) = self.mem() else { return 0 };
-        by_pages(addr, below_end(addr, buf.len()), |at, len| {
-            mem.write_at(&buf[at..at + len], addr + at as u64).ok()
-        })
+        self.mem.poke(self.pids(), addr, buf)
     }
 
     fn mappings(&self) -> Result<Vec<Mapping>, Errno> {
