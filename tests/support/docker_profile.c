@@ -3,26 +3,15 @@
  * calls that the profile refuses are EPERM, those newer than it are ENOSYS, and clone3 is ENOSYS so that callers use
  * clone, whose flags a filter can see.
  */
-#include <errno.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
 #include <linux/sched.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <unistd.h>
+
+#include "filter.h"
 
 /* The newest call that the profile knows: set_mempolicy_home_node. */
 #define NEWEST 450
 
 #define NAMESPACES (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET)
-
-#define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
-#define IF_EQUAL(value, yes, no) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, yes, no)
-#define GIVE(action) BPF_STMT(BPF_RET | BPF_K, action)
-#define REFUSE(error) GIVE(SECCOMP_RET_ERRNO | (error))
 
 /* By number: the headers may be older than the calls, or than the profile. */
 static const unsigned refused[] = {
@@ -76,7 +65,7 @@ static const struct sock_filter first[] = {
 	REFUSE(EPERM),
 };
 
-int main(int argc, char **argv)
+int main(int, char **argv)
 {
 	struct sock_filter code[256];
 	unsigned short len = 0;
@@ -88,12 +77,5 @@ int main(int argc, char **argv)
 	}
 	code[len++] = (struct sock_filter)GIVE(SECCOMP_RET_ALLOW);
 
-	struct sock_fprog filter = { len, code };
-	if (argc < 2 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter)) {
-		perror("docker_profile");
-		return 125;
-	}
-	execvp(argv[1], argv + 1);
-	perror(argv[1]);
-	return 127;
+	return run_filtered(argv, code, len);
 }

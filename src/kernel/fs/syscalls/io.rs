@@ -78,20 +78,12 @@ fn vector(cx: &SyscallCx<'_>, iov: UserRef<IoVec>, count: u64) -> SysResult<Opti
 
 /// readv(2).
 pub(super) fn readv(cx: &mut SyscallCx<'_>, fd: Fd, iov: UserRef<IoVec>, count: u64) -> SysResult<usize> {
-    let file = readable(cx, fd)?;
-    let Some(buf) = vector(cx, iov, count)? else {
-        return Ok(0);
-    };
-    read_from(cx, &file, buf, At::Position, 0)
+    read_vector(cx, fd, (iov, count), At::Position, 0)
 }
 
 /// writev(2).
 pub(super) fn writev(cx: &mut SyscallCx<'_>, fd: Fd, iov: UserRef<IoVec>, count: u64) -> SysResult<usize> {
-    let file = writable(cx, fd)?;
-    let Some(buf) = vector(cx, iov, count)? else {
-        return Ok(0);
-    };
-    write_to(cx, &file, buf, At::Position, 0)
+    write_vector(cx, fd, (iov, count), At::Position, 0)
 }
 
 /// preadv(2).
@@ -103,11 +95,7 @@ pub(super) fn preadv(
     offset: i64,
 ) -> SysResult<usize> {
     let at = offset_of(cx, fd, offset)?;
-    let file = readable(cx, fd)?;
-    let Some(buf) = vector(cx, iov, count)? else {
-        return Ok(0);
-    };
-    read_from(cx, &file, buf, at, 0)
+    read_vector(cx, fd, (iov, count), at, 0)
 }
 
 /// pwritev(2).
@@ -119,11 +107,7 @@ pub(super) fn pwritev(
     offset: i64,
 ) -> SysResult<usize> {
     let at = offset_of(cx, fd, offset)?;
-    let file = writable(cx, fd)?;
-    let Some(buf) = vector(cx, iov, count)? else {
-        return Ok(0);
-    };
-    write_to(cx, &file, buf, at, 0)
+    write_vector(cx, fd, (iov, count), at, 0)
 }
 
 /// preadv2(2).
@@ -136,19 +120,8 @@ pub(super) fn preadv2(
     _offset_high: u64,
     flags: u32,
 ) -> SysResult<usize> {
-    let at = if offset == -1 {
-        At::Position
-    } else {
-        offset_of(cx, fd, offset)?
-    };
-    let file = readable(cx, fd)?;
-    let Some(buf) = vector(cx, iov, count)? else {
-        return Ok(0);
-    };
-    if flags & !(RWF_IGNORED | RWF_NOWAIT) != 0 {
-        return fail!(EOPNOTSUPP);
-    }
-    read_from(cx, &file, buf, at, flags)
+    let at = offset_or_position(cx, fd, offset)?;
+    read_vector(cx, fd, (iov, count), at, flags)
 }
 
 /// pwritev2(2).
@@ -161,11 +134,36 @@ pub(super) fn pwritev2(
     _offset_high: u64,
     flags: u32,
 ) -> SysResult<usize> {
-    let mut at = if offset == -1 {
-        At::Position
-    } else {
-        offset_of(cx, fd, offset)?
+    let at = offset_or_position(cx, fd, offset)?;
+    write_vector(cx, fd, (iov, count), at, flags)
+}
+
+/// Reads into a vector and its length, with the RWF_ flags of preadv2(2).
+fn read_vector(
+    cx: &mut SyscallCx<'_>,
+    fd: Fd,
+    (iov, count): (UserRef<IoVec>, u64),
+    at: At,
+    flags: u32,
+) -> SysResult<usize> {
+    let file = readable(cx, fd)?;
+    let Some(buf) = vector(cx, iov, count)? else {
+        return Ok(0);
     };
+    if flags & !(RWF_IGNORED | RWF_NOWAIT) != 0 {
+        return fail!(EOPNOTSUPP);
+    }
+    read_from(cx, &file, buf, at, flags)
+}
+
+/// Writes from a vector and its length, with the RWF_ flags of pwritev2(2).
+fn write_vector(
+    cx: &mut SyscallCx<'_>,
+    fd: Fd,
+    (iov, count): (UserRef<IoVec>, u64),
+    mut at: At,
+    flags: u32,
+) -> SysResult<usize> {
     let file = writable(cx, fd)?;
     let Some(buf) = vector(cx, iov, count)? else {
         return Ok(0);
@@ -177,6 +175,15 @@ pub(super) fn pwritev2(
         at = At::Offset(file.ops.seek(&file, 0, libc::SEEK_END)?);
     }
     write_to(cx, &file, buf, at, flags)
+}
+
+/// The offset of preadv2(2) and pwritev2(2), where -1 means the file's position.
+fn offset_or_position(cx: &mut SyscallCx<'_>, fd: Fd, offset: i64) -> SysResult<At> {
+    if offset == -1 {
+        Ok(At::Position)
+    } else {
+        offset_of(cx, fd, offset)
+    }
 }
 
 /// An explicit offset: EINVAL when negative, EBADF, ESPIPE.

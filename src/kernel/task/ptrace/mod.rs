@@ -84,6 +84,23 @@ struct Stop {
     held: Option<Box<dyn Thread>>,
 }
 
+impl Stop {
+    /// Of a thread as it is.
+    fn at(thread: &mut dyn Thread, status: u32, kind: Kind, message: u64) -> Stop {
+        Stop {
+            status,
+            kind,
+            regs: *thread.regs(),
+            xstate: thread.xstate().unwrap_or_default(),
+            changed: false,
+            message,
+            reported: false,
+            listening: false,
+            held: None,
+        }
+    }
+}
+
 /// What a tracee takes along when it is resumed.
 struct Resumed {
     kind: Kind,
@@ -224,19 +241,7 @@ impl Task {
 
     /// Stop for the tracer with the registers as they are.
     fn trace_stop(&self, thread: &mut dyn Thread, status: u32, kind: Kind, message: u64) {
-        let xstate = thread.xstate().unwrap_or_default();
-        let stop = Stop {
-            status,
-            kind,
-            regs: *thread.regs(),
-            xstate,
-            changed: false,
-            message,
-            reported: false,
-            listening: false,
-            held: None,
-        };
-        self.enter_stop(stop);
+        self.enter_stop(Stop::at(thread, status, kind, message));
     }
 
     /// Stop as `stop` says, unless there is no tracer any more that could end it: then its held thread comes back.
@@ -511,18 +516,9 @@ impl Task {
         kind: Kind,
         message: u64,
     ) -> Option<Box<dyn Thread>> {
-        let xstate = thread.xstate().unwrap_or_default();
-        let unheld = self.enter_stop(Stop {
-            status,
-            kind,
-            regs: *thread.regs(),
-            xstate,
-            changed: false,
-            message,
-            reported: false,
-            listening: false,
-            held: Some(thread),
-        });
+        let mut stop = Stop::at(&mut *thread, status, kind, message);
+        stop.held = Some(thread);
+        let unheld = self.enter_stop(stop);
         if self.is_dying() {
             // Whoever said so may have found nothing held.
             self.release_held();
