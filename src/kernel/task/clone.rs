@@ -425,6 +425,10 @@ fn set_registers(thread: &mut dyn Thread, request: &Request) {
 /// is made again after signals that came before it: one that is for all processes of a group must not miss the child.
 fn enter(cx: &SyscallCx<'_>, request: &Request, child: &Arc<Task>) -> SysResult<()> {
     let mut pids = cx.kernel.pids.lock();
+    if cx.task.is_dying() {
+        // Of a SIGKILL to all of its group, perhaps: that one is not queued.
+        return fail!(EAGAIN);
+    }
     if !request.has(CloneFlags::THREAD) && signal::is_pending(cx.task) {
         drop(pids);
         cx.task.kick_self();
