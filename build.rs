@@ -1,6 +1,10 @@
 //! Compiles the guest runtime into a program of its own, which `uvm` embeds.
 
+#[path = "build/marshal.rs"]
+mod marshal;
+
 use std::env;
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -8,9 +12,13 @@ fn main() {
     let sources = Path::new("guest-runtime/src");
     println!("cargo:rerun-if-changed={}", sources.display());
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=build");
     let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
     let rustc = env::var("RUSTC").expect("cargo sets RUSTC");
+    let table = Path::new(&out).join("marshal_table.rs");
+    fs::write(&table, marshal::table()).expect("cargo gives a directory to write to");
     let status = Command::new(rustc)
+        .env("UVM_MARSHAL_TABLE", &table)
         .arg(sources.join("lib.rs"))
         .args([
             "--crate-name",

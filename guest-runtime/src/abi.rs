@@ -98,6 +98,8 @@ pub mod op {
     pub const CALL_TAKEN: u32 = 9;
     /// Close the descriptor taken.
     pub const CLOSE: u32 = 10;
+    /// As [`COPY_OUT`], of what a call has written: if not all can be copied, a call that is resumed returns EFAULT.
+    pub const WRITE_BACK: u32 = 11;
 }
 
 /// General registers in the order of the kernel's `user_regs_struct`.
@@ -182,6 +184,32 @@ pub struct Entry {
 #[repr(C, align(64))]
 pub struct Word(pub AtomicU32);
 
+/// Guest memory that the runtime has copied into the window for a call, or may be asked to write from there.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Segment {
+    /// Where it begins in guest memory.
+    pub addr: u64,
+    /// Its length in bytes.
+    pub len: u32,
+    /// Where it begins in the window.
+    pub offset: u16,
+    /// [`Segment::READABLE`] and [`Segment::WRITABLE`].
+    pub flags: u16,
+}
+
+impl Segment {
+    /// The window has what guest memory had.
+    pub const READABLE: u16 = 1;
+    /// Every page of it was writable.
+    pub const WRITABLE: u16 = 2;
+}
+
+/// Segments of one call.
+pub const SEGMENTS: usize = 12;
+/// The part of the window that they are in; commands use the rest.
+pub const SEGMENTS_END: u64 = 0x8000;
+
 /// What a guest thread tells of a trap.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -192,12 +220,14 @@ pub struct Request {
     pub cpu: u32,
     /// The call came by a patched site.
     pub patched: u32,
-    /// Unused.
-    pub pad: u32,
+    /// How many segments there are.
+    pub count: u32,
     /// The guest's registers.
     pub regs: Registers,
     /// The exception of [`kind::FAULT`].
     pub exception: Exception,
+    /// Memory of the call.
+    pub segments: [Segment; SEGMENTS],
 }
 
 /// What the supervisor answers.

@@ -305,7 +305,7 @@ impl Call<'_> {
         if addr == 0 {
             return text::addr(addr);
         }
-        let size = structs::size(of) as u64;
+        let size = of.size() as u64;
         let shown = count.min(ARRAY_LIMIT as u64 + 1);
         let one = |index: u64| structs::read(self, of, addr.wrapping_add(index * size));
         let items: Option<Vec<String>> = (0..shown).map(one).collect();

@@ -267,3 +267,35 @@ pub enum Struct {
     Utsname,
     Sysinfo,
 }
+
+impl Struct {
+    /// How many bytes a structure takes.
+    pub const fn size(self) -> usize {
+        match self {
+            Self::Int | Self::Uint | Self::Uid | Self::Gid | Self::WaitStatus => 4,
+            Self::SchedParam => 4,
+            Self::Sembuf => 6,
+            Self::Ulong | Self::Off | Self::Pointer | Self::Time | Self::FdPair | Self::SigSet => 8,
+            Self::Timezone | Self::FileHandle | Self::Pollfd | Self::CapHeader => 8,
+            Self::EpollEvent => 12,
+            Self::Timespec | Self::Timeval | Self::Utimbuf | Self::XattrArgs => 16,
+            Self::CachestatRange | Self::Iovec | Self::SigSetArg | Self::Rlimit => 16,
+            Self::OpenHow | Self::FileAttr | Self::MountIdRequest | Self::AltStack => 24,
+            Self::CapData | Self::FutexWaitv => 24,
+            Self::TimespecPair | Self::TimevalPair | Self::Itimerspec | Self::Itimerval => 32,
+            Self::Tms | Self::Ustat | Self::MountAttr | Self::IoEvent | Self::Sigaction => 32,
+            Self::Cachestat => 40,
+            Self::FutexWaitvPair => 48,
+            Self::SchedAttr | Self::Msghdr => 56,
+            Self::Mmsghdr | Self::Sigevent | Self::MqAttr => 64,
+            Self::CloneArgs => 88,
+            Self::Sysinfo => 112,
+            Self::Statfs => 120,
+            Self::Siginfo => 128,
+            Self::Stat | Self::Rusage => 144,
+            Self::Timex => 208,
+            Self::Statx => 256,
+            Self::Utsname => 390,
+        }
+    }
+}

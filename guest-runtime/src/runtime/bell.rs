@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 
 use super::sys;
 use super::thread::Block;
-use crate::abi::{Exception, Registers, Word};
+use crate::abi::{Exception, Registers, Word, kind};
 
 const FUTEX_WAIT: u64 = 0;
 const FUTEX_WAKE: u64 = 1;
@@ -29,12 +29,18 @@ impl Block {
     pub fn ring(&mut self, kind: u32, patched: bool, regs: &Registers, exception: Exception) {
         // What came so far will be looked at with this trap.
         self.pending = 0;
+        let segments = if kind == kind::SYSCALL {
+            self.marshal(regs)
+        } else {
+            0
+        };
         // SAFETY: this thread's own page, mapped as long as the thread lives; only plain data is written.
         unsafe {
             let request = &raw mut (*self.page).request;
             (*request).kind = kind;
             (*request).cpu = sys::cpu();
             (*request).patched = u32::from(patched);
+            (*request).count = segments;
             (*request).regs = *regs;
             (*request).exception = exception;
             self.req = self.req.wrapping_add(1);

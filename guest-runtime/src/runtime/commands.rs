@@ -45,11 +45,17 @@ pub fn serve(block: &mut Block, context: Option<*mut Context>) -> u32 {
     loop {
         block.wait();
         let (action, count) = (block.answer().action, block.answer().count);
+        block.lost = 0;
         if run(block, context, count as usize) {
             // A new process: its maker is the one who replies.
             continue;
         }
         match action {
+            action::RESUME if block.lost != 0 => {
+                // SAFETY: this thread's own page.
+                unsafe { (*block.page).answer.regs.rax = EFAULT as u64 };
+                return action;
+            }
             action::RESUME | action::RESUME_FULL => return action,
             action::EXIT => loop {
                 sys::call(sys::EXIT, [0; 6]);
@@ -78,6 +84,13 @@ fn run(block: &mut Block, context: Option<*mut Context>, count: usize) -> bool {
             op::CLOSE => sys::call(sys::CLOSE, [taken, 0, 0, 0, 0, 0]),
             op::COPY_IN => copy(block.window(a[0]), a[1], a[1], a[0], a[2]),
             op::COPY_OUT => copy(a[0], block.window(a[1]), a[0], a[1], a[2]),
+            op::WRITE_BACK => {
+                let copied = copy(a[0], block.window(a[1]), a[0], a[1], a[2]);
+                if copied != a[2] as i64 {
+                    block.lost = 1;
+                }
+                copied
+            }
             op::GET_XSTATE => get_xstate(block, context, a[0], a[1]),
             op::SET_XSTATE => set_xstate(block, context, a[0], a[1]),
             op::SET_BIT if memory::set_bit(a[0], a[1]) => 0,

@@ -25,6 +25,15 @@ uvm_set_bit_start:
     xor ecx, ecx
     jmp uvm_copy_out
 
+    # uvm_probe(byte): 0, or 1 after a fault
+    .globl uvm_probe, uvm_probe_start
+uvm_probe:
+    mov ecx, 1
+uvm_probe_start:
+    lock or byte ptr [rdi], 0
+    xor ecx, ecx
+    jmp uvm_copy_out
+
     # uvm_xrstor(image): 0, or 1 when the CPU refuses it
     .globl uvm_xrstor, uvm_xrstor_start
 uvm_xrstor:
@@ -79,10 +88,12 @@ bcmp:
 unsafe extern "C" {
     fn uvm_copy(dst: u64, src: u64, len: u64) -> u64;
     fn uvm_set_bit(word: u64, bit: u64) -> u64;
+    fn uvm_probe(byte: u64) -> u64;
     fn uvm_xrstor(image: u64) -> u64;
     safe fn uvm_copy_start();
     safe fn uvm_copy_out();
     safe fn uvm_set_bit_start();
+    safe fn uvm_probe_start();
     safe fn uvm_xrstor_start();
 }
 
@@ -98,6 +109,12 @@ pub fn set_bit(word: u64, bit: u64) -> bool {
     word < RUNTIME_BASE && unsafe { uvm_set_bit(word, bit & 31) } == 0
 }
 
+/// Whether a guest byte can be written, by writing it as it is.
+pub fn is_writable(byte: u64) -> bool {
+    // SAFETY: a fault is caught; no value changes, whoever else writes.
+    byte < RUNTIME_BASE && unsafe { uvm_probe(byte) } == 0
+}
+
 /// Load the extended state from an image. False when the CPU refuses it.
 pub fn load_xstate(image: u64) -> bool {
     // SAFETY: Rust code keeps nothing in vector registers across this call but what the caller saved.
@@ -108,6 +125,7 @@ pub fn load_xstate(image: u64) -> bool {
 pub fn fixup(rip: u64) -> Option<u64> {
     let copying = rip == uvm_copy_start as *const () as u64;
     let setting = rip == uvm_set_bit_start as *const () as u64;
+    let probing = rip == uvm_probe_start as *const () as u64;
     let loading = rip == uvm_xrstor_start as *const () as u64;
-    (copying || setting || loading).then_some(uvm_copy_out as *const () as u64)
+    (copying || setting || probing || loading).then_some(uvm_copy_out as *const () as u64)
 }

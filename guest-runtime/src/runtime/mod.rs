@@ -5,6 +5,7 @@ mod boot;
 mod commands;
 mod entry;
 mod facts;
+mod marshal;
 mod memory;
 mod signals;
 mod sys;

@@ -38,6 +38,8 @@ pub struct Block {
     pub req: u32,
     pub rsp_seen: u32,
     pub done: u32,
+    /// Something that a call wrote could not be written back.
+    pub lost: u32,
 }
 
 impl Block {

@@ -28,6 +28,7 @@ mod facts;
 pub mod filter;
 mod image;
 mod launch;
+mod marshal;
 mod notify;
 mod operate;
 pub mod patch;
@@ -38,6 +39,8 @@ mod process;
 mod regs;
 mod server;
 mod space;
+#[cfg(test)]
+mod tests;
 mod thread;
 mod xstate;
 

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 
 use super::core::Core;
 use super::door::Seen;
+use super::marshal;
 use super::placement::Server;
 use super::process::lock;
 use super::thread::{Host, SeccompThread};
@@ -193,7 +194,11 @@ fn deliver(mut task: Task, mut trap: Trap) {
             trap = Trap::Died;
         }
         HANDLING.set(host.seat().id());
-        let next = Arc::clone(&task.owner).trap(&mut *task.thread, trap);
+        let next = marshal::during(&host, || Arc::clone(&task.owner).trap(&mut *task.thread, trap));
+        if next == Next::Park {
+            // Whoever it waits for may look at its memory.
+            host.settle();
+        }
         if next == Next::Exit || trap == Trap::Died {
             finish(&host, task);
             return;

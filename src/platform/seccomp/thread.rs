@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use guest_runtime::abi::{COMMANDS, Command, KICK, WINDOW, action, kind, op};
+use guest_runtime::abi::{COMMANDS, Command, KICK, SEGMENTS_END, WINDOW, action, kind, op};
 use libc::pid_t;
 use nix::errno::Errno;
 
@@ -13,6 +13,7 @@ use super::deaf;
 use super::door::Door;
 use super::facts::Sheet;
 use super::launch::{bell_memory, call};
+use super::marshal::{Segments, leaves_memory};
 use super::notify::Expectation;
 use super::placement::Seat;
 use super::process::{HostProcess, lock};
@@ -36,6 +37,8 @@ pub(super) struct Talk {
     done: u32,
     /// It waits for an answer.
     pub(super) waiting: bool,
+    /// Memory that came with its call.
+    pub(super) segments: Segments,
 }
 
 /// What there is of a guest thread as long as anything refers to it.
@@ -152,6 +155,30 @@ impl Host {
         commands: &[Command],
         expectation: Option<&Arc<Expectation>>,
     ) -> Result<(), Errno> {
+        self.put_back(talk);
+        if !commands.iter().all(leaves_memory) {
+            talk.segments.clear();
+        }
+        self.execute(talk, commands, expectation)
+    }
+
+    /// Have the runtime copy to guest memory what was written to segments. What cannot be is lost: another thread has taken
+    /// that memory away.
+    pub(super) fn put_back(&self, talk: &mut Talk) {
+        let commands = talk.segments.take_written();
+        if !commands.is_empty()
+            && let Err(e) = self.execute(talk, &commands, None)
+        {
+            tracing::debug!(pid = self.process.pid, "a dead thread's memory: {e}");
+        }
+    }
+
+    fn execute(
+        &self,
+        talk: &mut Talk,
+        commands: &[Command],
+        expectation: Option<&Arc<Expectation>>,
+    ) -> Result<(), Errno> {
         if !talk.waiting || self.process.is_dead() || commands.len() > COMMANDS {
             return Err(Errno::ESRCH);
         }
@@ -189,7 +216,9 @@ impl Host {
         talk.waiting = false;
         talk.answers = talk.answers.wrapping_add(1);
         let regs = regs.map(regs::to_guest);
-        self.door.answer(talk.answers, action, regs.as_ref(), &[]);
+        let commands = talk.segments.take_written();
+        talk.segments.clear();
+        self.door.answer(talk.answers, action, regs.as_ref(), &commands);
     }
 
     /// Interrupt it if it runs guest code.
@@ -280,9 +309,13 @@ impl SeccompThread {
 
     /// The guest rang: what for. None when it makes no sense.
     pub(super) fn load(&mut self, stepping: bool) -> Option<Trap> {
-        lock(&self.host.talk).waiting = true;
         self.released = false;
         let request = self.host.door.request();
+        {
+            let mut talk = lock(&self.host.talk);
+            talk.waiting = true;
+            talk.segments.load(&request);
+        }
         self.regs = regs::from_guest(&request.regs);
         self.cpu = request.cpu;
         self.at_call = matches!(request.kind, kind::SYSCALL);
@@ -489,8 +522,8 @@ impl Thread for SeccompThread {
     }
 
     fn xstate(&mut self) -> Result<Vec<u8>, Errno> {
-        let mut image = vec![0; xstate::size().min(WINDOW as usize)];
-        let args = [0, image.len() as u64, 0, 0, 0, 0, 0];
+        let mut image = vec![0; xstate::size().min((WINDOW - SEGMENTS_END) as usize)];
+        let args = [SEGMENTS_END, image.len() as u64, 0, 0, 0, 0, 0];
         let get = Command {
             op: op::GET_XSTATE,
             args,
@@ -498,7 +531,7 @@ impl Thread for SeccompThread {
         };
         let results = self
             .host
-            .command_with(&[get], |door| door.read_window(0, &mut image))?;
+            .command_with(&[get], |door| door.read_window(SEGMENTS_END as usize, &mut image))?;
         decode(results.first().copied().unwrap_or(-1))?;
         Ok(image)
     }
@@ -507,11 +540,11 @@ impl Thread for SeccompThread {
         let image = xstate::checked(image)?;
         let set = Command {
             op: op::SET_XSTATE,
-            args: [0, image.len() as u64, 0, 0, 0, 0, 0],
+            args: [SEGMENTS_END, image.len() as u64, 0, 0, 0, 0, 0],
             ..Command::default()
         };
         let mut talk = lock(&self.host.talk);
-        self.host.door.write_window(0, &image);
+        self.host.door.write_window(SEGMENTS_END as usize, &image);
         self.host.command_locked(&mut talk, &[set], None)?;
         decode(self.host.door.result(0)).map(drop)
     }

@@ -23,43 +23,13 @@ pub(super) use socket::{address, credentials};
 pub(super) use system::{termios, window_size};
 pub(super) use time::{timespec, timeval};
 
-/// How many bytes a structure takes.
-pub(super) fn size(of: Struct) -> usize {
-    match of {
-        Struct::Int | Struct::Uint | Struct::Uid | Struct::Gid | Struct::WaitStatus => 4,
-        Struct::SchedParam => 4,
-        Struct::Sembuf => 6,
-        Struct::Ulong | Struct::Off | Struct::Pointer | Struct::Time | Struct::FdPair | Struct::SigSet => 8,
-        Struct::Timezone | Struct::FileHandle | Struct::Pollfd | Struct::CapHeader => 8,
-        Struct::EpollEvent => 12,
-        Struct::Timespec | Struct::Timeval | Struct::Utimbuf | Struct::XattrArgs => 16,
-        Struct::CachestatRange | Struct::Iovec | Struct::SigSetArg | Struct::Rlimit => 16,
-        Struct::OpenHow | Struct::FileAttr | Struct::MountIdRequest | Struct::AltStack => 24,
-        Struct::CapData | Struct::FutexWaitv => 24,
-        Struct::TimespecPair | Struct::TimevalPair | Struct::Itimerspec | Struct::Itimerval => 32,
-        Struct::Tms | Struct::Ustat | Struct::MountAttr | Struct::IoEvent | Struct::Sigaction => 32,
-        Struct::Cachestat => 40,
-        Struct::FutexWaitvPair => 48,
-        Struct::SchedAttr | Struct::Msghdr => 56,
-        Struct::Mmsghdr | Struct::Sigevent | Struct::MqAttr => 64,
-        Struct::CloneArgs => 88,
-        Struct::Sysinfo => 112,
-        Struct::Statfs => 120,
-        Struct::Siginfo => 128,
-        Struct::Stat | Struct::Rusage => 144,
-        Struct::Timex => 208,
-        Struct::Statx => 256,
-        Struct::Utsname => 390,
-    }
-}
-
 /// One structure of a call; nothing if it cannot be read.
 pub(super) fn read(call: &Call<'_>, of: Struct, addr: u64) -> Option<String> {
     let len = match of {
         // An older program gives fewer fields.
-        Struct::CloneArgs => size(of).min(usize::try_from(call.arg(1)).ok()?),
+        Struct::CloneArgs => of.size().min(usize::try_from(call.arg(1)).ok()?),
         Struct::CapData if capability_version(call) == Some(1) => 12,
-        _ => size(of),
+        _ => of.size(),
     };
     let found = bytes(call.mem, addr, len)?;
     Some(write(call, of, Fields(&found)))
