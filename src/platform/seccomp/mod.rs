@@ -27,6 +27,7 @@ mod door;
 mod facts;
 pub mod filter;
 mod image;
+mod kept;
 mod launch;
 mod marshal;
 mod notify;
