@@ -56,4 +56,22 @@ fn main() {
         .status()
         .expect("the compiler that builds uvm can be run again");
     assert!(status.success(), "the guest runtime did not compile");
+    build_vdso(Path::new(&out));
+}
+
+/// The guests' vDSO, by the C compiler that links everything else too.
+fn build_vdso(out: &Path) {
+    let sources = Path::new("guest-runtime/vdso");
+    println!("cargo:rerun-if-changed={}", sources.display());
+    let status = Command::new("cc")
+        .args(["-shared", "-nostdlib", "-nostartfiles"])
+        .arg("-Wl,-soname=linux-vdso.so.1,--hash-style=both,--build-id=none,--eh-frame-hdr,-Bsymbolic")
+        .arg("-Wl,-z,max-page-size=4096,-z,noexecstack,-T")
+        .arg(sources.join("vdso.lds"))
+        .arg("-o")
+        .arg(out.join("vdso.so"))
+        .arg(sources.join("vdso.S"))
+        .status()
+        .expect("the C compiler `cc` can be run");
+    assert!(status.success(), "the vDSO did not link");
 }

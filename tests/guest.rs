@@ -50,7 +50,6 @@ families! {
     memory,
     misc,
     mounts,
-    native_memory,
     paths,
     perms,
     pipes,
@@ -62,6 +61,7 @@ families! {
     threads,
     ttys,
     unix_sockets,
+    vdso,
     vectors,
 }
 

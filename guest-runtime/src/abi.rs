@@ -9,16 +9,18 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 pub const RUNTIME_BASE: u64 = 0x7fff_0000_0000;
 /// The most that the runtime's code and data take, in bytes.
 pub const RUNTIME_MAX: u64 = 1 << 20;
-/// Pages that a stub can only read: the machine's page, then one [`Entry`] for each guest thread of the machine.
+/// Pages that a stub can only read: one that nobody uses, then one [`Entry`] for each guest thread of the machine.
 pub const FACTS_BASE: u64 = 0x7fff_0800_0000;
 /// Entries there. The first belongs to nobody.
 pub const ENTRIES: usize = 16384;
-/// Where the [`Room`]s begin, from the start of those pages.
-pub const ROOMS_OFFSET: u64 = PAGE + (ENTRIES * size_of::<Entry>()) as u64;
-/// Rooms there: one for each address space of the machine. The first belongs to nobody.
-pub const ROOMS: usize = 16384;
 /// Bytes of all of it.
-pub const FACTS_LEN: u64 = ROOMS_OFFSET + (ROOMS * size_of::<Room>()) as u64;
+pub const FACTS_LEN: u64 = PAGE + (ENTRIES * size_of::<Entry>()) as u64;
+/// Where the host's own vDSO and its data lie.
+pub const HOST_VDSO_BASE: u64 = 0x7fff_0a00_0000;
+/// Bytes of that.
+pub const HOST_VDSO_LEN: u64 = 1 << 20;
+/// First byte of the vDSO there. Its data may be on both sides.
+pub const HOST_VDSO: u64 = HOST_VDSO_BASE + HOST_VDSO_LEN / 2;
 /// Doorbell page and window of slot 0; one memory file per address space, mapped in one piece.
 pub const SHARED_BASE: u64 = 0x7fff_1000_0000;
 /// Distance of two slots there.
@@ -54,6 +56,11 @@ pub const KICK: i32 = 63;
 
 /// Where the flat image keeps `[rx_len, rw_len, entry]`, as offsets from its start: in the ELF header, which nothing needs.
 pub const IMAGE_HEADER: usize = 24;
+/// Where it keeps what the host's vDSO consists of, in place of program headers: how many mappings, then of each its distance
+/// from the first byte of the vDSO's text, and its length.
+pub const VDSO_HEADER: usize = 64;
+/// Mappings there at most.
+pub const VDSO_PARTS: usize = 4;
 
 /// What a trap is.
 pub mod kind {
@@ -104,6 +111,8 @@ pub mod op {
     pub const CLOSE: u32 = 10;
     /// As [`COPY_OUT`], of what a call has written: if not all can be copied, a call that is resumed returns EFAULT.
     pub const WRITE_BACK: u32 = 11;
+    /// Call the host's `clock_gettime` at `args[0]`. Result: 0, or an error when it cannot tell by itself.
+    pub const ASK_CLOCK: u32 = 12;
 }
 
 /// General registers in the order of the kernel's `user_regs_struct`.
@@ -182,24 +191,6 @@ pub struct Entry {
     pub euid: AtomicU32,
     pub gid: AtomicU32,
     pub egid: AtomicU32,
-}
-
-/// Ranges of addresses in one [`Room`].
-pub const KEPT: usize = 15;
-
-/// What the threads of one address space may do to it by themselves. Written by the supervisor alone.
-#[repr(C, align(64))]
-pub struct Room {
-    /// Odd while the ranges are being changed.
-    pub version: AtomicU32,
-    /// Whether they may make own-memory calls at all.
-    pub memory: AtomicU32,
-    /// How many ranges there are.
-    pub count: AtomicU32,
-    /// Unused.
-    pub pad: AtomicU32,
-    /// From the first to one past the last address of what the supervisor must hear of when it changes, in order.
-    pub kept: [[AtomicU64; 2]; KEPT],
 }
 
 /// A word with a cache line of its own.
@@ -281,10 +272,6 @@ pub struct Page {
     pub facts: AtomicU64,
     /// Calls that the runtime has answered from it.
     pub answered: AtomicU64,
-    /// Address of its address space's [`Room`], by the supervisor.
-    pub room: AtomicU64,
-    /// Calls that the runtime has made itself.
-    pub native: AtomicU64,
     /// The trap.
     pub request: Request,
     /// The answer.

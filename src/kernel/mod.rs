@@ -103,9 +103,14 @@ impl Kernel {
             nodename,
             domainname: b"(none)".to_vec(),
         };
+        let hardware = sys::Hardware::read();
+        match time::Vdso::new(platform.host_clock(), hardware.cpus) {
+            Ok(vdso) => clock.show(vdso),
+            Err(e) => tracing::warn!("guests get no vDSO: {e}"),
+        }
         Arc::new(Kernel {
             platform,
-            hardware: sys::Hardware::read(),
+            hardware,
             processor: sys::Processor::read(),
             clock,
             reactor,

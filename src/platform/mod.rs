@@ -30,10 +30,13 @@ mod native;
 mod program;
 pub mod ptrace;
 pub mod seccomp;
+#[allow(unsafe_code)]
+mod shared_memory;
 mod stats;
 
 pub use closed::was_closed;
 pub use host_file::HostFile;
+pub use shared_memory::SharedMemory;
 pub use stats::Statistics;
 
 /// One past the highest address a guest may use; the 4 GiB above belong to the platform.
@@ -254,18 +257,6 @@ pub trait Space: Send + Sync {
 
     /// Largest `total` and `resident` so far.
     fn peak(&self) -> Result<(u64, u64), Errno>;
-
-    /// What its threads may do from now on without a trap; nothing at first. A platform that cannot let them forgets it.
-    fn allow(&self, _freedom: Freedom) {}
-}
-
-/// What the threads of an address space may do without asking their owners, beside what [`Facts`] say. None of it binds a
-/// hostile guest, which may do the same in other ways.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Freedom {
-    /// Map, unmap, protect, advise and move private anonymous memory: there is no limit that it counts against, and no
-    /// locked memory to keep account of.
-    pub memory: bool,
 }
 
 /// One line of the host's memory map.
@@ -419,6 +410,12 @@ pub trait Platform: Send + Sync {
 
     /// Counts of what happened so far. None where nothing is counted.
     fn statistics(&self) -> Option<Statistics> {
+        None
+    }
+
+    /// Where guest code can call the host's own `clock_gettime` of vdso(7), for CLOCK_REALTIME and CLOCK_MONOTONIC. It needs no
+    /// system call, and gives an error where it would. None where it is not there.
+    fn host_clock(&self) -> Option<u64> {
         None
     }
 

@@ -39,7 +39,8 @@ pub(super) fn sealed(name: &CStr, bytes: &[u8]) -> Result<OwnedFd, Errno> {
     Ok(file.into())
 }
 
-fn memfd(name: &CStr) -> Result<OwnedFd, Errno> {
+/// A memory file that can be sealed and mapped for execution.
+pub(super) fn memfd(name: &CStr) -> Result<OwnedFd, Errno> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     // Hosts from Linux 6.3 on may be set up to want the intent to execute; older ones refuse the flag.
     match memfd_create(name, flags | MFD_EXEC) {

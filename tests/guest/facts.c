@@ -1,4 +1,4 @@
-/* What a program may be told without a system call of its own: ids, and the clocks by the vDSO. */
+/* What a program may be told without a system call of its own: ids. */
 #include "check.h"
 #include <pthread.h>
 #include <setjmp.h>

@@ -10,8 +10,9 @@ use super::signals;
 use super::sys;
 use super::thread::{Block, Frame, STACK};
 use crate::abi::{
-    BELL_FD, FACTS_BASE, FACTS_FD, FACTS_LEN, HOST_END, IMAGE_FD, IMAGE_HEADER, PAGE, PRIVATE_BASE,
-    PRIVATE_STRIDE, RUNTIME_BASE, RUNTIME_MAX, SHARED_BASE, SHARED_STRIDE, SLOTS,
+    BELL_FD, FACTS_BASE, FACTS_FD, FACTS_LEN, HOST_END, HOST_VDSO, HOST_VDSO_BASE, HOST_VDSO_LEN, IMAGE_FD,
+    IMAGE_HEADER, PAGE, PRIVATE_BASE, PRIVATE_STRIDE, RUNTIME_BASE, RUNTIME_MAX, SHARED_BASE, SHARED_STRIDE,
+    SLOTS, VDSO_HEADER,
 };
 
 global_asm!(
@@ -25,7 +26,22 @@ global_asm!(
 
     .globl _start
 _start:
-    movabs rbp, {base}
+    # Where the host put its vDSO: behind arguments and environment, in the auxiliary vector.
+    mov rax, [rsp]
+    lea rbx, [rsp + rax * 8 + 16]
+1:  mov rax, [rbx]
+    lea rbx, [rbx + 8]
+    test rax, rax
+    jnz 1b
+2:  mov rax, [rbx]
+    mov r12, [rbx + 8]
+    lea rbx, [rbx + 16]
+    cmp rax, {vdso_entry}
+    je 3f
+    test rax, rax
+    jnz 2b
+    xor r12d, r12d
+3:  movabs rbp, {base}
     # The header of the image: how long its parts are.
     mov rdi, rbp
     mov esi, 4096
@@ -37,6 +53,42 @@ _start:
     mov r13, [rbp + {header}]
     mov r14, [rbp + {header} + 8]
     mov r15, [rbp + {header} + 16]
+    # The host's vDSO goes to its place before anything is put upon it. Not if it is there half already.
+    mov rbx, [rbp + {parts}]
+    movabs rdi, {vdso_base}
+    mov rax, r12
+    sub rax, rdi
+    add rax, {vdso_len}
+    cmp rax, 3 * {vdso_len}
+    jae 4f
+    xor r12d, r12d
+4:  mov esi, {vdso_len}
+    xor edx, edx
+    mov r10d, 0x4032
+    mov r8, -1
+    UVM_MMAP
+    test rbx, rbx
+    jz 7f
+    test r12, r12
+    jz 7f
+    lea r14, [rbp + {parts} + 8]
+5:  movabs r8, {vdso}
+    mov rdi, [r14]
+    add r8, rdi
+    add rdi, r12
+    mov rsi, [r14 + 8]
+    mov rdx, rsi
+    mov r10d, 3
+    mov eax, 25
+    syscall
+    cmp rax, -4096
+    ja 7f
+    add r14, 16
+    dec rbx
+    jnz 5b
+7:  mov r14, [rbp + {header} + 8]
+    mov r10d, 0x12
+    mov r8d, {image}
     # Code and constants.
     mov rdi, rbp
     mov rsi, r13
@@ -80,6 +132,11 @@ _start:
     base = const RUNTIME_BASE,
     image = const IMAGE_FD,
     header = const IMAGE_HEADER,
+    parts = const VDSO_HEADER,
+    vdso_entry = const AT_SYSINFO_EHDR,
+    vdso = const HOST_VDSO,
+    vdso_base = const HOST_VDSO_BASE,
+    vdso_len = const HOST_VDSO_LEN,
     shared = const SHARED_BASE,
     shared_len = const SLOTS * SHARED_STRIDE,
     bell = const BELL_FD,
@@ -91,13 +148,17 @@ _start:
     frame = const PRIVATE_BASE + PAGE + STACK - size_of::<Frame>() as u64,
 );
 
+/// Key of the vDSO's address in the auxiliary vector.
+const AT_SYSINFO_EHDR: u64 = 33;
+
 /// Private, anonymous, fixed, no memory set aside.
 const RESERVE: u64 = 0x4032;
 
 /// What the platform has no use for. The host must not give it to the guest, whose part ends at `RUNTIME_BASE`.
-const RESERVED: [(u64, u64); 4] = [
+const RESERVED: [(u64, u64); 5] = [
     (RUNTIME_BASE + RUNTIME_MAX, FACTS_BASE),
-    (FACTS_BASE + FACTS_LEN, SHARED_BASE),
+    (FACTS_BASE + FACTS_LEN, HOST_VDSO_BASE),
+    (HOST_VDSO_BASE + HOST_VDSO_LEN, SHARED_BASE),
     (SHARED_BASE + SLOTS * SHARED_STRIDE, PRIVATE_BASE),
     (PRIVATE_BASE + SLOTS * PRIVATE_STRIDE, HOST_END),
 ];

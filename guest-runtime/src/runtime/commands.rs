@@ -2,6 +2,7 @@
 
 use core::ptr;
 
+use super::clock;
 use super::entry::uvm_clone;
 use super::memory;
 use super::signals::Context;
@@ -95,6 +96,7 @@ fn run(block: &mut Block, context: Option<*mut Context>, count: usize) -> bool {
             op::SET_XSTATE => set_xstate(block, context, a[0], a[1]),
             op::SET_BIT if memory::set_bit(a[0], a[1]) => 0,
             op::SET_BIT => EFAULT,
+            op::ASK_CLOCK => clock::ask(a[0]),
             op::CLONE if a[0] & CLONE_VM != 0 => clone_sharing(block, context, a),
             op::CLONE => match sys::call(sys::CLONE, [a[0], 0, 0, 0, 0, a[2]]) {
                 0 => {

@@ -2,12 +2,12 @@
 
 mod bell;
 mod boot;
+mod clock;
 mod commands;
 mod entry;
 mod facts;
 mod marshal;
 mod memory;
-mod native;
 mod signals;
 mod sys;
 mod thread;

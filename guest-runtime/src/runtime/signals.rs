@@ -1,5 +1,6 @@
 //! Host signals: SIGSYS for calls, the fault signals for exceptions, one real-time signal for the kick.
 
+use super::clock;
 use super::commands;
 use super::entry::{self, Fast};
 use super::memory;
@@ -96,6 +97,10 @@ pub fn install() {
 
 extern "C" fn on_signal(signal: i32, info: &Info, context: &mut Context) {
     let block = Block::around(core::ptr::from_ref(context) as u64);
+    if signal == SIGSYS && clock::holds(context.rip) {
+        context.rax = clock::ENOSYS.cast_unsigned();
+        return;
+    }
     let in_runtime = (RUNTIME_BASE..RUNTIME_BASE + RUNTIME_MAX).contains(&context.rip);
     if in_runtime {
         if let Some(to) = memory::fixup(context.rip)
@@ -106,8 +111,7 @@ extern "C" fn on_signal(signal: i32, info: &Info, context: &mut Context) {
         }
         let fast = entry::leave_fast(block, context);
         if matches!(fast, Fast::Again) {
-            // The ring tells, or the way out of a call that the runtime makes itself.
-            block.pending = 1;
+            // Whatever it was, the ring tells.
             return;
         }
         if matches!(fast, Fast::Answered) {

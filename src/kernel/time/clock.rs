@@ -1,9 +1,11 @@
 //! The guest's clock. Every time a guest sees comes from here, so that it can later be virtual.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use nix::time::{ClockId, clock_gettime};
 
+use super::Vdso;
 use crate::kernel::wait::{Events, WaitQueue};
 
 /// Nanoseconds in a second.
@@ -53,6 +55,7 @@ pub struct Clock {
     boot: u64,
     realtime_offset: AtomicI64,
     was_set: WaitQueue,
+    vdso: OnceLock<Vdso>,
 }
 
 impl Default for Clock {
@@ -68,7 +71,28 @@ impl Clock {
             boot: host(ClockId::CLOCK_MONOTONIC),
             realtime_offset: AtomicI64::new(0),
             was_set: WaitQueue::new(),
+            vdso: OnceLock::new(),
         }
+    }
+
+    /// Have guests read it by `vdso` too, which programs that begin from now on get. Once.
+    pub fn show(&self, vdso: Vdso) {
+        vdso.tell(
+            self.realtime_offset.load(Ordering::SeqCst),
+            self.monotonic_offset(),
+        );
+        if self.vdso.set(vdso).is_err() {
+            tracing::error!("the clock has a vDSO already");
+        }
+    }
+
+    /// What guests read it by; none where the host gave no memory for it.
+    pub fn vdso(&self) -> Option<&Vdso> {
+        self.vdso.get()
+    }
+
+    fn monotonic_offset(&self) -> i64 {
+        0i64.saturating_sub_unsigned(self.boot)
     }
 
     /// CLOCK_MONOTONIC (and BOOTTIME: a guest is never suspended without knowing).
@@ -98,7 +122,10 @@ impl Clock {
     /// Set CLOCK_REALTIME for this guest alone. Call it without any lock held: timers that follow it act at once.
     pub fn set_realtime_nanos(&self, nanos: i64) {
         let offset = nanos.saturating_sub(host(ClockId::CLOCK_REALTIME).cast_signed());
-        self.realtime_offset.store(offset, Ordering::Relaxed);
+        if let Some(vdso) = self.vdso() {
+            vdso.tell(offset, self.monotonic_offset());
+        }
+        self.realtime_offset.store(offset, Ordering::SeqCst);
         self.was_set.notify(Events::empty());
     }
 

@@ -10,6 +10,7 @@ mod posix;
 mod process;
 mod sleep;
 mod syscalls;
+mod vdso;
 
 pub use clock::{Clock, Instant, NANOS_PER_SEC, Timestamp};
 pub(in crate::kernel) use clocks::timer_base;
@@ -18,3 +19,4 @@ pub(in crate::kernel) use cpu_limit::watch_cpu_limit;
 pub use process::ProcessTimers;
 pub(in crate::kernel) use process::signal_taken;
 pub(in crate::kernel) use syscalls::dispatch;
+pub use vdso::Vdso;

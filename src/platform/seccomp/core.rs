@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 use super::deaf::Deaf;
 use super::door::Door;
 use super::facts::FactsFile;
+use super::host_vdso::HostVdso;
 use super::image::Image;
 use super::launch;
 use super::notify::Notifier;
@@ -39,6 +40,8 @@ pub(super) struct Core {
     pub(super) deaf: Arc<Deaf>,
     notifier: OnceLock<Arc<Notifier>>,
     pub(super) facts: Arc<FactsFile>,
+    /// Where stubs can ask for the host's time.
+    host_clock: OnceLock<u64>,
     zygote: Mutex<Option<Box<SeccompThread>>>,
     /// The process group of all stubs.
     group: OnceLock<Pid>,
@@ -63,6 +66,7 @@ impl Core {
             deaf: Arc::default(),
             notifier: OnceLock::new(),
             facts: FactsFile::new()?,
+            host_clock: OnceLock::new(),
             zygote: Mutex::default(),
             group: OnceLock::new(),
             identities: Mutex::default(),
@@ -87,7 +91,8 @@ impl Core {
     }
 
     fn make_zygote(self: &Arc<Core>) -> Result<(), Errno> {
-        let image = Image::new()?;
+        let vdso = HostVdso::find();
+        let image = Image::new(vdso.as_ref())?;
         let _ = self.patcher.set(Patcher::new(image.entry));
         let memory = launch::bell_memory()?;
         let door = Door::open(&memory, 0)?;
@@ -102,9 +107,12 @@ impl Core {
             // Reaped here: nobody serves this platform.
             let _ = waitpid(Pid::from_raw(launched.pid), Some(WaitPidFlag::__WALL));
         })?;
-        // Both are set once, here.
+        // All are set once, here.
         let _ = self.group.set(Pid::from_raw(launched.pid));
         let _ = self.notifier.set(Notifier::new(listener));
+        if let Some(clock) = vdso.and_then(|vdso| launch::find_clock(&host, &vdso)) {
+            let _ = self.host_clock.set(clock);
+        }
         *lock(&self.zygote) = Some(SeccompThread::new(host, regs::initial()));
         Ok(())
     }
@@ -121,6 +129,11 @@ impl Core {
         self.patcher
             .get()
             .unwrap_or_else(|| unreachable!("made with the zygote"))
+    }
+
+    /// Where stubs can ask for the host's time; none where they cannot.
+    pub(super) fn host_clock(&self) -> Option<u64> {
+        self.host_clock.get().copied()
     }
 
     /// A new address space with one stopped thread in it.

@@ -1,129 +1,70 @@
 //! The facts: one memory file of the machine that all stubs map and none can write. What is in it a guest thread is told
 //! without a trap: the runtime reads it.
 //!
-//! The file is sealed against further writable mappings once the supervisor has its own, so neither mmap nor mprotect of
-//! a stub gets at it. Guest processes can read each other's entries: ids, which /proc shows as well.
+//! It is [sealed](SharedMemory), so neither mmap nor mprotect of a stub gets at it. Guest processes can read each other's entries: ids, which /proc shows as well.
 
-use std::fs::File;
-use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::ptr::NonNull;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use guest_runtime::abi::{ENTRIES, Entry, FACTS_BASE, FACTS_LEN, KEPT, PAGE, ROOMS, ROOMS_OFFSET, Room};
+use guest_runtime::abi::{ENTRIES, Entry, FACTS_BASE, FACTS_LEN, PAGE};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::kept::Kept;
 use super::process::lock;
-use crate::platform::{Facts, Freedom};
+use crate::platform::{Facts, SharedMemory};
 
-/// `F_SEAL_FUTURE_WRITE` of Linux 5.1.
-const SEAL_FUTURE_WRITE: SealFlag = SealFlag::from_bits_retain(0x10);
-
-/// The memory file and our mapping of it.
+/// The memory file and who has which entry.
 pub(super) struct FactsFile {
-    file: OwnedFd,
-    map: NonNull<u8>,
-    entries: Mutex<Free>,
-    rooms: Mutex<Free>,
+    memory: SharedMemory,
+    free: Mutex<Free>,
 }
 
-/// Places that nobody uses. The first is never used: it says that nothing may be told, or done.
+/// Entries that nobody uses. The first is never used: it says that nothing may be told.
 struct Free {
     next: usize,
     returned: Vec<usize>,
 }
 
-impl Free {
-    fn new() -> Mutex<Free> {
-        Mutex::new(Free {
-            next: 1,
-            returned: Vec::new(),
-        })
-    }
-
-    /// One of `count` places; the first when all are taken.
-    fn take(&mut self, count: usize) -> usize {
-        match self.returned.pop() {
-            Some(index) => index,
-            None if self.next < count => {
-                self.next += 1;
-                self.next - 1
-            }
-            None => 0,
-        }
-    }
-}
-
-// SAFETY: the mapping is shared memory that is only accessed by atomics.
-unsafe impl Send for FactsFile {}
-// SAFETY: as above.
-unsafe impl Sync for FactsFile {}
-
 impl FactsFile {
     pub(super) fn new() -> Result<Arc<FactsFile>, Errno> {
-        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-        let file = File::from(memfd_create(c"uvm-facts", flags)?);
-        file.set_len(FACTS_LEN)
-            .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::ENOMEM)))?;
-        let len = NonZeroUsize::new(FACTS_LEN as usize).ok_or(Errno::EINVAL)?;
-        let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a new mapping at an address that the host chooses.
-        let map = unsafe { mmap(None, len, prot, MapFlags::MAP_SHARED, &file, 0)? };
-        let facts = FactsFile {
-            file: file.into(),
-            map: map.cast(),
-            entries: Free::new(),
-            rooms: Free::new(),
-        };
-        let seals =
-            SEAL_FUTURE_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
-        fcntl(&facts.file, FcntlArg::F_ADD_SEALS(seals))?;
-        Ok(Arc::new(facts))
+        Ok(Arc::new(FactsFile {
+            memory: SharedMemory::new(c"uvm-facts", FACTS_LEN, &[], 0)?,
+            free: Mutex::new(Free {
+                next: 1,
+                returned: Vec::new(),
+            }),
+        }))
     }
 
     /// For stubs to map.
     pub(super) fn file(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        self.memory.file().as_fd()
     }
 
     fn entry(&self, index: usize) -> &Entry {
         let index = index.min(ENTRIES - 1);
         // SAFETY: the entries follow the first page, all inside the mapping that lives as long as `self`.
-        unsafe { &*self.map.as_ptr().add(PAGE as usize).cast::<Entry>().add(index) }
+        unsafe {
+            let entries = self.memory.start().as_ptr().add(PAGE as usize);
+            &*entries.cast::<Entry>().add(index)
+        }
     }
 
     /// An entry for a thread; when all are taken, the one that tells nothing.
     pub(super) fn sheet(self: &Arc<FactsFile>) -> Sheet {
-        let index = lock(&self.entries).take(ENTRIES);
+        let mut free = lock(&self.free);
+        let index = match free.returned.pop() {
+            Some(index) => index,
+            None if free.next < ENTRIES => {
+                free.next += 1;
+                free.next - 1
+            }
+            None => 0,
+        };
         Sheet {
             facts: Arc::clone(self),
             index,
         }
-    }
-
-    /// A room for an address space; when all are taken, the one that allows nothing.
-    pub(super) fn room(self: &Arc<FactsFile>) -> Lease {
-        let index = lock(&self.rooms).take(ROOMS);
-        let lease = Lease {
-            facts: Arc::clone(self),
-            index,
-            writing: Mutex::new(()),
-        };
-        lease.keep(&Kept::default());
-        lease
-    }
-}
-
-impl Drop for FactsFile {
-    fn drop(&mut self) {
-        // SAFETY: our own mapping, of which nothing is borrowed any more.
-        let unmapped = unsafe { munmap(self.map.cast(), FACTS_LEN as usize) };
-        debug_assert_eq!(unmapped, Ok(()));
     }
 }
 
@@ -164,66 +105,7 @@ impl Drop for Sheet {
     fn drop(&mut self) {
         self.publish(&Facts::default());
         if self.index != 0 {
-            lock(&self.facts.entries).returned.push(self.index);
-        }
-    }
-}
-
-/// One address space's room.
-pub(super) struct Lease {
-    facts: Arc<FactsFile>,
-    index: usize,
-    writing: Mutex<()>,
-}
-
-impl Lease {
-    /// Where stubs see it.
-    pub(super) fn address(&self) -> u64 {
-        FACTS_BASE + ROOMS_OFFSET + (self.index * size_of::<Room>()) as u64
-    }
-
-    fn room(&self) -> &Room {
-        let index = self.index.min(ROOMS - 1);
-        // SAFETY: the rooms lie inside the mapping that lives as long as `facts`; any bytes are a valid Room.
-        unsafe {
-            &*self
-                .facts
-                .map
-                .as_ptr()
-                .add(ROOMS_OFFSET as usize)
-                .cast::<Room>()
-                .add(index)
-        }
-    }
-
-    /// Allow the threads this much.
-    pub(super) fn allow(&self, freedom: Freedom) {
-        if self.index != 0 {
-            let memory = u32::from(freedom.memory);
-            self.room().memory.store(memory, Ordering::SeqCst);
-        }
-    }
-
-    /// Have the threads leave what is kept to the supervisor.
-    pub(super) fn keep(&self, kept: &Kept) {
-        let _writing = lock(&self.writing);
-        let room = self.room();
-        room.version.fetch_add(1, Ordering::SeqCst);
-        let hulls = kept.hulls(KEPT);
-        for (place, hull) in room.kept.iter().zip(&hulls) {
-            place[0].store(hull.start, Ordering::SeqCst);
-            place[1].store(hull.end, Ordering::SeqCst);
-        }
-        room.count.store(hulls.len() as u32, Ordering::SeqCst);
-        room.version.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.allow(Freedom::default());
-        if self.index != 0 {
-            lock(&self.facts.rooms).returned.push(self.index);
+            lock(&self.facts.free).returned.push(self.index);
         }
     }
 }
@@ -268,54 +150,5 @@ mod tests {
         assert_eq!(late.address(), FACTS_BASE + PAGE);
         assert_eq!(read(&late)[0], 0);
         drop((all, late));
-    }
-
-    #[test]
-    fn a_room_names_what_is_kept_and_allows_nothing_when_it_is_free() {
-        let file = FactsFile::new().unwrap();
-        let room = file.room();
-        let mut kept = Kept::default();
-        (0..KEPT as u64 + 3).for_each(|n| kept.insert(n * 100..n * 100 + 10));
-        room.keep(&kept);
-        room.allow(Freedom { memory: true });
-        let words = || {
-            let room = room.room();
-            [&room.version, &room.memory, &room.count].map(|word| word.load(Ordering::SeqCst))
-        };
-        assert_eq!(words(), [4, 1, KEPT as u32]);
-        assert_eq!(room.room().kept[0][1].load(Ordering::SeqCst), 310);
-        let address = room.address();
-        drop(room);
-        let again = file.room();
-        assert_eq!(again.address(), address);
-        let room = again.room();
-        assert_eq!(
-            (
-                room.memory.load(Ordering::SeqCst),
-                room.count.load(Ordering::SeqCst)
-            ),
-            (0, 0)
-        );
-    }
-
-    #[test]
-    fn nobody_else_can_map_it_writable() {
-        let file = FactsFile::new().unwrap();
-        let len = NonZeroUsize::new(4096).unwrap();
-        let map = |prot| {
-            // SAFETY: a new mapping at an address that the host chooses, never accessed.
-            unsafe { mmap(None, len, prot, MapFlags::MAP_SHARED, file.file(), 0) }
-        };
-        let both = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        assert_eq!(map(both).err(), Some(Errno::EPERM));
-        let read_only = map(ProtFlags::PROT_READ).unwrap();
-        // SAFETY: the mapping just made, which nothing refers to.
-        unsafe {
-            assert_eq!(
-                nix::sys::mman::mprotect(read_only, 4096, both),
-                Err(Errno::EACCES)
-            );
-            munmap(read_only, 4096).unwrap();
-        }
     }
 }

@@ -6,9 +6,10 @@ use std::os::fd::OwnedFd;
 use goblin::elf::Elf;
 use goblin::elf::program_header::{PF_W, PT_LOAD};
 use goblin::elf::reloc::R_X86_64_RELATIVE;
-use guest_runtime::abi::{IMAGE_HEADER, PAGE, RUNTIME_BASE, RUNTIME_MAX};
+use guest_runtime::abi::{IMAGE_HEADER, PAGE, RUNTIME_BASE, RUNTIME_MAX, VDSO_HEADER, VDSO_PARTS};
 use nix::errno::Errno;
 
+use super::host_vdso::HostVdso;
 use crate::platform::program;
 
 /// The program that the build script made.
@@ -33,9 +34,13 @@ pub(super) fn text() -> Range<u64> {
 }
 
 impl Image {
-    pub(super) fn new() -> Result<Image, Errno> {
+    /// The first stub is to keep the host's vDSO if it is `vdso`.
+    pub(super) fn new(vdso: Option<&HostVdso>) -> Result<Image, Errno> {
         // The program is part of this very build: that it is as expected is checked by every test that runs a guest.
-        let layout = Layout::of(PROGRAM).ok_or(Errno::ENOEXEC)?;
+        let mut layout = Layout::of(PROGRAM).ok_or(Errno::ENOEXEC)?;
+        layout
+            .put_parts(vdso.map_or(&[], |vdso| &vdso.parts))
+            .ok_or(Errno::ENOEXEC)?;
         Ok(Image {
             program: program::sealed(c"uvm-stub", PROGRAM)?,
             flat: program::sealed(c"uvm-stub", &layout.bytes)?,
@@ -88,11 +93,26 @@ impl Layout {
         for (i, value) in header.into_iter().enumerate() {
             put(&mut bytes, IMAGE_HEADER + i * 8, value)?;
         }
+        // Program headers, from there on, are of no more use.
+        let header = elf.header;
+        let headers_end = header.e_phoff + u64::from(header.e_phentsize) * u64::from(header.e_phnum);
+        if header.e_phoff != VDSO_HEADER as u64 || headers_end < (VDSO_HEADER + 8 + VDSO_PARTS * 16) as u64 {
+            return None;
+        }
         Some(Layout {
             bytes,
             code_len,
             entry: symbol("uvm_entry")?,
         })
+    }
+
+    /// Say what the host's vDSO consists of.
+    fn put_parts(&mut self, parts: &[(i64, u64)]) -> Option<()> {
+        let words = parts.iter().flat_map(|&(at, len)| [at.cast_unsigned(), len]);
+        for (i, word) in std::iter::once(parts.len() as u64).chain(words).enumerate() {
+            put(&mut self.bytes, VDSO_HEADER + i * 8, word)?;
+        }
+        Some(())
     }
 }
 

@@ -19,6 +19,7 @@ use nix::sys::socket::{
 use zerocopy::IntoBytes;
 
 use super::filter;
+use super::host_vdso::HostVdso;
 use super::image::Image;
 use super::thread::Host;
 use crate::platform::native::launch::{self, Stub};
@@ -118,6 +119,17 @@ fn receive(socket: &OwnedFd) -> Result<OwnedFd, Errno> {
         }
     }
     Err(Errno::EPROTO)
+}
+
+/// Where stubs can ask for the host's time, if they can.
+pub(super) fn find_clock(zygote: &Host, vdso: &HostVdso) -> Option<u64> {
+    let ask = Command {
+        op: op::ASK_CLOCK,
+        args: [vdso.clock_gettime, 0, 0, 0, 0, 0, 0],
+        ..Command::default()
+    };
+    let results = zygote.command(&[ask]).ok()?;
+    (results == [0]).then_some(vdso.clock_gettime)
 }
 
 /// A host call as a command.

@@ -26,8 +26,8 @@ mod deaf;
 mod door;
 mod facts;
 pub mod filter;
+mod host_vdso;
 mod image;
-mod kept;
 mod launch;
 mod marshal;
 mod notify;
@@ -85,6 +85,10 @@ impl Platform for SeccompPlatform {
 
     fn statistics(&self) -> Option<Statistics> {
         Some(self.core.counters.read())
+    }
+
+    fn host_clock(&self) -> Option<u64> {
+        self.core.host_clock()
     }
 
     fn stop(&self) {

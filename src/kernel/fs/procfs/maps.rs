@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::Found;
 use crate::kernel::mm::MmState;
 use crate::kernel::stop::Errno;
+use crate::kernel::time::Vdso;
 use crate::platform::{Mapping, MappingUsage, Prot};
 
 /// Where names in maps begin.
@@ -23,6 +24,11 @@ fn name(found: &Found, state: &MmState, mapping: &Mapping) -> (Option<(u64, u64)
             .map(|m| (m.dev, m.ino))
             .unwrap_or_default();
         return (Some(id), path.text(&found.kernel.vfs.mounts.root()).shown());
+    }
+    if let Some(vdso) = found.kernel.clock.vdso()
+        && mapping.file == Some(vdso.file().key())
+    {
+        return (None, Vdso::name(mapping.offset).to_vec());
     }
     let holds = |address: u64| mapping.start < address && address <= mapping.end;
     let name: &[u8] = if holds(state.stack_top) {

@@ -14,6 +14,7 @@ use crate::kernel::mm::Mm;
 use crate::kernel::stop::{Errno, Stop};
 use crate::kernel::sys::{random_below, random_bytes};
 use crate::kernel::syscall::SyscallCx;
+use crate::kernel::time::Vdso;
 use crate::platform::{HostFile, MapFlags, MemOp, PAGE_SIZE, Prot, Thread, USER_END, USER_START};
 
 /// Where position-independent programs go before randomisation: two thirds of the way up.
@@ -126,14 +127,24 @@ pub(super) fn load(
             0
         }
     };
-    let top = USER_END - spread(STACK_SPREAD);
+    // The vDSO is above the stack, anywhere up to the end.
+    let vdso_len = kernel.clock.vdso().map_or(0, Vdso::size);
+    let above = spread(STACK_SPREAD);
+    let top = USER_END - vdso_len - above;
+    let vdso_at = top + spread(above / PAGE_SIZE + 1);
     let stack_limit = if creds.secure {
         subject.stack_limit.min(8 << 20)
     } else {
         subject.stack_limit
     };
-    map_stack(&mut *thread, top, stack_limit, executable)?;
-    let entries = auxv_entries(kernel, &main.image, &creds, bias, base);
+    let mut ops = vec![stack(top, stack_limit, executable)];
+    let mut entries = Vec::new();
+    if let Some(vdso) = kernel.clock.vdso() {
+        ops.extend(map_vdso(vdso, vdso_at));
+        entries.push((libc::AT_SYSINFO_EHDR, vdso_at + Vdso::DATA));
+    }
+    thread.memory(&ops)?;
+    entries.extend(auxv_entries(kernel, &main.image, &creds, bias, base));
     let auxv = Auxv {
         entries: &entries,
         random: random_bytes(),
@@ -275,18 +286,32 @@ fn map_segment<'a>(
 }
 
 /// The whole stack that the limit allows is mapped at once: untouched pages cost nothing, and it ends exactly there.
-fn map_stack(thread: &mut dyn Thread, top: u64, limit: u64, executable: bool) -> Result<(), Errno> {
+fn stack(top: u64, limit: u64, executable: bool) -> MemOp<'static> {
     let len = limit.clamp(STACK_MIN, STACK_MAX).next_multiple_of(PAGE_SIZE);
     let mut prot = Prot::READ | Prot::WRITE;
     prot.set(Prot::EXEC, executable);
-    thread.memory(&[MemOp::Map {
+    MemOp::Map {
         addr: top - len,
         len,
         prot,
         flags: MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::NORESERVE | MapFlags::FIXED_NOREPLACE,
         file: None,
-    }])?;
-    Ok(())
+    }
+}
+
+/// The vDSO with its page from `addr` on.
+fn map_vdso(vdso: &Vdso, addr: u64) -> [MemOp<'_>; 2] {
+    let part = |offset: u64, len: u64, prot: Prot| MemOp::Map {
+        addr: addr + offset,
+        len,
+        prot,
+        flags: MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE,
+        file: Some((vdso.file(), offset)),
+    };
+    [
+        part(0, Vdso::DATA, Prot::READ),
+        part(Vdso::DATA, vdso.size() - Vdso::DATA, Prot::READ | Prot::EXEC),
+    ]
 }
 
 /// Extend the caller's main stack down to a limit that was raised. As far as something is in the way, it stays as it is.
