@@ -50,6 +50,7 @@ families! {
     memory,
     misc,
     mounts,
+    native_memory,
     paths,
     perms,
     pipes,
