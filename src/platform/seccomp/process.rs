@@ -1,6 +1,6 @@
 //! Host processes of stubs: who lives, and what to do when one dies.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -17,6 +17,17 @@ pub(super) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How a stub is, without reaping it. An error when that was done.
+fn look(pid: pid_t) -> Result<WaitStatus, Errno> {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG | WaitPidFlag::__WALL;
+    waitid(Id::Pid(Pid::from_raw(pid)), flags)
+}
+
+/// Whether a guest that says it has made the stub `pid` may be right.
+pub(super) fn is_alive(pid: i64) -> bool {
+    pid_t::try_from(pid).is_ok_and(|pid| pid > 0 && look(pid) == Ok(WaitStatus::StillAlive))
+}
+
 /// The host process of one or several guest threads.
 pub(super) struct HostProcess {
     pub(super) pid: pid_t,
@@ -31,8 +42,7 @@ impl HostProcess {
 
     /// Whether it has ended though nobody reaped it yet.
     pub(super) fn has_ended(&self) -> bool {
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG | WaitPidFlag::__WALL;
-        self.is_dead() || waitid(Id::Pid(Pid::from_raw(self.pid)), flags) != Ok(WaitStatus::StillAlive)
+        self.is_dead() || look(self.pid) != Ok(WaitStatus::StillAlive)
     }
 
     /// End it, whatever it does.
@@ -59,44 +69,38 @@ impl HostProcess {
 /// All stubs that have not been reaped.
 #[derive(Default)]
 pub(super) struct Processes {
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    live: HashMap<pid_t, Arc<HostProcess>>,
-    /// Reaped before they were entered.
-    early: HashSet<pid_t>,
+    live: Mutex<HashMap<pid_t, Arc<HostProcess>>>,
 }
 
 impl Processes {
     /// Enter the stub `pid`, whose id the host vouched for. EEXIST when it is one already.
     pub(super) fn enter(&self, pid: pid_t) -> Result<Arc<HostProcess>, Errno> {
-        let mut state = lock(&self.state);
-        if state.live.contains_key(&pid) {
+        let mut live = lock(&self.live);
+        if live.contains_key(&pid) {
             return Err(Errno::EEXIST);
         }
-        let dead = state.early.remove(&pid);
+        // It may have ended and been reaped since the host told its id. Who is reaped from now on is found here.
+        let dead = look(pid).is_err();
         let process = Arc::new(HostProcess {
             pid,
             dead: AtomicBool::new(dead),
             threads: Mutex::default(),
         });
         if !dead {
-            state.live.insert(pid, Arc::clone(&process));
+            live.insert(pid, Arc::clone(&process));
         }
         Ok(process)
     }
 
     /// The host reported the end of `pid`. Its threads, to be told.
     pub(super) fn reaped(&self, pid: pid_t) -> Vec<Arc<Host>> {
-        let mut state = lock(&self.state);
-        let Some(process) = state.live.remove(&pid) else {
-            state.early.insert(pid);
+        let mut live = lock(&self.live);
+        // A stub need not have been entered: its maker may have come to nothing meanwhile.
+        let Some(process) = live.remove(&pid) else {
             return Vec::new();
         };
         process.dead.store(true, Ordering::SeqCst);
-        drop(state);
+        drop(live);
         process.threads()
     }
 }
