@@ -16,7 +16,7 @@ use super::launch::{bell_memory, call};
 use super::marshal::{Segments, leaves_memory};
 use super::notify::Expectation;
 use super::placement::Seat;
-use super::process::{HostProcess, lock};
+use super::process::{HostProcess, is_alive, lock};
 use super::regs::{self, TRAP_FLAG};
 use super::server::State;
 use super::space::SeccompSpace;
@@ -27,6 +27,15 @@ use crate::platform::{Facts, Fault, ForkKind, MemOp, Regs, Space, Thread, Thread
 
 /// How long a runtime may take for commands, and a new stub to say hello, before its process is killed.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Signals of exceptions: whatever else a guest says that it met, it did not.
+const EXCEPTIONS: [i32; 5] = [
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGSEGV,
+];
 
 /// The conversation with the runtime of one thread.
 #[derive(Default)]
@@ -69,7 +78,7 @@ impl Host {
         door: Door,
     ) -> Arc<Host> {
         let facts = core.facts.sheet();
-        door.set_facts(facts.address(), space.room_address());
+        door.set_facts(facts.address());
         let talk = Talk {
             waiting: true,
             ..Talk::default()
@@ -185,19 +194,24 @@ impl Host {
         talk.answers = talk.answers.wrapping_add(1);
         self.door.answer(talk.answers, action::REPLY, None, commands);
         let begin = Instant::now();
+        let patience = || {
+            let ending = self.ending.load(Ordering::SeqCst);
+            if ending { deaf::PATIENCE } else { PATIENCE }
+        };
         if let Some(expectation) = expectation {
             let replied = || self.door.done().load(Ordering::SeqCst) != talk.done;
-            let failed = || (0..commands.len()).any(|i| self.door.result(i) < 0);
+            // Who says that all is done and has made nobody who could still say hello has done something else.
+            let in_vain =
+                || (0..commands.len()).any(|i| self.door.result(i) < 0) || !is_alive(self.door.result(0));
             expectation
-                .wait(|| replied() && failed() || self.process.has_ended() || begin.elapsed() > PATIENCE);
+                .wait(|| replied() && in_vain() || self.process.has_ended() || begin.elapsed() > patience());
         }
         while !self.door.wait_done(talk.done, Duration::from_millis(100)) {
             if self.process.has_ended() {
                 talk.waiting = false;
                 return Err(Errno::ESRCH);
             }
-            let ending = self.ending.load(Ordering::SeqCst);
-            if begin.elapsed() > if ending { deaf::PATIENCE } else { PATIENCE } {
+            if begin.elapsed() > patience() {
                 tracing::warn!(pid = self.process.pid, "a stub does not answer: killed");
                 self.process.kill();
             }
@@ -341,7 +355,7 @@ impl SeccompThread {
             kind::FOREIGN => Some(Trap::ForeignSyscall),
             kind::INTERRUPT => Some(Trap::Interrupted),
             // Codes of zero and below are those of kill(2) and its relatives.
-            kind::FAULT if e.code > 0 => Some(Trap::Fault(Fault {
+            kind::FAULT if e.code > 0 && EXCEPTIONS.contains(&e.signal) => Some(Trap::Fault(Fault {
                 signal: e.signal,
                 code: e.code,
                 addr: if e.code == libc::SI_KERNEL { 0 } else { e.addr },
@@ -419,7 +433,6 @@ impl SeccompThread {
         // What is copied must not be half patched.
         let _passing = self.host.space.gate.pass();
         lock(&space.patches).clone_from(&lock(&self.host.space.patches));
-        space.publish(&lock(&space.patches));
         let flags = libc::CLONE_PARENT as u64;
         let before = self.host.core.placement.before_clone(&self.host.seat);
         let pid = self.clone_process(flags, self.host.slot, Some(memory))?;
