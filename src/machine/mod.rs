@@ -4,6 +4,7 @@ mod changes;
 mod choice;
 mod command;
 mod files;
+mod limits;
 mod options;
 mod reader;
 mod report;
@@ -72,6 +73,7 @@ impl Ended {
 
 /// Run a guest to its end.
 pub fn run(options: &Options) -> Result<Ended> {
+    limits::raise()?;
     // The finest: from Linux 6.13 on, times of files can be finer than the tick, and so later than the coarse clock.
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_REALTIME)?;
     let since = Timestamp {

@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use super::{LIMIT, guest, scratch};
-use crate::support::process::{Process, poll_until, shell_status, signal, tree};
+use super::{LIMIT, assert_told, assert_writes, guest, scratch};
+use crate::support::process::{Outcome, Process, poll_until, run, shell_status, signal, tree};
 use crate::support::{UVM, rootfs};
 
 /// A guest that has written `started`, with a directory of its own for temporary files.
@@ -194,4 +194,49 @@ print(ran)
         "{outcome:?}"
     );
     assert!(!outcome.stderr.contains("panicked"), "{outcome:?}");
+}
+
+/// uvm in a shell that has been told so, with a guest that writes a line.
+fn after(preparation: &str) -> Outcome {
+    let script = format!("{preparation}\nexec \"$0\" run / -- /bin/echo hello");
+    let mut command = Command::new("bash");
+    command.args(["-c", &script, UVM]);
+    run(&mut command, b"", LIMIT)
+}
+
+#[test]
+fn low_limits_are_raised_or_named() {
+    for limit in ["n 32", "v 200000", "f 0", "d 1000", "s 512"] {
+        assert_writes(&after(&format!("ulimit -S{limit}")), "hello\n");
+        let (option, _) = limit.split_once(' ').expect("an option and a value");
+        assert_told(
+            &after(&format!("ulimit -S{limit}; ulimit -H{limit}")),
+            125,
+            &["the limit on", &format!("'ulimit -{option}'"), "is needed"],
+        );
+    }
+}
+
+#[test]
+fn odd_surroundings() {
+    for preparation in [
+        "unset HOME PATH TMPDIR",
+        "exec 0<&-",
+        "trap '' PIPE XFSZ CHLD HUP USR1 URG",
+        "umask 777",
+        "ulimit -c 0 -l 0 -q 0 -e 0 -r 0",
+        "d=$(mktemp -d); cd \"$d\"; rmdir \"$d\"",
+    ] {
+        assert_writes(&after(preparation), "hello\n");
+    }
+}
+
+/// Signals of a real-time kind are counted per user. A guest must not need any to be stopped.
+#[test]
+fn without_queued_signals() {
+    let script = "ulimit -i 0; exec \"$0\" run / -- /bin/sh -c \
+        'while :; do :; done & sleep 0.1; kill $!; wait $!; echo $?' 2>/dev/null";
+    let mut command = Command::new("bash");
+    command.args(["-c", script, UVM]);
+    assert_writes(&run(&mut command, b"", LIMIT), "143\n");
 }

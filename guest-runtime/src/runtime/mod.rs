@@ -8,7 +8,6 @@ mod entry;
 mod facts;
 mod marshal;
 mod memory;
-mod native;
 mod signals;
 mod sys;
 mod thread;

@@ -1,4 +1,4 @@
-//! Host signals: SIGSYS for calls, the fault signals for exceptions, one real-time signal for the kick.
+//! Host signals: SIGSYS for calls, the fault signals for exceptions, one more for the kick.
 
 use super::clock;
 use super::commands;
@@ -111,8 +111,7 @@ extern "C" fn on_signal(signal: i32, info: &Info, context: &mut Context) {
         }
         let fast = entry::leave_fast(block, context);
         if matches!(fast, Fast::Again) {
-            // The ring tells, or the way out of a call that the runtime makes itself.
-            block.pending = 1;
+            // Whatever it was, the ring tells.
             return;
         }
         if matches!(fast, Fast::Answered) {
