@@ -6,6 +6,8 @@
 
 #[path = "guest/attacks.rs"]
 mod attacks;
+#[path = "guest/fuzz.rs"]
+mod fuzz;
 mod support;
 
 use std::collections::BTreeMap;
@@ -50,7 +52,6 @@ families! {
     memory,
     misc,
     mounts,
-    native_memory,
     paths,
     perms,
     pipes,
@@ -99,6 +100,21 @@ mod dynamic {
         })* };
     }
     dynamic!(exec, files, signals, threads);
+}
+
+/// A subset once more where uvm itself is in a sandbox: the runtime does what the supervisor is not allowed to.
+mod sandboxed {
+    macro_rules! sandboxed {
+        ($($launcher:ident: $($name:ident)*;)*) => { $(mod $launcher {
+            $(#[test] fn $name() {
+                super::super::run_family_within(stringify!($launcher), stringify!($name));
+            })*
+        })* };
+    }
+    sandboxed! {
+        no_ptrace: efault exec files memory process signals threads;
+        docker_profile: exec files memory process threads;
+    }
 }
 
 /// Every program in the folder is run by a test, and together they hold the checks that are asked for.
@@ -182,19 +198,33 @@ fn run_family(name: &str, variant: &str, flags: &[&str]) {
 
     for platform in PLATFORMS {
         let guest = run(&mut under_uvm(platform, &program));
-        let wrong: Vec<String> = native
-            .iter()
-            .filter_map(|check| disagreement(check, &guest))
-            .collect();
-        assert!(
-            wrong.is_empty(),
-            "{name} under uvm ({platform}), {} of {} checks:\n{}",
-            wrong.len(),
-            native.len(),
-            wrong.join("\n")
-        );
-        println!("{name}: {} checks under uvm ({platform})", guest.len());
+        must_agree(&format!("{name} under uvm ({platform})"), &native, &guest);
     }
+}
+
+/// Natively, where no sandbox is in the way; then under uvm in the sandbox.
+fn run_family_within(launcher: &str, name: &str) {
+    let program = build(name, "static", STATIC);
+    let native = run(&mut Command::new(&program));
+    let uvm = under_uvm("seccomp", &program);
+    let mut command = Command::new(support::launcher(launcher));
+    command.arg(uvm.get_program()).args(uvm.get_args());
+    must_agree(&format!("{name} within {launcher}"), &native, &run(&mut command));
+}
+
+fn must_agree(what: &str, native: &BTreeMap<String, String>, guest: &BTreeMap<String, String>) {
+    let wrong: Vec<String> = native
+        .iter()
+        .filter_map(|check| disagreement(check, guest))
+        .collect();
+    assert!(
+        wrong.is_empty(),
+        "{what}, {} of {} checks:\n{}",
+        wrong.len(),
+        native.len(),
+        wrong.join("\n")
+    );
+    println!("{what}: {} checks", guest.len());
 }
 
 /// What is wrong with a check under uvm, given how it went natively.
@@ -218,12 +248,17 @@ fn run_hostile(name: &str, native_options: &[&str], guest_options: &[&str]) {
     );
     expect_ok(name, Command::new(&program).args(native_options));
     for platform in PLATFORMS {
-        expect_ok(name, under_uvm(platform, &program).args(guest_options));
+        let mut command = under_uvm(platform, &program);
+        command.args(guest_options);
+        if name == "wild_calls" {
+            command.args(fuzz::options());
+        }
+        expect_ok(name, &mut command);
     }
 }
 
 fn expect_ok(name: &str, command: &mut Command) {
-    let (status, output) = run_to_end(command);
+    let (status, output) = finish_within(PROGRAM_TIMEOUT + fuzz::time(), start(command), command);
     let said_ok = output.lines().any(|line| line.starts_with(&format!("ok {name}")));
     assert!(
         status.success() && said_ok,
@@ -249,25 +284,39 @@ fn start(command: &mut Command) -> Child {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .expect("start the test program")
 }
 
-/// Waits for the end of what [`start`] has started.
-fn finish(mut child: Child, command: &Command) -> (ExitStatus, String) {
+/// Waits for the end of what [`start`] has started. Whatever a guest does, the supervisor must not panic of it.
+fn finish(child: Child, command: &Command) -> (ExitStatus, String) {
+    finish_within(PROGRAM_TIMEOUT, child, command)
+}
+
+fn finish_within(limit: Duration, mut child: Child, command: &Command) -> (ExitStatus, String) {
     let stdout = child.stdout.take().expect("piped");
+    let stderr = child.stderr.take().expect("piped");
+    let complaints = std::thread::spawn(move || std::io::read_to_string(stderr));
     let (send, receive) = std::sync::mpsc::channel();
     let reader = std::thread::spawn(move || send.send(std::io::read_to_string(stdout)));
-    let Ok(output) = receive.recv_timeout(PROGRAM_TIMEOUT) else {
+    let Ok(output) = receive.recv_timeout(limit) else {
         child.kill().expect("kill the test program");
         child.wait().expect("reap the test program");
-        panic!("{command:?} does not end within {PROGRAM_TIMEOUT:?}");
+        panic!("{command:?} does not end within {limit:?}");
     };
     reader
         .join()
         .expect("the reader does not panic")
         .expect("the receiver is there");
     let status = child.wait().expect("reap the test program");
+    let complaints = complaints.join().expect("the reader does not panic");
+    let complaints = complaints.expect("text");
+    eprint!("{complaints}");
+    assert!(
+        !complaints.contains("panicked at"),
+        "{command:?} made the supervisor panic"
+    );
     (status, output.expect("text"))
 }
 

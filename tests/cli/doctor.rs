@@ -1,26 +1,11 @@
 //! `uvm doctor`, and which platform a guest gets: on this machine, and in environments that allow less.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use super::{LIMIT, assert_told, assert_writes, uvm};
 use crate::support::process::{Outcome, run};
-use crate::support::{UVM, test_file};
-
-/// Builds a launcher of `tests/support`.
-fn launcher(name: &str) -> PathBuf {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli");
-    std::fs::create_dir_all(&directory).expect("create a directory");
-    let program = directory.join(format!("{name}-{}", std::process::id()));
-    let status = Command::new("cc")
-        .args(["-O1", "-Wall", "-Wextra", "-Werror", "-o"])
-        .arg(&program)
-        .arg(test_file(&format!("support/{name}.c")))
-        .status()
-        .expect("run the C compiler `cc`");
-    assert!(status.success(), "{name}.c does not compile");
-    program
-}
+use crate::support::{UVM, launcher};
 
 /// Runs uvm by a launcher, and with no wish of the environment: what is tested is the choice.
 fn within(launcher: &Path, arguments: &[&str]) -> Outcome {

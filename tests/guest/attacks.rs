@@ -7,7 +7,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::support::process::poll_until;
-use super::{PLATFORMS, STATIC, build_from, finish, source_dir, sources_in, start};
+use super::{
+    PLATFORMS, PROGRAM_TIMEOUT, STATIC, build_from, finish_within, fuzz, source_dir, sources_in, start,
+};
 
 /// What a program says when it has found nothing of the platform's in its address space.
 const NO_PLATFORM: &str = ": no platform region";
@@ -26,6 +28,7 @@ macro_rules! attacks {
 
 attacks! {
     exhaustion,
+    fake_runtime,
     foreign_entry,
     forged_pages,
     host_signals,
@@ -68,6 +71,9 @@ fn attack(name: &str, platform: &str, program: &Path) {
         .arg(&ground.root)
         .args(["--", "/attack", "--canary"])
         .arg(&ground.canary);
+    if name == "fake_runtime" {
+        command.args(["--layout", &fuzz::layout()]).args(fuzz::options());
+    }
     let output = expect_ok(name, &command);
     if *platform == *"seccomp" {
         assert!(
@@ -85,7 +91,7 @@ fn expect_ok(name: &str, command: &Command) -> String {
     session.arg(command.get_program()).args(command.get_args());
     let child = start(&mut session);
     let id = child.id().cast_signed();
-    let (status, output) = finish(child, &session);
+    let (status, output) = finish_within(PROGRAM_TIMEOUT + fuzz::time(), child, &session);
     poll_until("the guest's processes are gone", LIMIT, || members(id) == 0);
     let said_ok = output.lines().any(|line| line.starts_with(&format!("ok {name}")));
     assert!(

@@ -11,7 +11,7 @@ pub(crate) mod scenario;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 /// The program under test.
 pub(crate) const UVM: &str = env!("CARGO_BIN_EXE_uvm");
@@ -35,6 +35,26 @@ pub(crate) fn rootfs() -> &'static Path {
                 .trim_end(),
         )
     })
+}
+
+/// Builds a launcher of this directory: a program that runs another one in a sandbox.
+pub(crate) fn launcher(name: &str) -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("launchers");
+    std::fs::create_dir_all(&directory).expect("create a directory");
+    let program = directory.join(format!("{name}-{}", std::process::id()));
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = BUILDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if program.exists() {
+        return program;
+    }
+    let status = Command::new("cc")
+        .args(["-O1", "-Wall", "-Wextra", "-Werror", "-o"])
+        .arg(&program)
+        .arg(test_file(&format!("support/{name}.c")))
+        .status()
+        .expect("run the C compiler `cc`");
+    assert!(status.success(), "{name}.c does not compile");
+    program
 }
 
 /// Where the outcomes of native runs are kept for those who cannot run them.

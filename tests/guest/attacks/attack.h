@@ -20,6 +20,7 @@
 /* As in guest-runtime's `abi`. */
 #define PLATFORM_BASE 0x7fff00000000ul
 #define RUNTIME_MAX (1ul << 20)
+#define FACTS_BASE 0x7fff08000000ul
 #define SHARED_BASE 0x7fff10000000ul
 #define SHARED_STRIDE 0x11000ul
 #define PRIVATE_BASE 0x7fff40000000ul
@@ -90,10 +91,15 @@ static struct {
 	atomic_int stop;
 } *shared;
 
-/* Ordinary work: its own memory, a file, a pipe, a child. */
+static pid_t sibling, own_pid;
+static uid_t own_uid;
+
+/* Ordinary work: its own memory, who it is, a file, a pipe, a child. */
 static void sibling_turn(int *p, const char *expected, size_t length)
 {
 	char text[256];
+	for (int i = 0; i < 4; i++)
+		NEED(getpid() == own_pid && getuid() == own_uid);
 	int fd = open("/etc/passwd", O_RDONLY);
 	NEED(fd >= 0 && read(fd, text, length) == (ssize_t)length && memcmp(text, expected, length) == 0);
 	NEED(close(fd) == 0);
@@ -109,8 +115,6 @@ static void sibling_turn(int *p, const char *expected, size_t length)
 	nanosleep(&pause, NULL);
 }
 
-static pid_t sibling;
-
 static void start_sibling(void)
 {
 	shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -120,6 +124,8 @@ static void start_sibling(void)
 	if (sibling > 0)
 		return;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	own_pid = getpid();
+	own_uid = getuid();
 	static char pattern[1 << 16];
 	char expected[256];
 	int p[2], fd = open("/etc/passwd", O_RDONLY);
@@ -141,7 +147,11 @@ static void check_sibling(void)
 	long before = shared->turns;
 	time_t start = time(NULL);
 	while (shared->turns < before + 2) {
-		NEED(kill(sibling, 0) == 0 && waitpid(sibling, NULL, WNOHANG) == 0);
+		int status;
+		if (waitpid(sibling, &status, WNOHANG) != 0) {
+			fprintf(stderr, "%s: the sibling has ended with %#x\n", attack_name, status);
+			_exit(1);
+		}
 		NEED(time(NULL) - start < HANG_SECONDS);
 		usleep(1000);
 	}

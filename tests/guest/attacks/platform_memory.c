@@ -12,6 +12,9 @@ struct target {
 static const struct target targets[] = {
 	{ PLATFORM_BASE, PAGE },
 	{ PLATFORM_BASE, RUNTIME_MAX },
+	/* What other processes are told by as well. */
+	{ FACTS_BASE, PAGE },
+	{ FACTS_BASE + PAGE, 256 * PAGE },
 	{ SHARED_BASE, PAGE },
 	{ SHARED_BASE + PAGE, SHARED_STRIDE - PAGE },
 	{ SHARED_BASE + SHARED_STRIDE, SHARED_STRIDE },

@@ -3,7 +3,9 @@
  * a process of its own, and then processes that make calls of random numbers. Without options it leaves out what could hurt the machine it runs on and other
  * processes of the user; with --guest it leaves nothing out, except that nothing is done to its parent.
  *
- *   wild_calls [--guest] [--seed N] [--calls N]
+ *   wild_calls [--guest] [--seed N] [--calls N] [--seconds N]
+ *
+ * After that it goes on with random numbers until so many seconds are over.
  */
 #include "hostile.h"
 #include <dirent.h>
@@ -11,6 +13,7 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <time.h>
 
 enum { LAST_NUMBER = 470, MIXED = 150, ANY = -1 };
 
@@ -211,6 +214,7 @@ int main(int argc, char **argv)
 	bool guest = has_option(argc, argv, "--guest");
 	int calls = atoi(option(argc, argv, "--calls", "12"));
 	uint64_t seed = strtoull(option(argc, argv, "--seed", "4711"), NULL, 0);
+	time_t begun = time(NULL), seconds = atol(option(argc, argv, "--seconds", "0"));
 	char directory[] = "/tmp/uvm-wild-XXXXXX";
 	NEED(mkdtemp(directory) && chdir(directory) == 0);
 	if (!guest && geteuid() == 0)
@@ -225,8 +229,11 @@ int main(int argc, char **argv)
 		}
 	for (int i = 0; i < MIXED; i++)
 		try_in_a_process(ANY, calls * 10, seed * 7000003 + i + 1, guest);
+	uint64_t more = MIXED;
+	for (; time(NULL) - begun < seconds; more++)
+		try_in_a_process(ANY, calls * 10, seed * 7000003 + more + 1, guest);
 	NEED(chdir("/") == 0);
 	remove_tree(directory);
-	printf("ok wild_calls: %d numbers\n", tried);
+	printf("ok wild_calls: %d numbers, %llu mixed\n", tried, (unsigned long long)more);
 	return 0;
 }
