@@ -52,6 +52,7 @@ families! {
     memory,
     misc,
     mounts,
+    native_memory,
     paths,
     perms,
     pipes,

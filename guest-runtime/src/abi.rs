@@ -13,8 +13,12 @@ pub const RUNTIME_MAX: u64 = 1 << 20;
 pub const FACTS_BASE: u64 = 0x7fff_0800_0000;
 /// Entries there. The first belongs to nobody.
 pub const ENTRIES: usize = 16384;
+/// Where the [`Room`]s begin, from the start of those pages.
+pub const ROOMS_OFFSET: u64 = PAGE + (ENTRIES * size_of::<Entry>()) as u64;
+/// Rooms there: one for each address space of the machine. The first belongs to nobody.
+pub const ROOMS: usize = 16384;
 /// Bytes of all of it.
-pub const FACTS_LEN: u64 = PAGE + (ENTRIES * size_of::<Entry>()) as u64;
+pub const FACTS_LEN: u64 = ROOMS_OFFSET + (ROOMS * size_of::<Room>()) as u64;
 /// Where the host's own vDSO and its data lie.
 pub const HOST_VDSO_BASE: u64 = 0x7fff_0a00_0000;
 /// Bytes of that.
@@ -194,6 +198,24 @@ pub struct Entry {
     pub egid: AtomicU32,
 }
 
+/// Ranges of addresses in one [`Room`].
+pub const KEPT: usize = 15;
+
+/// What the threads of one address space may do to it by themselves. Written by the supervisor alone.
+#[repr(C, align(64))]
+pub struct Room {
+    /// Odd while the ranges are being changed.
+    pub version: AtomicU32,
+    /// Whether they may make own-memory calls at all.
+    pub memory: AtomicU32,
+    /// How many ranges there are.
+    pub count: AtomicU32,
+    /// Unused.
+    pub pad: AtomicU32,
+    /// From the first to one past the last address of what the supervisor must hear of when it changes, in order.
+    pub kept: [[AtomicU64; 2]; KEPT],
+}
+
 /// A word with a cache line of its own.
 #[repr(C, align(64))]
 pub struct Word(pub AtomicU32);
@@ -273,6 +295,10 @@ pub struct Page {
     pub facts: AtomicU64,
     /// Calls that the runtime has answered from it.
     pub answered: AtomicU64,
+    /// Address of its address space's [`Room`], by the supervisor.
+    pub room: AtomicU64,
+    /// Calls that the runtime has made itself.
+    pub native: AtomicU64,
     /// The trap.
     pub request: Request,
     /// The answer.

@@ -257,6 +257,18 @@ pub trait Space: Send + Sync {
 
     /// Largest `total` and `resident` so far.
     fn peak(&self) -> Result<(u64, u64), Errno>;
+
+    /// What its threads may do from now on without a trap; nothing at first. A platform that cannot let them forgets it.
+    fn allow(&self, _freedom: Freedom) {}
+}
+
+/// What the threads of an address space may do without asking their owners, beside what [`Facts`] say. None of it binds a
+/// hostile guest, which may do the same in other ways.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Freedom {
+    /// Map, unmap, protect, advise and move private anonymous memory: there is no limit that it counts against, and no
+    /// locked memory to keep account of.
+    pub memory: bool,
 }
 
 /// One line of the host's memory map.

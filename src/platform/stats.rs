@@ -12,6 +12,8 @@ pub struct Statistics {
     pub patched: u64,
     /// System calls answered in the guest's address space: the supervisor never heard of them.
     pub answered: u64,
+    /// System calls that the runtime has the host carry out: the supervisor never heard of them either.
+    pub native: u64,
     /// Calls by a foreign way into a kernel.
     pub foreign: u64,
     /// Exceptions.
@@ -25,15 +27,16 @@ pub struct Statistics {
 impl fmt::Display for Statistics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let told = self.trapped.saturating_add(self.patched);
-        let calls = told.saturating_add(self.answered);
+        let calls = told.saturating_add(self.answered).saturating_add(self.native);
         let traps = told.saturating_add(self.foreign + self.faults + self.interrupts);
         writeln!(
             f,
-            "{calls} system calls: {} answered in the guest, {} by the kernel",
+            "{calls} system calls: {} answered in the guest, {} natively, {} by the kernel",
             Share(self.answered, calls),
+            Share(self.native, calls),
             Share(told, calls)
         )?;
-        // Only calls by patched sites are answered in the guest before they have trapped.
+        // Only calls by patched sites are answered in the guest or made natively.
         writeln!(
             f,
             "{} of calls to the kernel by patched sites, {} trapped",
@@ -67,6 +70,7 @@ pub(super) struct Counters {
     pub(super) trapped: AtomicU64,
     pub(super) patched: AtomicU64,
     pub(super) answered: AtomicU64,
+    pub(super) native: AtomicU64,
     pub(super) foreign: AtomicU64,
     pub(super) faults: AtomicU64,
     pub(super) interrupts: AtomicU64,
@@ -88,6 +92,7 @@ impl Counters {
             trapped: of(&self.trapped),
             patched: of(&self.patched),
             answered: of(&self.answered),
+            native: of(&self.native),
             foreign: of(&self.foreign),
             faults: of(&self.faults),
             interrupts: of(&self.interrupts),
@@ -111,13 +116,16 @@ mod tests {
         let counts = Statistics {
             trapped: 3,
             patched: 97,
-            answered: 100,
+            answered: 60,
+            native: 40,
             hops: 1,
             ..Statistics::default()
         };
         let text = counts.to_string();
         assert!(
-            text.contains("200 system calls: 50.0 % answered in the guest, 50.0 % by the kernel"),
+            text.contains(
+                "200 system calls: 30.0 % answered in the guest, 20.0 % natively, 50.0 % by the kernel"
+            ),
             "{text}"
         );
         assert!(

@@ -9,6 +9,7 @@ use core::sync::atomic::{Ordering, compiler_fence};
 
 use super::commands;
 use super::facts;
+use super::native;
 use super::signals::Context;
 use super::sys;
 use super::thread::Block;
@@ -319,6 +320,11 @@ extern "C" fn uvm_patched(block: &mut Block) -> u32 {
     let frame = block.frame();
     // SAFETY: the entry code has just filled the frame, below which this runs.
     let regs = unsafe { &mut (*frame).regs };
+    let made = native::call(block, regs);
+    if made != native::RINGS {
+        regs.rax = made as u64;
+        return u32::from(regs.eflags & (TF | AC) != 0);
+    }
     block.ring(kind::SYSCALL, true, regs, Exception::default());
     let full = commands::serve(block, None) == action::RESUME_FULL;
     let answer = block.answer();

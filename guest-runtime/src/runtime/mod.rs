@@ -8,6 +8,7 @@ mod entry;
 mod facts;
 mod marshal;
 mod memory;
+mod native;
 mod signals;
 mod sys;
 mod thread;

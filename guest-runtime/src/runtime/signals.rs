@@ -111,7 +111,8 @@ extern "C" fn on_signal(signal: i32, info: &Info, context: &mut Context) {
         }
         let fast = entry::leave_fast(block, context);
         if matches!(fast, Fast::Again) {
-            // Whatever it was, the ring tells.
+            // The ring tells, or the way out of a call that the runtime makes itself.
+            block.pending = 1;
             return;
         }
         if matches!(fast, Fast::Answered) {

@@ -5,9 +5,12 @@ use core::arch::x86_64::__cpuid_count;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 pub const MMAP: u64 = 9;
+pub const MPROTECT: u64 = 10;
 pub const MUNMAP: u64 = 11;
 pub const RT_SIGACTION: u64 = 13;
 pub const RT_SIGPROCMASK: u64 = 14;
+pub const MREMAP: u64 = 25;
+pub const MADVISE: u64 = 28;
 pub const CLONE: u64 = 56;
 pub const EXIT: u64 = 60;
 pub const CAPSET: u64 = 126;

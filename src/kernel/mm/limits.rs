@@ -4,6 +4,9 @@ use crate::kernel::stop::Errno;
 use crate::kernel::task::{Capability, Task};
 use crate::platform::Space;
 
+/// The resources whose limits are checked whenever a mapping is made.
+pub(in crate::kernel) const OF_MEMORY: [u32; 2] = [libc::RLIMIT_AS, libc::RLIMIT_DATA];
+
 /// A task's limits at one moment, read before any lock of the address space is taken.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
@@ -27,6 +30,11 @@ impl Limits {
             data: task.group.soft_limit(libc::RLIMIT_DATA),
             locked,
         }
+    }
+
+    /// Whether one of [`OF_MEMORY`] is set.
+    pub(super) fn bind(&self) -> bool {
+        self.address_space != u64::MAX || self.data != u64::MAX
     }
 
     /// ENOMEM when `bytes` more would lead beyond RLIMIT_AS or, for private writable memory (`data`), beyond

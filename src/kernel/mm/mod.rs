@@ -1,7 +1,7 @@
 //! Address spaces. Guest memory is native memory of the host, so the map of truth is the host's; what is kept here is
 //! what the host cannot know: the break, which guest file a handed-in file is, where arguments and environment lie.
 
-mod limits;
+pub(in crate::kernel) mod limits;
 mod memfd;
 mod ranges;
 mod syscalls;
@@ -18,7 +18,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::fs::{InUse, MountFlags, Path};
 use super::stop::Errno;
 use super::sync::{Lock, Rank};
-use crate::platform::{Mapping, MappingUsage, PAGE_SIZE, Space, SpaceSize, USER_END};
+use super::task::Task;
+use crate::platform::{Freedom, Mapping, MappingUsage, PAGE_SIZE, Space, SpaceSize, USER_END};
 use limits::Limits;
 use ranges::RangeSet;
 
@@ -35,6 +36,8 @@ pub struct Mm {
     moving_break: Lock<()>,
     /// Tasks that run in it.
     users: AtomicUsize,
+    /// What they may do without asking. Only ever taken away.
+    freedom: Lock<Freedom>,
 }
 
 /// What the kernel knows of an address space.
@@ -178,6 +181,7 @@ impl Mm {
             ),
             moving_break: Lock::new(Rank::Task, ()),
             users: AtomicUsize::new(0),
+            freedom: Lock::new(Rank::Leaf, Freedom::default()),
         })
     }
 
@@ -201,7 +205,29 @@ impl Mm {
             state: Lock::new(Rank::Mm, state),
             moving_break: Lock::new(Rank::Task, ()),
             users: AtomicUsize::new(0),
+            freedom: Lock::new(Rank::Leaf, Freedom::default()),
         })
+    }
+
+    /// Let its tasks do without the kernel what nobody wants to see and no limit forbids. `task` is the first one, and does
+    /// not run yet.
+    pub fn set_free(&self, task: &Task) {
+        let freedom = Freedom {
+            memory: task.kernel.tracer.is_none(),
+        };
+        *self.freedom.lock() = freedom;
+        self.space.allow(freedom);
+        // Looked at after that: who sets limits from now on watches this address space.
+        if Limits::of(task).bind() {
+            self.watch_memory();
+        }
+    }
+
+    /// From now on the kernel has to see every call that changes the map: there is a limit to check, or an account to keep.
+    pub fn watch_memory(&self) {
+        let mut freedom = self.freedom.lock();
+        freedom.memory = false;
+        self.space.allow(*freedom);
     }
 
     /// A task begins to run in it.

@@ -398,6 +398,9 @@ fn fork_thread(
     if request.has(CloneFlags::PARENT_SETTID) {
         let _ = cx.memory.write(request.parent_tid.cast(), &tid);
     }
+    if !request.has(CloneFlags::VM) {
+        child.mm().set_free(&child);
+    }
     let traced = cx.task.is_traced() && cx.task.trace_event(request.event(), tid.cast_unsigned().into());
     let thread = if traced {
         cx.task.inherit_trace(&child, thread)

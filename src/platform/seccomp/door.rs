@@ -48,6 +48,7 @@ impl Door {
             word.store(0, Ordering::SeqCst);
         }
         door.answered_word().store(0, Ordering::Relaxed);
+        door.native_word().store(0, Ordering::Relaxed);
         // Until the host says otherwise. For a stub's first thread it never does: its slot is not used again.
         door.alive().store(1, Ordering::SeqCst);
         Ok(door)
@@ -73,15 +74,27 @@ impl Door {
         self.alive().load(Ordering::SeqCst) != 0
     }
 
-    /// Where the guest finds what it is told without ringing.
-    pub(super) fn set_facts(&self, address: u64) {
+    /// Where the guest finds what it is told without ringing, and what it may do.
+    pub(super) fn set_facts(&self, facts: u64, room: u64) {
         // SAFETY: as in `req`.
-        unsafe { (*self.page.as_ptr()).facts.store(address, Ordering::SeqCst) };
+        unsafe { (*self.page.as_ptr()).facts.store(facts, Ordering::SeqCst) };
+        // SAFETY: as in `req`.
+        unsafe { (*self.page.as_ptr()).room.store(room, Ordering::SeqCst) };
     }
 
     /// Calls that, as the guest says, were answered without ringing.
     pub(super) fn answered(&self) -> u64 {
         self.answered_word().load(Ordering::Relaxed)
+    }
+
+    /// Calls that, as the guest says, the runtime has made itself.
+    pub(super) fn native(&self) -> u64 {
+        self.native_word().load(Ordering::Relaxed)
+    }
+
+    fn native_word(&self) -> &AtomicU64 {
+        // SAFETY: as in `req`.
+        unsafe { &(*self.page.as_ptr()).native }
     }
 
     fn answered_word(&self) -> &AtomicU64 {

@@ -7,32 +7,53 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use guest_runtime::abi::{ENTRIES, Entry, FACTS_BASE, FACTS_LEN, PAGE};
+use guest_runtime::abi::{ENTRIES, Entry, FACTS_BASE, FACTS_LEN, KEPT, PAGE, ROOMS, ROOMS_OFFSET, Room};
 use nix::errno::Errno;
 
+use super::kept::Kept;
 use super::process::lock;
-use crate::platform::{Facts, SharedMemory};
+use crate::platform::{Facts, Freedom, SharedMemory};
 
 /// The memory file and who has which entry.
 pub(super) struct FactsFile {
     memory: SharedMemory,
-    free: Mutex<Free>,
+    entries: Mutex<Free>,
+    rooms: Mutex<Free>,
 }
 
-/// Entries that nobody uses. The first is never used: it says that nothing may be told.
+/// Places that nobody uses. The first is never used: it says that nothing may be told, or done.
 struct Free {
     next: usize,
     returned: Vec<usize>,
+}
+
+impl Free {
+    fn new() -> Mutex<Free> {
+        Mutex::new(Free {
+            next: 1,
+            returned: Vec::new(),
+        })
+    }
+
+    /// One of `count` places; the first when all are taken.
+    fn take(&mut self, count: usize) -> usize {
+        match self.returned.pop() {
+            Some(index) => index,
+            None if self.next < count => {
+                self.next += 1;
+                self.next - 1
+            }
+            None => 0,
+        }
+    }
 }
 
 impl FactsFile {
     pub(super) fn new() -> Result<Arc<FactsFile>, Errno> {
         Ok(Arc::new(FactsFile {
             memory: SharedMemory::new(c"uvm-facts", FACTS_LEN, &[], 0)?,
-            free: Mutex::new(Free {
-                next: 1,
-                returned: Vec::new(),
-            }),
+            entries: Free::new(),
+            rooms: Free::new(),
         }))
     }
 
@@ -52,19 +73,23 @@ impl FactsFile {
 
     /// An entry for a thread; when all are taken, the one that tells nothing.
     pub(super) fn sheet(self: &Arc<FactsFile>) -> Sheet {
-        let mut free = lock(&self.free);
-        let index = match free.returned.pop() {
-            Some(index) => index,
-            None if free.next < ENTRIES => {
-                free.next += 1;
-                free.next - 1
-            }
-            None => 0,
-        };
+        let index = lock(&self.entries).take(ENTRIES);
         Sheet {
             facts: Arc::clone(self),
             index,
         }
+    }
+
+    /// A room for an address space; when all are taken, the one that allows nothing.
+    pub(super) fn room(self: &Arc<FactsFile>) -> Lease {
+        let index = lock(&self.rooms).take(ROOMS);
+        let lease = Lease {
+            facts: Arc::clone(self),
+            index,
+            writing: Mutex::new(()),
+        };
+        lease.keep(&Kept::default());
+        lease
     }
 }
 
@@ -105,7 +130,67 @@ impl Drop for Sheet {
     fn drop(&mut self) {
         self.publish(&Facts::default());
         if self.index != 0 {
-            lock(&self.facts.free).returned.push(self.index);
+            lock(&self.facts.entries).returned.push(self.index);
+        }
+    }
+}
+
+/// One address space's room.
+pub(super) struct Lease {
+    facts: Arc<FactsFile>,
+    index: usize,
+    writing: Mutex<()>,
+}
+
+impl Lease {
+    /// Where stubs see it.
+    pub(super) fn address(&self) -> u64 {
+        FACTS_BASE + ROOMS_OFFSET + (self.index * size_of::<Room>()) as u64
+    }
+
+    fn room(&self) -> &Room {
+        let index = self.index.min(ROOMS - 1);
+        // SAFETY: the rooms lie inside the mapping that lives as long as `facts`; any bytes are a valid Room.
+        unsafe {
+            &*self
+                .facts
+                .memory
+                .start()
+                .as_ptr()
+                .add(ROOMS_OFFSET as usize)
+                .cast::<Room>()
+                .add(index)
+        }
+    }
+
+    /// Allow the threads this much.
+    pub(super) fn allow(&self, freedom: Freedom) {
+        if self.index != 0 {
+            let memory = u32::from(freedom.memory);
+            self.room().memory.store(memory, Ordering::SeqCst);
+        }
+    }
+
+    /// Have the threads leave what is kept to the supervisor.
+    pub(super) fn keep(&self, kept: &Kept) {
+        let _writing = lock(&self.writing);
+        let room = self.room();
+        room.version.fetch_add(1, Ordering::SeqCst);
+        let hulls = kept.hulls(KEPT);
+        for (place, hull) in room.kept.iter().zip(&hulls) {
+            place[0].store(hull.start, Ordering::SeqCst);
+            place[1].store(hull.end, Ordering::SeqCst);
+        }
+        room.count.store(hulls.len() as u32, Ordering::SeqCst);
+        room.version.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.allow(Freedom::default());
+        if self.index != 0 {
+            lock(&self.facts.rooms).returned.push(self.index);
         }
     }
 }
@@ -150,5 +235,33 @@ mod tests {
         assert_eq!(late.address(), FACTS_BASE + PAGE);
         assert_eq!(read(&late)[0], 0);
         drop((all, late));
+    }
+
+    #[test]
+    fn a_room_names_what_is_kept_and_allows_nothing_when_it_is_free() {
+        let file = FactsFile::new().unwrap();
+        let room = file.room();
+        let mut kept = Kept::default();
+        (0..KEPT as u64 + 3).for_each(|n| kept.insert(n * 100..n * 100 + 10));
+        room.keep(&kept);
+        room.allow(Freedom { memory: true });
+        let words = || {
+            let room = room.room();
+            [&room.version, &room.memory, &room.count].map(|word| word.load(Ordering::SeqCst))
+        };
+        assert_eq!(words(), [4, 1, KEPT as u32]);
+        assert_eq!(room.room().kept[0][1].load(Ordering::SeqCst), 310);
+        let address = room.address();
+        drop(room);
+        let again = file.room();
+        assert_eq!(again.address(), address);
+        let room = again.room();
+        assert_eq!(
+            (
+                room.memory.load(Ordering::SeqCst),
+                room.count.load(Ordering::SeqCst)
+            ),
+            (0, 0)
+        );
     }
 }

@@ -28,6 +28,7 @@ mod facts;
 pub mod filter;
 mod host_vdso;
 mod image;
+mod kept;
 mod launch;
 mod marshal;
 mod notify;

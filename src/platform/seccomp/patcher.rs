@@ -13,6 +13,7 @@ use guest_runtime::abi::{COMMANDS, Command, op};
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
 
+use super::kept::Kept;
 use super::launch::call;
 use super::patch::{
     Arena, FileKey, Known, Plan, Plans, Recipe, Refusal, Targets, Verdict, Window, analyse, find_room,
@@ -49,6 +50,8 @@ pub(super) struct Patches {
     arenas: Vec<Arena>,
     texts: Vec<Text>,
     traps: HashMap<u64, u32>,
+    /// Where all this lies.
+    kept: Kept,
 }
 
 impl Patches {
@@ -73,18 +76,25 @@ impl Patches {
         self.arenas.iter().any(inside)
     }
 
+    /// Where guests may change nothing without the platform's knowledge.
+    pub(super) fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
     /// Text there is no more, or may be written now.
     fn forget_text(&mut self, range: &Range<u64>) {
         self.texts
             .retain(|text| text.range.end <= range.start || range.end <= text.range.start);
     }
 
-    /// What was at these addresses is gone.
-    fn forget(&mut self, range: Range<u64>) {
+    /// What was at these addresses is gone. Whether anything there was kept.
+    fn forget(&mut self, range: Range<u64>) -> bool {
+        let kept = self.kept.remove(&range);
         self.forget_text(&range);
         self.plans.remove(range.clone());
         self.arenas
             .retain(|arena| arena.range().end <= range.start || range.end <= arena.range().start);
+        kept
     }
 }
 
@@ -206,7 +216,7 @@ impl Patcher {
         prot: Prot,
         private: Option<(&HostFile, u64)>,
     ) {
-        lock(&host.space.patches).forget(range.clone());
+        self.unmapped(host, range.clone());
         let Some(entry) = self.entry else { return };
         let Some((file, offset)) = private else { return };
         if !prot.contains(Prot::EXEC) || prot.contains(Prot::WRITE) {
@@ -219,10 +229,15 @@ impl Patcher {
             modified: (st.st_mtime, st.st_mtime_nsec),
             offset,
         };
-        lock(&host.space.patches).texts.push(Text {
-            range: range.clone(),
-            key,
-        });
+        {
+            let mut patches = lock(&host.space.patches);
+            patches.texts.push(Text {
+                range: range.clone(),
+                key,
+            });
+            patches.kept.insert(range.clone());
+            host.space.publish(&patches);
+        }
         let sites = lock(&self.known).sites(&key, range.start);
         if sites.is_empty() {
             return;
@@ -237,7 +252,10 @@ impl Patcher {
 
     /// Nothing, or something else, is at these addresses now.
     pub(super) fn unmapped(&self, host: &Host, range: Range<u64>) {
-        lock(&host.space.patches).forget(range);
+        let mut patches = lock(&host.space.patches);
+        if patches.forget(range) {
+            host.space.publish(&patches);
+        }
     }
 
     /// The protection of memory was changed.
@@ -286,7 +304,9 @@ fn apply(host: &Host, entry: u64, text: &Range<u64>, sites: &[(u64, Recipe)]) ->
         Some(at) => at,
         None => {
             let range = map_arena(host, &patches, text)?;
+            patches.kept.insert(range.clone());
             patches.arenas.push(Arena::new(range));
+            host.space.publish(&patches);
             patches.arenas.len() - 1
         }
     };

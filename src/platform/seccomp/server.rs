@@ -226,6 +226,7 @@ fn deliver(mut task: Task, mut trap: Trap) {
 fn finish(host: &Arc<Host>, mut task: Task) {
     *lock(&host.state) = State::Over;
     Counters::add(&host.core.counters.answered, host.door().answered());
+    Counters::add(&host.core.counters.native, host.door().native());
     task.thread.end();
     // Its server must not wait for a ring that never comes.
     host.door().ring_for_the_dead();

@@ -11,13 +11,14 @@ use nix::errno::Errno;
 
 use super::core::Core;
 use super::door::Door;
+use super::facts::Lease;
 use super::marshal;
 use super::patcher::{Gate, Patches};
 use super::process::lock;
 use super::thread::Host;
 use crate::platform::native::mem::{Mem, below_end};
 use crate::platform::native::{maps, remote};
-use crate::platform::{Mapping, MappingUsage, PAGE_SIZE, Space, SpaceSize, USER_END};
+use crate::platform::{Freedom, Mapping, MappingUsage, PAGE_SIZE, Space, SpaceSize, USER_END};
 
 /// The part of a window that copies go through.
 const COPY_OFFSET: usize = SEGMENTS_END as usize;
@@ -31,6 +32,7 @@ pub(super) struct SeccompSpace {
     slots: Mutex<Slots>,
     pub(super) patches: Mutex<Patches>,
     pub(super) gate: Gate,
+    room: Lease,
     mem: Mem,
 }
 
@@ -59,12 +61,23 @@ impl SeccompSpace {
             slots: Mutex::default(),
             patches: Mutex::default(),
             gate: Gate::default(),
+            room: core.facts.room(),
             mem: Mem::default(),
         })
     }
 
     pub(super) fn memory(&self) -> BorrowedFd<'_> {
         self.memory.as_fd()
+    }
+
+    /// Where its threads find what they may do by themselves.
+    pub(super) fn room_address(&self) -> u64 {
+        self.room.address()
+    }
+
+    /// Have its threads leave alone what `patches` are about.
+    pub(super) fn publish(&self, patches: &Patches) {
+        self.room.keep(patches.kept());
     }
 
     pub(super) fn add(&self, host: &Arc<Host>) {
@@ -306,5 +319,9 @@ impl Space for SeccompSpace {
 
     fn peak(&self) -> Result<(u64, u64), Errno> {
         maps::peak(&self.read_proc("status")?, &OWN).ok_or(Errno::EIO)
+    }
+
+    fn allow(&self, freedom: Freedom) {
+        self.room.allow(freedom);
     }
 }

@@ -78,7 +78,7 @@ impl Host {
         door: Door,
     ) -> Arc<Host> {
         let facts = core.facts.sheet();
-        door.set_facts(facts.address());
+        door.set_facts(facts.address(), space.room_address());
         let talk = Talk {
             waiting: true,
             ..Talk::default()
@@ -433,6 +433,7 @@ impl SeccompThread {
         // What is copied must not be half patched.
         let _passing = self.host.space.gate.pass();
         lock(&space.patches).clone_from(&lock(&self.host.space.patches));
+        space.publish(&lock(&space.patches));
         let flags = libc::CLONE_PARENT as u64;
         let before = self.host.core.placement.before_clone(&self.host.seat);
         let pid = self.clone_process(flags, self.host.slot, Some(memory))?;

@@ -43,6 +43,7 @@ fn lock(cx: &mut SyscallCx<'_>, addr: u64, len: u64, flags: u32) -> SysResult<()
         return fail!(ENOMEM);
     };
     let mm = cx.task.mm();
+    mm.watch_memory();
     {
         let state = mm.state.lock();
         if state.lock_room(&limits) < len - state.locked.overlap(start, end) {
@@ -95,6 +96,7 @@ pub fn mlockall(cx: &mut SyscallCx<'_>, flags: i32) -> SysResult<()> {
         return fail!(EPERM);
     }
     let mm = cx.task.mm();
+    mm.watch_memory();
     let mlock2_flags = if flags & libc::MCL_ONFAULT != 0 {
         ONFAULT
     } else {

@@ -72,7 +72,7 @@ pub fn mmap(
         Some(file) => map_file(file, prot, flags, offset, len)?,
         None => (None, anonymous_kind(flags)?),
     };
-    let data = kind == MapFlags::PRIVATE && prot.contains(Prot::WRITE);
+    let data = kind.contains(MapFlags::PRIVATE) && prot.contains(Prot::WRITE);
     limits.check(&*mm.space, len, data)?;
 
     let op = MemOp::Map {
@@ -163,6 +163,7 @@ fn check_lock(mm: &Mm, limits: &Limits, flags: u32, len: u64) -> Result<Option<u
     if wanted && limits.locked == 0 {
         return Err(Errno::EPERM);
     }
+    mm.watch_memory();
     if state.lock_room(limits) < len {
         return Err(Errno::EAGAIN);
     }

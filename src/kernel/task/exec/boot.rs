@@ -93,6 +93,7 @@ pub fn start_init(kernel: &Arc<Kernel>, init: Init) -> Result<Arc<Task>, Errno> 
         zombie: None,
     };
     kernel.pids.lock().add(&task, Some(process));
+    task.mm().set_free(&task);
     kernel.platform.start(thread, task.clone());
     Ok(task)
 }

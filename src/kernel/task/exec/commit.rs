@@ -88,6 +88,7 @@ pub(super) fn commit(cx: &mut SyscallCx<'_>, ready: Ready) -> SysResult<()> {
     note_peak(task);
     task.set_creds(loaded.creds.creds);
     drop(task.set_mm(loaded.mm));
+    task.mm().set_free(task);
     task.waker.attach(loaded.thread.handle());
     if signal::is_pending(task) {
         // The wait for the other threads put it off.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::kernel::abi::task::RlimitAbi;
+use crate::kernel::mm;
 use crate::kernel::stop::{Errno, SysResult, fail};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::task::{Capability, Pid, Rlimit, Task, exec};
@@ -75,6 +76,9 @@ fn set(cx: &mut SyscallCx<'_>, target: &Arc<Task>, resource: u32, new: RlimitAbi
             soft: new.soft,
             hard: new.hard,
         };
+    }
+    if mm::limits::OF_MEMORY.contains(&resource) && new.soft != u64::MAX {
+        target.mm().watch_memory();
     }
     if resource == libc::RLIMIT_CPU {
         time::watch_cpu_limit(target);
