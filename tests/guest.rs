@@ -48,6 +48,7 @@ families! {
     faults,
     files,
     futexes,
+    granted,
     locks,
     memory,
     misc,

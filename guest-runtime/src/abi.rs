@@ -280,6 +280,22 @@ pub struct Answer {
     pub commands: [Command; COMMANDS],
 }
 
+/// Guest descriptors, from 0 on, that may be granted.
+pub const GRANTS: usize = 64;
+/// The position of a grant whose thread has none to use.
+pub const NO_POSITION: u64 = u64::MAX;
+/// The first number of descriptors that are handed in to stay.
+pub const HANDED: u32 = 16;
+
+/// What a guest thread may read by itself for one of its guest's descriptors.
+#[repr(C)]
+pub struct Grant {
+    /// The host's descriptor in the lower half, anything but 0 in the upper half; 0 when there is none.
+    pub state: AtomicU64,
+    /// The position that read(2) uses and moves, or [`NO_POSITION`].
+    pub position: AtomicU64,
+}
+
 /// The doorbell page of a thread. Its window follows.
 #[repr(C, align(4096))]
 pub struct Page {
@@ -299,6 +315,8 @@ pub struct Page {
     pub room: AtomicU64,
     /// Calls that the runtime has made itself.
     pub native: AtomicU64,
+    /// By guest descriptor.
+    pub grants: [Grant; GRANTS],
     /// The trap.
     pub request: Request,
     /// The answer.

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::json::{string, strings};
 use crate::machine::default_platform;
+use crate::platform::Io;
 use crate::platform::bpf::{action_name, listing};
 use crate::platform::host::{self, Fact, Missing, PlatformKind};
 use crate::platform::seccomp::{self, filter};
@@ -133,7 +134,7 @@ fn filter_text(out: &mut dyn Write) -> io::Result<()> {
     )?;
     let title = ("number", "name", "action");
     writeln!(out, "{:>6}  {:<16}  {:<6}  arguments", title.0, title.1, title.2)?;
-    for entry in filter::entries() {
+    for entry in filter::entries(Io::Enlightened) {
         let conditions = match entry.conditions() {
             none if none.is_empty() => "any".to_owned(),
             some => some.join("; or "),
@@ -145,12 +146,14 @@ fn filter_text(out: &mut dyn Write) -> io::Result<()> {
             entry.row.nr, entry.row.name
         )?;
     }
-    writeln!(out, "\nAny other kills the guest process. The program:\n")?;
+    let on_files = filter::entries(Io::Enlightened).into_iter().filter(filter::Entry::is_on_files);
+    let on_files: Vec<&str> = on_files.map(|entry| entry.row.name).collect();
+    writeln!(out, "\nAny other kills the guest process. --io=mediated leaves out {}. The program:\n", on_files.join(", "))?;
     listing(&program()).try_for_each(|line| writeln!(out, "{line}"))
 }
 
 fn filter_json(out: &mut dyn Write) -> io::Result<()> {
-    let calls: Vec<String> = filter::entries().iter().map(entry_json).collect();
+    let calls: Vec<String> = filter::entries(Io::Enlightened).iter().map(entry_json).collect();
     let program: Vec<String> = listing(&program())
         .map(|line| string(line.trim_start()))
         .collect();
@@ -174,5 +177,5 @@ fn entry_json(entry: &filter::Entry) -> String {
 }
 
 fn program() -> Vec<crate::platform::bpf::Instruction> {
-    filter::program(seccomp::text())
+    filter::program(seccomp::text(), Io::Enlightened)
 }

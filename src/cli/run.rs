@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use super::values;
 use crate::image::{self, Config};
 use crate::machine::{self, Options, TraceTo, User};
+use crate::platform::Io;
 use crate::platform::host::PlatformKind;
 
 /// Options of `uvm run`.
@@ -79,6 +80,10 @@ pub(super) struct GuestArgs {
     #[arg(long, value_enum, env = "UVM_PLATFORM", hide_env_values = true)]
     platform: Option<PlatformArg>,
 
+    /// Whether guest threads may read plain files by host descriptors that can do nothing else, or only uvm does
+    #[arg(long, value_enum, default_value = "enlightened", value_name = "HOW")]
+    io: IoArg,
+
     /// Kill the guest after so many seconds and exit with 124
     #[arg(long, value_name = "SECS", value_parser = values::seconds)]
     timeout: Option<Duration>,
@@ -100,6 +105,12 @@ pub(super) struct GuestArgs {
 enum PlatformArg {
     Ptrace,
     Seccomp,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum IoArg {
+    Enlightened,
+    Mediated,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -210,6 +221,10 @@ impl GuestArgs {
                 PlatformArg::Ptrace => PlatformKind::Ptrace,
                 PlatformArg::Seccomp => PlatformKind::Seccomp,
             }),
+            io: match args.io {
+                IoArg::Enlightened => Io::Enlightened,
+                IoArg::Mediated => Io::Mediated,
+            },
             timeout: args.timeout,
             report: false,
             trace: args.trace.map(|file| file.map_or(TraceTo::Stderr, TraceTo::File)),

@@ -191,7 +191,7 @@ fn run_first(kernel: &Arc<Kernel>, options: &Options, who: &user::Identity, stdi
 fn build(options: &Options, root: files::Root, recorder: Option<Arc<Recorder>>) -> Result<Arc<Kernel>> {
     let files::Root { vfs, clock, .. } = root;
     let tracer = tracer::tracer(options.trace.as_ref(), recorder)?;
-    let platform = choice::start(options.platform)?;
+    let platform = choice::start(options.platform, options.io)?;
     let reactor = Reactor::new(clock.clone()).context("run: timers and descriptors")?;
     let nodename = options.hostname.clone().into_bytes();
     Ok(Kernel::new(Boot {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::image::Image;
+use crate::platform::Io;
 use crate::platform::host::PlatformKind;
 
 /// Everything a guest is made from.
@@ -45,6 +46,8 @@ pub struct Options {
     pub max_disk: Option<u64>,
     /// What runs guest code; none: the first that the host allows.
     pub platform: Option<PlatformKind>,
+    /// How guests reach files.
+    pub io: Io,
     /// Kill the guest after this long.
     pub timeout: Option<Duration>,
     /// Note what the guest does, for a report.

@@ -187,8 +187,49 @@ pub trait Thread: Send + std::any::Any {
     /// Trap CPU time stamp reads as SIGSEGV faults instead of answering natively (PR_SET_TSC).
     fn trap_tsc(&mut self, on: bool) -> Result<(), Errno>;
 
+    /// Give the thread `file`, a descriptor that can only read, for calls that read the guest's descriptor `number` from the
+    /// beginning of the grant on. None where that cannot be; reading traps then, as ever.
+    fn grant(&mut self, number: u32, file: &Arc<HostFile>) -> Option<Arc<dyn Grant>> {
+        let _ = (number, file);
+        None
+    }
+
     /// Restrict the host CPUs this thread runs on. `mask` is a bit per CPU, lowest first.
     fn set_affinity(&mut self, mask: &[u64]) -> Result<(), Errno>;
+}
+
+/// A file that a guest thread reads by one of its descriptors without a trap. What can be done with it from any host thread.
+///
+/// A read in progress counts only if it is done before the grant ends, or the position that it used is taken back; otherwise
+/// it traps.
+pub trait Grant: Send + Sync {
+    /// From now on the thread may read at offsets that it gives, and as soon as it is lent one at a position.
+    fn begin(&self);
+
+    /// Let read(2) and lseek(2) use and move this position, in bytes.
+    fn lend_position(&self, position: u64);
+
+    /// Take the position back as the thread left it; none when it has none.
+    fn take_position(&self) -> Option<u64>;
+
+    /// The position as it is now.
+    fn position(&self) -> Option<u64>;
+
+    /// From now on the descriptor's calls trap. The position as the thread left it.
+    fn end(&self) -> Option<u64>;
+
+    /// Whether the thread is there still, with the same address space.
+    fn is_alive(&self) -> bool;
+}
+
+/// How guests reach files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Io {
+    /// Plain files may be [granted](Thread::grant).
+    #[default]
+    Enlightened,
+    /// Only by the supervisor: no host call that a guest can reach takes a descriptor of a file.
+    Mediated,
 }
 
 /// What can be done with a guest thread at any time from any host thread.

@@ -60,7 +60,7 @@ fn the_filter() {
     let text = uvm(["doctor", "--filter"]);
     assert_eq!((text.status, text.stderr.as_str()), (0, ""), "{text:?}");
     for line in [
-        "     0  read              allow   fd is 16 to 4095",
+        "    17  pread64           allow   fd is 16 to 511",
         "    11  munmap            allow   any",
         "   0  load architecture",
     ] {

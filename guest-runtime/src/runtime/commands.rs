@@ -9,7 +9,7 @@ use super::signals::Context;
 use super::sys;
 use super::thread::Block;
 use crate::abi::{
-    Answer, COMMANDS, Command, NR_HELLO, PAGE, RUNTIME_BASE, SHARED_BASE, SHARED_STRIDE, SLOTS, WINDOW,
+    Answer, COMMANDS, Command, HANDED, NR_HELLO, PAGE, RUNTIME_BASE, SHARED_BASE, SHARED_STRIDE, SLOTS, WINDOW,
     action, op,
 };
 
@@ -244,6 +244,9 @@ pub fn begin(block: &mut Block) {
 /// In a new host process: say so, get memory for doorbells of its own unless it shares its maker's, end with the supervisor.
 fn become_process(block: &mut Block) {
     sys::call(sys::PRCTL, [PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0, 0]);
+    // What its maker was handed is not for this one.
+    let (first, last) = (u64::from(HANDED), u64::from(u32::MAX));
+    sys::call(sys::CLOSE_RANGE, [first, last, 0, 0, 0, 0]);
     let bell = sys::call(NR_HELLO, [block.token, 0, 0, 0, 0, 0]);
     if bell < 0 {
         sys::exit_group();

@@ -9,6 +9,7 @@ use core::sync::atomic::{Ordering, compiler_fence};
 
 use super::commands;
 use super::facts;
+use super::granted;
 use super::native;
 use super::signals::Context;
 use super::sys;
@@ -320,7 +321,10 @@ extern "C" fn uvm_patched(block: &mut Block) -> u32 {
     let frame = block.frame();
     // SAFETY: the entry code has just filled the frame, below which this runs.
     let regs = unsafe { &mut (*frame).regs };
-    let made = native::call(block, regs);
+    let mut made = native::call(block, regs);
+    if made == native::RINGS {
+        made = granted::call(block, regs).unwrap_or(native::RINGS);
+    }
     if made != native::RINGS {
         regs.rax = made as u64;
         return u32::from(regs.eflags & (TF | AC) != 0);

@@ -19,6 +19,7 @@ pub const PRCTL: u64 = 157;
 pub const FUTEX: u64 = 202;
 pub const EXIT_GROUP: u64 = 231;
 pub const CLOSE: u64 = 3;
+pub const CLOSE_RANGE: u64 = 436;
 
 /// Make a host call.
 #[inline(always)]

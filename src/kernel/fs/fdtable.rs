@@ -92,8 +92,9 @@ impl FdTable {
         self.locks.get_or_init(|| locks.clone());
     }
 
-    /// A descriptor of `file` was closed: its POSIX locks go, as POSIX wants it.
+    /// A descriptor of `file` was closed: its POSIX locks go, as POSIX wants it, and nobody reads it by that number.
     fn closed(&self, file: &File) {
+        file.grants.end();
         if let Some(locks) = self.locks.get()
             && let Ok(meta) = file.inode.metadata()
         {

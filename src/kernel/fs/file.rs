@@ -2,14 +2,14 @@
 
 use std::any::Any;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bitflags::bitflags;
 
 use super::inotify::{Notice, Watches};
 use super::locks::{InodeId, LockOwner, LockTable};
-use super::{AnonInode, AnonKind, FileType, InUse, Inode, Path};
+use super::{AnonInode, AnonKind, FileType, Grants, InUse, Inode, Path, Ticket};
 use crate::kernel::stop::{Errno, SysResult};
 use crate::kernel::sync::{Lock, LockGuard, Rank};
 use crate::kernel::syscall::SyscallCx;
@@ -179,6 +179,13 @@ pub trait FileOps: Send + Sync + Any {
         Err(Errno::ENODEV.into())
     }
 
+    /// A host descriptor of the contents that can only read, for a guest thread to read by itself. The ticket ends before
+    /// they change in a way that the descriptor does not show, or the next read has to be noted. None where that cannot be.
+    fn lend(&self, file: &File, ticket: &Arc<Ticket>) -> Option<Arc<HostFile>> {
+        let _ = (file, ticket);
+        None
+    }
+
     /// fsync(2), fdatasync(2).
     fn sync(&self, file: &File, data_only: bool) -> SysResult<()> {
         let _ = (file, data_only);
@@ -217,6 +224,8 @@ pub struct File {
     flags: AtomicU32,
     /// Position in bytes. Held while a seekable file is read or written at it, as Linux holds f_pos_lock.
     pub pos: Position,
+    /// Who reads it without the kernel.
+    pub grants: Grants,
     /// Receiver of SIGIO (F_SETOWN): positive a pid, negative a process group.
     pub owner: Lock<FileOwner>,
     /// Set once it holds locks of its own (flock, OFD), on this inode.
@@ -233,6 +242,10 @@ pub struct File {
 pub struct Position {
     lock: Lock<()>,
     value: AtomicU64,
+    /// Whether a guest thread has it.
+    is_lent: AtomicBool,
+    /// Who may have it.
+    holder: Lock<Option<Arc<Ticket>>>,
 }
 
 /// The right to use and move a position; what it was moved to counts when this is dropped.
@@ -247,6 +260,8 @@ impl Default for Position {
         Position {
             lock: Lock::new(Rank::File, ()),
             value: AtomicU64::new(0),
+            is_lent: AtomicBool::new(false),
+            holder: Lock::new(Rank::Leaf, None),
         }
     }
 }
@@ -256,16 +271,34 @@ impl Position {
     #[track_caller]
     pub fn lock(&self) -> PositionGuard<'_> {
         let held = self.lock.lock();
+        if self.is_lent.load(Ordering::SeqCst) {
+            let holder = self.holder.lock().take();
+            self.is_lent.store(false, Ordering::SeqCst);
+            if let Some(position) = holder.and_then(|ticket| ticket.take_position()) {
+                self.value.store(position, Ordering::Relaxed);
+            }
+        }
         PositionGuard {
             to: &self.value,
-            value: self.get(),
+            value: self.value.load(Ordering::Relaxed),
             _held: held,
+        }
+    }
+
+    /// Let a guest thread use and move it until somebody else wants it.
+    pub(super) fn lend(&self, ticket: &Arc<Ticket>) {
+        let position = self.lock();
+        if ticket.lend_position(*position) {
+            *self.holder.lock() = Some(Arc::clone(ticket));
+            self.is_lent.store(true, Ordering::SeqCst);
         }
     }
 
     /// Where it is now, whoever is using it: for showing.
     pub fn get(&self) -> u64 {
-        self.value.load(Ordering::Relaxed)
+        let holder = self.holder.lock().clone();
+        let lent = holder.and_then(|ticket| ticket.position());
+        lent.unwrap_or_else(|| self.value.load(Ordering::Relaxed))
     }
 }
 
@@ -330,6 +363,7 @@ impl File {
             inode,
             flags: AtomicU32::new((keep - OpenFlags::CLOEXEC).bits()),
             pos: Position::default(),
+            grants: Grants::default(),
             owner: Lock::new(Rank::Leaf, FileOwner::default()),
             locks: OnceLock::new(),
             opener: OnceLock::new(),

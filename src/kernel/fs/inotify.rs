@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 
 use bitflags::bitflags;
 
+use super::grant::Revocable;
 use super::locks::InodeId;
 use super::{Dentry, File, FileOps, FileType, Inode};
 use crate::kernel::stop::{Errno, SysResult, fail};
@@ -136,6 +137,8 @@ pub struct Watches {
     by_inode: Lock<HashMap<InodeId, Vec<Watch>>>,
     count: AtomicUsize,
     cookie: AtomicU32,
+    /// Reads that nobody would hear of.
+    pub(super) granted: Revocable,
 }
 
 impl Default for Watches {
@@ -144,6 +147,7 @@ impl Default for Watches {
             by_inode: Lock::new(Rank::Table, HashMap::new()),
             count: AtomicUsize::new(0),
             cookie: AtomicU32::new(1),
+            granted: Revocable::default(),
         }
     }
 }
@@ -161,8 +165,8 @@ fn is_dir(inode: &Arc<dyn Inode>) -> Notice {
 
 impl Watches {
     /// Whether anybody watches anything.
-    fn any(&self) -> bool {
-        self.count.load(Ordering::Relaxed) > 0
+    pub(super) fn any(&self) -> bool {
+        self.count.load(Ordering::SeqCst) > 0
     }
 
     /// Something happened to a file: tell its watchers, and by name those of its directory.
@@ -288,10 +292,11 @@ impl Inotify {
             };
             return Ok(known.wd);
         }
-        if self.watches.count.fetch_add(1, Ordering::Relaxed) >= MAX_WATCHES {
+        if self.watches.count.fetch_add(1, Ordering::SeqCst) >= MAX_WATCHES {
             self.watches.count.fetch_sub(1, Ordering::Relaxed);
             return Err(Errno::ENOSPC);
         }
+        self.watches.granted.revoke();
         let mut state = self.state.lock();
         state.last_wd += 1;
         let wd = state.last_wd;

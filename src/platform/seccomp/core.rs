@@ -30,7 +30,7 @@ use super::space::SeccompSpace;
 use super::thread::{Host, SeccompThread};
 use crate::platform::native::identity;
 use crate::platform::stats::Counters;
-use crate::platform::{ForkKind, HostFile, Thread};
+use crate::platform::{ForkKind, HostFile, Io, Thread};
 
 pub(super) struct Core {
     pub(super) processes: Processes,
@@ -53,12 +53,13 @@ pub(super) struct Core {
     owned: AtomicUsize,
     pub(super) pool: Pool,
     pub(super) placement: Arc<Placement>,
+    pub(super) io: Io,
     stopping: AtomicBool,
     copies_forbidden: AtomicBool,
 }
 
 impl Core {
-    pub(super) fn new() -> Result<Arc<Core>, Errno> {
+    pub(super) fn new(io: Io) -> Result<Arc<Core>, Errno> {
         let core = Arc::new(Core {
             processes: Processes::default(),
             counters: Counters::default(),
@@ -74,6 +75,7 @@ impl Core {
             owned: AtomicUsize::new(0),
             pool: Pool::default(),
             placement: Placement::new(),
+            io,
             stopping: AtomicBool::new(false),
             copies_forbidden: AtomicBool::new(false),
         });
@@ -101,7 +103,7 @@ impl Core {
         let space = SeccompSpace::new(self, memory);
         space.take(0);
         let host = Host::new(self, process, space, launched.pid, 0, door);
-        let confined = launch::confine(&host, image.text_end, &launched.socket);
+        let confined = launch::confine(&host, image.text_end, &launched.socket, self.io);
         let listener: OwnedFd = confined.inspect_err(|_| {
             host.process.kill();
             // Reaped here: nobody serves this platform.

@@ -9,7 +9,9 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use guest_runtime::abi::{Answer, COMMANDS, Command, PAGE, Page, Registers, Request, SHARED_STRIDE, WINDOW};
+use guest_runtime::abi::{
+    Answer, COMMANDS, Command, GRANTS, Grant, PAGE, Page, Registers, Request, SHARED_STRIDE, WINDOW,
+};
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
@@ -49,6 +51,9 @@ impl Door {
         }
         door.answered_word().store(0, Ordering::Relaxed);
         door.native_word().store(0, Ordering::Relaxed);
+        for place in 0..GRANTS {
+            door.grant(place).state.store(0, Ordering::SeqCst);
+        }
         // Until the host says otherwise. For a stub's first thread it never does: its slot is not used again.
         door.alive().store(1, Ordering::SeqCst);
         Ok(door)
@@ -100,6 +105,12 @@ impl Door {
     fn answered_word(&self) -> &AtomicU64 {
         // SAFETY: as in `req`.
         unsafe { &(*self.page.as_ptr()).answered }
+    }
+
+    /// What may be read for the guest's descriptor `place`.
+    pub(super) fn grant(&self, place: usize) -> &Grant {
+        // SAFETY: as in `req`.
+        unsafe { &(*self.page.as_ptr()).grants[place.min(GRANTS - 1)] }
     }
 
     fn alive(&self) -> &AtomicU32 {

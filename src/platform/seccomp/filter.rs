@@ -14,9 +14,10 @@
 
 use std::ops::Range;
 
-use guest_runtime::abi::{NR_HELLO, SOCKET_FD};
+use guest_runtime::abi::{HANDED, NR_HELLO, SOCKET_FD};
 use syscall_table::{Host, Row};
 
+use crate::platform::Io;
 use crate::platform::bpf::{ARCH_X86_64, Field, Instruction, Test, give, if_all, if_equal, load, skip};
 
 #[cfg(test)]
@@ -24,31 +25,25 @@ use crate::platform::bpf::{ARCH_X86_64, Field, Instruction, Test, give, if_all, 
 mod tests;
 
 /// Descriptors that the supervisor hands in for reading. They are low, as a fork copies the table up to the highest one.
-pub const HAND_READ: Range<u32> = 16..512;
-
-/// Descriptors that it hands in for reading and writing; they follow [`HAND_READ`].
-pub const HAND_WRITE: Range<u32> = HAND_READ.end..4096;
+pub const HAND_READ: Range<u32> = HANDED..512;
 
 /// Bytes of a `syscall` instruction; the host shows the address behind it.
 const SYSCALL_LEN: u32 = 2;
 
 /// Calls in the order of how often a busy guest makes them; the others follow by number.
-const FREQUENT: [i64; 14] = [
+const FREQUENT: [i64; 8] = [
     libc::SYS_futex,
     libc::SYS_pread64,
-    libc::SYS_read,
-    libc::SYS_write,
-    libc::SYS_pwrite64,
     libc::SYS_mmap,
     libc::SYS_munmap,
     libc::SYS_rt_sigreturn,
     libc::SYS_mprotect,
     libc::SYS_madvise,
-    libc::SYS_lseek,
-    libc::SYS_readv,
-    libc::SYS_writev,
     libc::SYS_clone,
 ];
+
+/// Calls on descriptors of files; with [`Io::Mediated`] none of them is let through.
+const ON_FILES: [i64; 1] = [libc::SYS_pread64];
 
 /// Tests that all have to hold.
 type Rule = &'static [Test];
@@ -71,21 +66,20 @@ const FUTEX: &[Rule] = &[&[Test::OneOfBut(
     ],
 )]];
 
-const READ: &[Rule] = &[&[Test::Within(Field::Low(0), HAND_READ.start, HAND_WRITE.end)]];
-const WRITE: &[Rule] = &[&[Test::Within(Field::Low(0), HAND_WRITE.start, HAND_WRITE.end)]];
+/// At offsets that the call gives: nothing of a descriptor changes.
+const PREAD: &[Rule] = &[&[Test::Within(Field::Low(0), HAND_READ.start, HAND_READ.end)]];
 
-/// Vectored calls take the descriptor as a long.
-const READV: &[Rule] = &[&[
-    Test::Within(Field::Low(0), HAND_READ.start, HAND_WRITE.end),
-    Test::Is(Field::High(0), 0),
-]];
-const WRITEV: &[Rule] = &[&[
-    Test::Within(Field::Low(0), HAND_WRITE.start, HAND_WRITE.end),
-    Test::Is(Field::High(0), 0),
-]];
-
-/// Huge pages of a reserve that is the whole host's.
-const MMAP: &[Rule] = &[&[Test::NoneOf(Field::Low(3), libc::MAP_HUGETLB as u32)]];
+/// Not huge pages, of a reserve that is the whole host's, nor what was handed in for reading. Minus one is no descriptor.
+const MMAP: &[Rule] = &[
+    &[
+        Test::NoneOf(Field::Low(3), libc::MAP_HUGETLB as u32),
+        Test::Is(Field::Low(4), u32::MAX),
+    ],
+    &[
+        Test::NoneOf(Field::Low(3), libc::MAP_HUGETLB as u32),
+        Test::Within(Field::Low(4), 0, HAND_READ.start),
+    ],
+];
 
 /// Not poisoning of the host's memory (100, 101). 102 and 103 set and clear guard pages.
 const MADVISE: &[Rule] = &[
@@ -133,15 +127,9 @@ const CLONE: &[Rule] = &[&[Test::NoneOf(
 )]];
 
 /// Any of these rules has to hold for a call that the table calls `checked` or `asked`.
-const RULES: [(i64, &[Rule]); 15] = [
+const RULES: [(i64, &[Rule]); 9] = [
     (libc::SYS_futex, FUTEX),
-    (libc::SYS_read, READ),
-    (libc::SYS_pread64, READ),
-    (libc::SYS_lseek, READ),
-    (libc::SYS_readv, READV),
-    (libc::SYS_write, WRITE),
-    (libc::SYS_pwrite64, WRITE),
-    (libc::SYS_writev, WRITEV),
+    (libc::SYS_pread64, PREAD),
     (libc::SYS_mmap, MMAP),
     (libc::SYS_madvise, MADVISE),
     (libc::SYS_sendmsg, SENDMSG),
@@ -170,6 +158,11 @@ impl Entry {
         };
         let rules = if ruled { rules(row.nr) } else { ANY };
         Some(Entry { row, action, rules })
+    }
+
+    /// Whether it acts on the descriptor of a file, and is not let through with [`Io::Mediated`].
+    pub fn is_on_files(&self) -> bool {
+        ON_FILES.contains(&i64::from(self.row.nr))
     }
 
     /// What has to hold, one line for each alternative; nothing when any arguments do.
@@ -212,8 +205,9 @@ fn rules(number: u32) -> &'static [Rule] {
 }
 
 /// Everything that is let through, in the order in which the filter looks.
-pub fn entries() -> Vec<Entry> {
+pub fn entries(io: Io) -> Vec<Entry> {
     let mut entries: Vec<Entry> = syscall_table::rows().filter_map(Entry::of).collect();
+    entries.retain(|entry| io == Io::Enlightened || !entry.is_on_files());
     let place = |number: u32| FREQUENT.iter().position(|n| *n == i64::from(number));
     entries.sort_by_key(|entry| (place(entry.row.nr).unwrap_or(FREQUENT.len()), entry.row.nr));
     entries
@@ -223,7 +217,7 @@ pub fn entries() -> Vec<Entry> {
 ///
 /// # Panics
 /// When the text crosses a multiple of 4 GiB, as the upper half of its addresses is compared once.
-pub fn program(text: Range<u64>) -> Vec<Instruction> {
+pub fn program(text: Range<u64>, io: Io) -> Vec<Instruction> {
     let high = (text.start >> 32) as u32;
     assert_eq!(high, (text.end >> 32) as u32, "the text lies within 4 GiB");
     // From behind the first two bytes to behind the last ones.
@@ -236,7 +230,7 @@ pub fn program(text: Range<u64>) -> Vec<Instruction> {
     let mut program = if_all(&own, &[skip(1)]);
     program.push(give(libc::SECCOMP_RET_TRAP));
     program.push(load(Field::Number));
-    program.extend(entries().iter().flat_map(Entry::code));
+    program.extend(entries(io).iter().flat_map(Entry::code));
     program.push(give(libc::SECCOMP_RET_KILL_PROCESS));
     program
 }

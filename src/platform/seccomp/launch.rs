@@ -22,6 +22,7 @@ use super::filter;
 use super::host_vdso::HostVdso;
 use super::image::Image;
 use super::thread::Host;
+use crate::platform::Io;
 use crate::platform::native::launch::{self, Stub};
 
 /// A running runtime without filter, waiting for its first answer.
@@ -65,9 +66,9 @@ const PROGRAM: u64 = 0;
 const MESSAGE: u64 = 0x8000;
 
 /// Have the zygote install the filter; the listener for its user notifications.
-pub(super) fn confine(zygote: &Host, text_end: u64, socket: &OwnedFd) -> Result<OwnedFd, Errno> {
+pub(super) fn confine(zygote: &Host, text_end: u64, socket: &OwnedFd, io: Io) -> Result<OwnedFd, Errno> {
     let window = |offset: u64| SHARED_BASE + PAGE + offset;
-    let program = filter::program(RUNTIME_BASE..text_end);
+    let program = filter::program(RUNTIME_BASE..text_end, io);
     let header = [program.len() as u64, window(PROGRAM + 16)];
     let mut bytes: Vec<u8> = header.iter().flat_map(|w| w.to_ne_bytes()).collect();
     bytes.extend_from_slice(program.as_bytes());

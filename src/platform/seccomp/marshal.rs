@@ -169,7 +169,7 @@ impl Segments {
 pub(super) fn leaves_memory(command: &Command) -> bool {
     matches!(
         command.op,
-        op::COPY_IN | op::COPY_OUT | op::GET_XSTATE | op::SET_XSTATE
+        op::COPY_IN | op::COPY_OUT | op::GET_XSTATE | op::SET_XSTATE | op::TAKE
     )
 }
 

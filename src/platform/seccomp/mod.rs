@@ -19,13 +19,14 @@ use nix::errno::Errno;
 
 use self::core::Core;
 use self::thread::SeccompThread;
-use super::{Platform, Statistics, Thread, TrapHandler};
+use super::{Io, Platform, Statistics, Thread, TrapHandler};
 
 mod core;
 mod deaf;
 mod door;
 mod facts;
 pub mod filter;
+mod handed;
 mod host_vdso;
 mod image;
 mod kept;
@@ -58,8 +59,10 @@ pub struct SeccompPlatform {
 
 impl SeccompPlatform {
     /// Make the first stub. Fails where the host lacks what is needed.
-    pub fn new() -> Result<Arc<SeccompPlatform>, Errno> {
-        Ok(Arc::new(SeccompPlatform { core: Core::new()? }))
+    pub fn new(io: Io) -> Result<Arc<SeccompPlatform>, Errno> {
+        Ok(Arc::new(SeccompPlatform {
+            core: Core::new(io)?,
+        }))
     }
 }
 

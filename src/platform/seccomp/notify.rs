@@ -29,8 +29,8 @@ const STEP: u16 = 20;
 struct Allowed {
     /// clone(2) with these flags.
     clone: Option<u64>,
-    /// A hello, answered with this descriptor if there is one: at a number of its own or the lowest that is free.
-    hello: Option<(Option<OwnedFd>, bool)>,
+    /// A hello, answered with this descriptor if there is one: at this number or the lowest that is free.
+    hello: Option<(Option<OwnedFd>, Option<u32>)>,
     /// Who said hello.
     caller: Option<pid_t>,
     /// Something happened that its owner should look at.
@@ -167,13 +167,26 @@ impl Notifier {
         clone: Option<u64>,
         hello: Option<Option<OwnedFd>>,
     ) -> Result<Arc<Expectation>, Errno> {
+        let number = clone.map(|_| BELL_FD as u32);
+        self.expect_any(clone, hello.map(|fd| (fd, number)))
+    }
+
+    /// Expect a hello, answered with a descriptor of this number.
+    pub(super) fn expect_at(self: &Arc<Self>, fd: OwnedFd, number: u32) -> Result<Arc<Expectation>, Errno> {
+        self.expect_any(None, Some((Some(fd), Some(number))))
+    }
+
+    fn expect_any(
+        self: &Arc<Self>,
+        clone: Option<u64>,
+        hello: Option<(Option<OwnedFd>, Option<u32>)>,
+    ) -> Result<Arc<Expectation>, Errno> {
         let mut token = getrandom::u64().map_err(|_| Errno::EAGAIN)?;
         // 0 stands for no token.
         token |= 1;
-        let fixed = clone.is_some();
         let allowed = Allowed {
             clone,
-            hello: hello.map(|fd| (fd, fixed)),
+            hello,
             ..Allowed::default()
         };
         let expectation = Arc::new(Expectation {
@@ -248,26 +261,26 @@ impl Notifier {
         if allowed.clone.is_some() {
             return None;
         }
-        let (fd, fixed) = allowed.hello.take()?;
+        let (fd, number) = allowed.hello.take()?;
         allowed.caller = Some(caller);
         drop(allowed);
         expectation.call();
         match fd {
-            Some(fd) => self.hand_in(id, &fd, fixed)?,
+            Some(fd) => self.hand_in(id, &fd, number)?,
             None => self.send(id, 0, false),
         }
         Some(())
     }
 
     /// Give the caller a copy of `fd`, whose number its call returns.
-    fn hand_in(&self, id: u64, fd: &OwnedFd, fixed: bool) -> Option<()> {
+    fn hand_in(&self, id: u64, fd: &OwnedFd, number: Option<u32>) -> Option<()> {
         const SETFD: u32 = 1;
         const SEND: u32 = 2;
         let request = seccomp_notif_addfd {
             id,
-            flags: if fixed { SETFD | SEND } else { SEND },
+            flags: if number.is_some() { SETFD | SEND } else { SEND },
             srcfd: fd.as_raw_fd() as u32,
-            newfd: if fixed { BELL_FD as u32 } else { 0 },
+            newfd: number.unwrap_or(0),
             newfd_flags: 0,
         };
         // SAFETY: a live local of the right type.

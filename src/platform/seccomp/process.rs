@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
+use super::handed::Numbers;
 use super::thread::Host;
 
 /// Lock, ignoring that another thread panicked with it: every holder leaves the data whole.
@@ -33,6 +34,8 @@ pub(super) struct HostProcess {
     pub(super) pid: pid_t,
     dead: AtomicBool,
     threads: Mutex<Vec<Weak<Host>>>,
+    /// Of descriptors that it was handed.
+    pub(super) numbers: Numbers,
 }
 
 impl HostProcess {
@@ -61,6 +64,11 @@ impl HostProcess {
         threads.push(Arc::downgrade(host));
     }
 
+    /// Whether more than one thread runs in it.
+    pub(super) fn has_siblings(&self) -> bool {
+        self.threads().len() > 1
+    }
+
     fn threads(&self) -> Vec<Arc<Host>> {
         lock(&self.threads).iter().filter_map(Weak::upgrade).collect()
     }
@@ -85,6 +93,7 @@ impl Processes {
             pid,
             dead: AtomicBool::new(dead),
             threads: Mutex::default(),
+            numbers: Numbers::default(),
         });
         if !dead {
             live.insert(pid, Arc::clone(&process));

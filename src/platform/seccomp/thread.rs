@@ -12,6 +12,7 @@ use super::core::Core;
 use super::deaf;
 use super::door::Door;
 use super::facts::Sheet;
+use super::handed::Handed;
 use super::launch::{bell_memory, call};
 use super::marshal::{Segments, leaves_memory};
 use super::notify::Expectation;
@@ -23,7 +24,7 @@ use super::space::SeccompSpace;
 use super::xstate;
 use crate::platform::native::stat;
 use crate::platform::stats::Counters;
-use crate::platform::{Facts, Fault, ForkKind, MemOp, Regs, Space, Thread, ThreadHandle, Trap};
+use crate::platform::{Facts, Fault, ForkKind, Grant, HostFile, MemOp, Regs, Space, Thread, ThreadHandle, Trap};
 
 /// How long a runtime may take for commands, and a new stub to say hello, before its process is killed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -59,6 +60,8 @@ pub(super) struct Host {
     tid: pid_t,
     slot: u64,
     door: Arc<Door>,
+    /// Descriptors of files that it may read by itself.
+    pub(super) handed: Arc<Handed>,
     facts: Sheet,
     seat: Arc<Seat>,
     pub(super) talk: Mutex<Talk>,
@@ -91,6 +94,7 @@ impl Host {
             tid,
             slot,
             door: Arc::new(door),
+            handed: Arc::default(),
             facts,
             talk: Mutex::new(talk),
             state: Mutex::new(State::Held),
@@ -104,6 +108,10 @@ impl Host {
 
     pub(super) fn door(&self) -> &Door {
         &self.door
+    }
+
+    pub(super) fn shared_door(&self) -> Arc<Door> {
+        Arc::clone(&self.door)
     }
 
     pub(super) fn seat(&self) -> &Arc<Seat> {
@@ -230,8 +238,9 @@ impl Host {
         talk.waiting = false;
         talk.answers = talk.answers.wrapping_add(1);
         let regs = regs.map(regs::to_guest);
-        let commands = talk.segments.take_written();
+        let mut commands = talk.segments.take_written();
         talk.segments.clear();
+        self.handed.add_closes(&mut commands);
         self.door.answer(talk.answers, action, regs.as_ref(), &commands);
     }
 
@@ -330,6 +339,7 @@ impl SeccompThread {
             talk.waiting = true;
             talk.segments.load(&request);
         }
+        self.host.handed.rang(&self.host.process);
         self.regs = regs::from_guest(&request.regs);
         self.cpu = request.cpu;
         self.at_call = matches!(request.kind, kind::SYSCALL);
@@ -412,6 +422,7 @@ impl SeccompThread {
     /// End the host thread.
     pub(super) fn end(&mut self) {
         self.released = true;
+        self.give_up_handed();
         self.host.release(action::EXIT, None);
     }
 
@@ -583,6 +594,10 @@ impl Thread for SeccompThread {
         };
         let args = [libc::PR_SET_TSC as u64, mode as u64, 0, 0, 0, 0];
         self.call(&[call(libc::SYS_prctl, args)]).map(drop)
+    }
+
+    fn grant(&mut self, number: u32, file: &Arc<HostFile>) -> Option<Arc<dyn Grant>> {
+        self.hand_in(number, file)
     }
 
     fn set_affinity(&mut self, mask: &[u64]) -> Result<(), Errno> {

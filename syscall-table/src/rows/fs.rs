@@ -5,19 +5,19 @@
 macro_rules! fs_rows {
     ($($callback:ident)::+ $(, $($extra:tt)*)?) => {
         $($callback)::+! { fs [$($($extra)*)?]
-              0 read (fd: Fd, buf: OutBuf(count), count: Size) -> Size, full, blocks, kernel, checked;
-              1 write (fd: Fd, buf: InBuf(count), count: Size) -> Size, full, blocks, kernel, checked;
+              0 read (fd: Fd, buf: OutBuf(count), count: Size) -> Size, full, blocks, kernel;
+              1 write (fd: Fd, buf: InBuf(count), count: Size) -> Size, full, blocks, kernel;
               2 open (path: Path, flags: Flags(OPEN), mode: Mode) -> Fd, full, blocks, kernel;
               3 close (fd: Fd) -> Int, full, kernel, always;
               4 stat (path: Path, statbuf: Out(Stat)) -> Int, full, kernel;
               5 fstat (fd: Fd, statbuf: Out(Stat)) -> Int, full, kernel;
               6 lstat (path: Path, statbuf: Out(Stat)) -> Int, full, kernel;
-              8 lseek (fd: Fd, offset: Off, whence: Enum(SEEK)) -> Off, full, kernel, checked;
+              8 lseek (fd: Fd, offset: Off, whence: Enum(SEEK)) -> Off, full, kernel;
              16 ioctl (fd: Fd, request: Enum(IOCTL), arg: By(request)) -> Int, partial "what the file behind the descriptor knows", blocks, kernel;
              17 pread64 (fd: Fd, buf: OutBuf(count), count: Size, offset: Off) -> Size, full, blocks, kernel, checked;
-             18 pwrite64 (fd: Fd, buf: InBuf(count), count: Size, offset: Off) -> Size, full, blocks, kernel, checked;
-             19 readv (fd: Fd, iov: OutIovec(iovcnt), iovcnt: Size) -> Size, full, blocks, kernel, checked;
-             20 writev (fd: Fd, iov: InIovec(iovcnt), iovcnt: Size) -> Size, full, blocks, kernel, checked;
+             18 pwrite64 (fd: Fd, buf: InBuf(count), count: Size, offset: Off) -> Size, full, blocks, kernel;
+             19 readv (fd: Fd, iov: OutIovec(iovcnt), iovcnt: Size) -> Size, full, blocks, kernel;
+             20 writev (fd: Fd, iov: InIovec(iovcnt), iovcnt: Size) -> Size, full, blocks, kernel;
              21 access (path: Path, mode: Flags(ACCESS)) -> Int, full, kernel;
              22 pipe (pipefd: Out(FdPair)) -> Int, full, kernel;
              32 dup (oldfd: Fd) -> Fd, full, kernel;
@@ -123,7 +123,7 @@ macro_rules! fs_rows {
             431 fsconfig (fd: Fd, cmd: Enum(FSCONFIG), key: Str, value: By(cmd), aux: Int) -> Int, refused(ENOSYS) "mount(2) is the only mount interface", kernel;
             432 fsmount (fs_fd: Fd, flags: Flags(FSMOUNT), attr_flags: Flags(MOUNT_ATTR)) -> Fd, refused(ENOSYS) "mount(2) is the only mount interface", kernel;
             433 fspick (dirfd: DirFd, path: Path, flags: Flags(FSPICK)) -> Fd, refused(ENOSYS) "mount(2) is the only mount interface", kernel;
-            436 close_range (first: Uint, last: Uint, flags: Flags(CLOSE_RANGE)) -> Int, full, kernel;
+            436 close_range (first: Uint, last: Uint, flags: Flags(CLOSE_RANGE)) -> Int, full, kernel, always;
             437 openat2 (dirfd: DirFd, path: Path, how: In(OpenHow), size: Size) -> Fd, full, blocks, kernel;
             439 faccessat2 (dirfd: DirFd, path: Path, mode: Flags(ACCESS), flags: Flags(AT_ACCESS)) -> Int, full, kernel;
             442 mount_setattr (dirfd: DirFd, path: Path, flags: Flags(AT), attr: In(MountAttr), size: Size) -> Int, refused(ENOSYS) "mount(2) is the only mount interface", kernel;

@@ -3,14 +3,17 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, RawDir, SeekFrom, fallocate, fdatasync, fstat, fsync, seek};
+use rustix::fs::{
+    FallocateFlags, FsWord, OFlags, RawDir, SeekFrom, fallocate, fcntl_getfl, fdatasync, fstat, fstatfs, fsync,
+    seek,
+};
 use rustix::io::{ReadWriteFlags, pwritev2};
 
 use super::host::errno;
 use super::inode::HostInode;
-use super::io::{read_host, seek_host, write_pieces};
+use super::io::{read_host, reopen_read_only, seek_host, write_pieces};
 use super::shown_ino;
-use crate::kernel::fs::{DirEntry, File, FileOps, FileType, MapRequest, OpenFlags};
+use crate::kernel::fs::{DirEntry, File, FileOps, FileType, MapRequest, OpenFlags, Ticket};
 use crate::kernel::stop::{Errno, SysResult};
 use crate::kernel::sync::{Lock, Rank};
 use crate::kernel::user_memory::{Sink, Source};
@@ -49,6 +52,27 @@ impl HostRegular {
     }
 }
 
+/// The same file by a descriptor that only reads. None for what the host makes up for whoever reads it.
+fn lendable(file: &Arc<HostFile>) -> Option<Arc<HostFile>> {
+    const MADE_UP: [FsWord; 7] = [
+        libc::PROC_SUPER_MAGIC,
+        libc::SYSFS_MAGIC,
+        libc::CGROUP_SUPER_MAGIC,
+        libc::CGROUP2_SUPER_MAGIC,
+        libc::DEBUGFS_MAGIC,
+        libc::TRACEFS_MAGIC,
+        libc::SECURITYFS_MAGIC,
+    ];
+    let file_system = fstatfs(&**file).ok()?.f_type;
+    if MADE_UP.contains(&file_system) {
+        return None;
+    }
+    if fcntl_getfl(&**file).ok()? & OFlags::RWMODE == OFlags::RDONLY {
+        return Some(Arc::clone(file));
+    }
+    HostFile::new(reopen_read_only(file.as_fd()).ok()?).ok()
+}
+
 impl FileOps for HostRegular {
     fn read(&self, _file: &File, pos: &mut u64, to: &mut dyn Sink) -> SysResult<usize> {
         read_host(&*self.file, pos, to)
@@ -73,6 +97,11 @@ impl FileOps for HostRegular {
 
     fn map(&self, _file: &File, _request: &MapRequest) -> SysResult<Arc<HostFile>> {
         Ok(self.file.clone())
+    }
+
+    fn lend(&self, _file: &File, _ticket: &Arc<Ticket>) -> Option<Arc<HostFile>> {
+        // Whatever reads or changes it acts on the same host file: no need to end anything.
+        lendable(&self.file)
     }
 
     fn sync(&self, _file: &File, data_only: bool) -> SysResult<()> {

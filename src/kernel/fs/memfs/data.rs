@@ -10,7 +10,7 @@ use rustix::io::pwrite;
 use super::Tree;
 use super::node::{Node, State};
 use crate::kernel::fs::hostfs::io::errno;
-use crate::kernel::fs::{File, FileType, OpenFlags};
+use crate::kernel::fs::{File, FileType, OpenFlags, Ticket};
 use crate::kernel::stop::{Errno, Stop, SysResult};
 use crate::kernel::user_memory::{CHUNK, KernelSink};
 use crate::kernel::wait::WaitFor;
@@ -43,6 +43,12 @@ pub(super) enum Data {
 pub(super) enum View {
     Lower,
     Bytes(Vec<u8>),
+    Memfd(Arc<HostFile>),
+}
+
+/// Where a guest may read by itself.
+pub(super) enum Lent {
+    Lower,
     Memfd(Arc<HostFile>),
 }
 
@@ -451,6 +457,25 @@ impl Node {
         self.recharge_memfd(&mut state, &file)?;
         state.modified(now);
         Ok(())
+    }
+
+    /// What a guest may read by itself until the ticket ends: with the next change, and not while the next read has to be
+    /// noted, as `touch` says.
+    pub(super) fn lend(&self, touch: bool, ticket: &Arc<Ticket>) -> Option<Lent> {
+        let mut state = self.state.lock();
+        if touch && state.awaits_access() {
+            return None;
+        }
+        let lent = match &state.data {
+            Data::Lower => Lent::Lower,
+            Data::Memfd(file) => Lent::Memfd(file.clone()),
+            Data::Small(_) if self.tree.memfds.load(Ordering::Relaxed) < self.tree.memfd_limit / 2 => {
+                Lent::Memfd(self.to_memfd(&mut state).ok()?)
+            }
+            _ => return None,
+        };
+        self.granted.add(ticket);
+        Some(lent)
     }
 
     /// A host file with contents of our own, to be mapped. None while they are the lower file's.

@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::data::{Data, View, read_only};
+use super::data::{Data, Lent, View, read_only};
 use super::directory;
 use super::node::Node;
 use crate::kernel::fs::hostfs::io::{read_host, seek_host, write_pieces};
-use crate::kernel::fs::{DirEntry, File, FileOps, Inode, MapRequest, MountFlags, OpenFlags};
+use crate::kernel::fs::{DirEntry, File, FileOps, Inode, MapRequest, MountFlags, OpenFlags, Ticket};
 use crate::kernel::stop::{Errno, SysResult};
 use crate::kernel::user_memory::{Sink, Source};
 use crate::platform::HostFile;
@@ -113,6 +113,16 @@ impl FileOps for MemRegular {
             return Ok(read_only(&host)?);
         }
         Ok(host)
+    }
+
+    fn lend(&self, file: &File, ticket: &Arc<Ticket>) -> Option<Arc<HostFile>> {
+        match self.node.lend(moves_atime(file), ticket)? {
+            Lent::Memfd(host) => read_only(&host).ok(),
+            Lent::Lower => {
+                let lower = self.lower().ok()?;
+                lower.ops.lend(lower, ticket)
+            }
+        }
     }
 
     fn sync(&self, _file: &File, _data_only: bool) -> SysResult<()> {

@@ -9,6 +9,7 @@ use super::directory::{self, Directory, Place};
 use super::file::{MemDirectory, MemRegular};
 use super::xattr::{self, Attributes};
 use super::{Tree, rename};
+use crate::kernel::fs::grant::Revocable;
 use crate::kernel::fs::{
     CreateArgs, FileOps, FileSystem, FileType, Inode, Link, Metadata, OpenFlags, SetAttr, TimeChange,
 };
@@ -30,6 +31,8 @@ pub(super) struct Node {
     pub(super) directory: Option<Box<Directory>>,
     /// Of anything else: where the lower tree has it, as far as it was looked up there.
     pub(super) places: Lock<Vec<Place>>,
+    /// Who reads the contents without the kernel, as long as nothing changes.
+    pub(super) granted: Revocable,
 }
 
 /// Attributes and contents.
@@ -64,9 +67,14 @@ impl State {
     /// Note that contents were read, by the rule of the relatime mount option. That alone is no reason to keep a node.
     pub(super) fn accessed(&mut self, now: Timestamp) {
         const DAY: i64 = 24 * 60 * 60;
-        if self.atime <= self.mtime || self.atime <= self.ctime || now.sec - self.atime.sec >= DAY {
+        if self.awaits_access() || now.sec - self.atime.sec >= DAY {
             self.atime = now;
         }
+    }
+
+    /// Whether the next access will be noted, however soon it comes.
+    pub(super) fn awaits_access(&self) -> bool {
+        self.atime <= self.mtime || self.atime <= self.ctime
     }
 
     /// Note that contents or names were changed.
@@ -168,12 +176,14 @@ impl Node {
             state: Lock::new(Rank::Inode, state),
             directory: (kind == FileType::Directory).then(|| Box::new(Directory::new(ino))),
             places: Lock::new(Rank::Leaf, Vec::new()),
+            granted: Revocable::default(),
         })
     }
 
     /// The state, about to be changed in a way that the lower inode does not know of.
     pub(super) fn change(&self) -> LockGuard<'_, State> {
         let mut state = self.state.lock();
+        self.granted.revoke();
         if !state.changed && state.nlink > 0 {
             state.changed = true;
             self.tree.pin(self);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::kernel::fs::access::without_suid;
+use crate::kernel::fs::grant;
 use crate::kernel::fs::inotify::Notice;
 use crate::kernel::fs::{Fd, File, FileType, Inode, OpenFlags, SetAttr};
 use crate::kernel::signal::{self, SigInfo};
@@ -31,7 +32,9 @@ const RWF_IGNORED: u32 = 1 | 2 | 4;
 pub(super) fn read(cx: &mut SyscallCx<'_>, fd: Fd, buf: UserAddr, count: u64) -> SysResult<usize> {
     let file = readable(cx, fd)?;
     let buf = UserBuf::new(&cx.memory, buf, count)?;
-    read_from(cx, &file, buf, At::Position, 0)
+    let read = read_from(cx, &file, buf, At::Position, 0)?;
+    grant::offer(cx, fd, &file, true);
+    Ok(read)
 }
 
 /// write(2).
@@ -52,7 +55,9 @@ pub(super) fn pread64(
     let at = offset_of(cx, fd, offset)?;
     let file = readable(cx, fd)?;
     let buf = UserBuf::new(&cx.memory, buf, count)?;
-    read_from(cx, &file, buf, at, 0)
+    let read = read_from(cx, &file, buf, at, 0)?;
+    grant::offer(cx, fd, &file, false);
+    Ok(read)
 }
 
 /// pwrite(2).
@@ -380,6 +385,8 @@ pub(super) fn lseek(cx: &mut SyscallCx<'_>, fd: Fd, offset: i64, whence: i32) ->
         return fail!(EINVAL);
     }
     *pos = to;
+    drop(pos);
+    grant::moved(cx, fd, &file);
     Ok(to)
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::SeccompPlatform;
-use crate::platform::{MapFlags, MemOp, Next, Platform, Prot, Thread, Trap, TrapHandler};
+use crate::platform::{Io, MapFlags, MemOp, Next, Platform, Prot, Thread, Trap, TrapHandler};
 
 mod marshal;
 
@@ -38,7 +38,7 @@ fn map(thread: &mut dyn Thread, addr: u64, len: u64, prot: Prot) {
 
 /// A new platform, whether the host lets it copy between processes or not, and a stopped thread that makes system calls.
 fn guest(may_copy: bool) -> (Arc<SeccompPlatform>, Box<dyn Thread>) {
-    let platform = SeccompPlatform::new().unwrap();
+    let platform = SeccompPlatform::new(Io::Enlightened).unwrap();
     if !may_copy {
         platform.core.forbid_copies();
     }

@@ -1,0 +1,225 @@
+//! Descriptors that a stub was handed, for guest threads to read files by themselves.
+//!
+//! They are open for reading alone, of files that the guest process may read, and the filter lets nothing but pread(2) and
+//! close(2) through with their numbers: no call moves an offset, changes a flag or learns more than the contents. What a
+//! guest thread finds on its page only tells it which descriptor to use: whatever it makes of that, it reads what it might
+//! have read anyway.
+//!
+//! A thread closes what it was handed, with an answer of its own, so never while it reads. Its number is used again when the
+//! thread has rung after that. A stub that is cloned closes its copies.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use guest_runtime::abi::{COMMANDS, Command, GRANTS, NO_POSITION, op};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+use super::door::Door;
+use super::filter::HAND_READ;
+use super::launch::call;
+use super::process::{HostProcess, lock};
+use super::thread::{SeccompThread, decode};
+use crate::platform::{Grant, HostFile, Io};
+
+/// Descriptors that one thread can have: all closed by one answer.
+const MOST: usize = 16;
+
+/// Numbers of a stub's descriptors that are taken.
+#[derive(Default)]
+pub(super) struct Numbers(Mutex<BTreeSet<u32>>);
+
+impl Numbers {
+    fn take(&self) -> Option<u32> {
+        let mut taken = lock(&self.0);
+        let free = HAND_READ.into_iter().find(|number| !taken.contains(number))?;
+        taken.insert(free);
+        Some(free)
+    }
+
+    fn free(&self, numbers: &[u32]) {
+        let mut taken = lock(&self.0);
+        numbers.iter().for_each(|number| {
+            taken.remove(number);
+        });
+    }
+}
+
+/// What one thread was handed.
+#[derive(Default)]
+pub(super) struct Handed {
+    lists: Mutex<Lists>,
+    /// Whether there is something to close, or to find closed.
+    changing: AtomicBool,
+}
+
+#[derive(Default)]
+struct Lists {
+    /// The thread has ended.
+    over: bool,
+    serial: u32,
+    open: Vec<u32>,
+    /// Of those, no longer wanted.
+    unwanted: Vec<u32>,
+    /// Told to be closed by the last answer.
+    told: Vec<u32>,
+}
+
+impl Handed {
+    /// Add to an answer that lets the thread go on what it is to close.
+    pub(super) fn add_closes(&self, commands: &mut Vec<Command>) {
+        if !self.changing.load(Ordering::SeqCst) {
+            return;
+        }
+        let mut lists = lock(&self.lists);
+        let room = COMMANDS.saturating_sub(commands.len());
+        let left = lists.unwanted.len().saturating_sub(room);
+        let told = lists.unwanted.split_off(left);
+        commands.extend(told.iter().map(|number| close(*number)));
+        lists.told.extend(told);
+    }
+
+    /// The thread has rung: what it was told before it has done.
+    pub(super) fn rang(&self, process: &HostProcess) {
+        if !self.changing.load(Ordering::SeqCst) {
+            return;
+        }
+        let mut lists = lock(&self.lists);
+        let told = std::mem::take(&mut lists.told);
+        lists.open.retain(|number| !told.contains(number));
+        self.changing.store(!lists.unwanted.is_empty(), Ordering::SeqCst);
+        drop(lists);
+        process.numbers.free(&told);
+    }
+
+    /// The thread ends: what it still has open.
+    fn finish(&self) -> Vec<u32> {
+        let mut lists = lock(&self.lists);
+        lists.over = true;
+        std::mem::take(&mut lists.open)
+    }
+
+    fn is_over(&self) -> bool {
+        lock(&self.lists).over
+    }
+
+    fn discard(&self, number: u32) {
+        let mut lists = lock(&self.lists);
+        lists.unwanted.push(number);
+        self.changing.store(true, Ordering::SeqCst);
+    }
+}
+
+fn close(number: u32) -> Command {
+    Command {
+        optional: 1,
+        ..call(libc::SYS_close, [u64::from(number), 0, 0, 0, 0, 0])
+    }
+}
+
+/// A descriptor handed to a thread for one of its guest's.
+struct HandedFile {
+    handed: Arc<Handed>,
+    door: Arc<Door>,
+    /// The guest's number.
+    place: usize,
+    /// The host's.
+    number: u32,
+    /// What the page says while it may be used: different each time.
+    state: u64,
+}
+
+impl HandedFile {
+    /// A position as the guest says.
+    fn told(position: u64) -> Option<u64> {
+        (position != NO_POSITION).then_some(position.min(i64::MAX as u64))
+    }
+}
+
+impl Grant for HandedFile {
+    fn begin(&self) {
+        let words = self.door.grant(self.place);
+        words.position.store(NO_POSITION, Ordering::SeqCst);
+        words.state.store(self.state, Ordering::SeqCst);
+    }
+
+    fn lend_position(&self, position: u64) {
+        let words = self.door.grant(self.place);
+        words.position.store(position, Ordering::SeqCst);
+    }
+
+    fn take_position(&self) -> Option<u64> {
+        let words = self.door.grant(self.place);
+        Self::told(words.position.swap(NO_POSITION, Ordering::SeqCst))
+    }
+
+    fn position(&self) -> Option<u64> {
+        Self::told(self.door.grant(self.place).position.load(Ordering::SeqCst))
+    }
+
+    fn end(&self) -> Option<u64> {
+        self.door.grant(self.place).state.store(0, Ordering::SeqCst);
+        self.handed.discard(self.number);
+        self.take_position()
+    }
+
+    fn is_alive(&self) -> bool {
+        !self.handed.is_over()
+    }
+}
+
+impl SeccompThread {
+    /// Hand `file` in for the guest's descriptor `place`. None when it cannot be read only, or there are too many.
+    pub(super) fn hand_in(&self, place: u32, file: &HostFile) -> Option<Arc<dyn Grant>> {
+        let host = self.host();
+        let place = usize::try_from(place).ok().filter(|place| *place < GRANTS)?;
+        if host.core.io == Io::Mediated || lock(&host.handed.lists).open.len() >= MOST {
+            return None;
+        }
+        let flags = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL).ok()?);
+        if flags & OFlag::O_ACCMODE != OFlag::O_RDONLY || flags.contains(OFlag::O_PATH) {
+            return None;
+        }
+        let fd = file.as_fd().try_clone_to_owned().ok()?;
+        let number = host.process.numbers.take()?;
+        // Should it fail, nobody knows whether the number is in use: it stays taken.
+        self.take(fd, number)?;
+        let mut lists = lock(&host.handed.lists);
+        lists.serial = lists.serial.wrapping_add(1).max(1);
+        lists.open.push(number);
+        let state = u64::from(lists.serial) << 32 | u64::from(number);
+        drop(lists);
+        Some(Arc::new(HandedFile {
+            handed: Arc::clone(&host.handed),
+            door: host.shared_door(),
+            place,
+            number,
+            state,
+        }))
+    }
+
+    fn take(&self, fd: OwnedFd, number: u32) -> Option<()> {
+        let expectation = self.host().core.notifier().expect_at(fd, number).ok()?;
+        let take = Command {
+            op: op::TAKE,
+            args: [expectation.token(), 0, 0, 0, 0, 0, 0],
+            ..Command::default()
+        };
+        let results = self.host().command_expecting(&[take], Some(&expectation)).ok()?;
+        decode(results.first().copied().unwrap_or(-1)).ok().map(drop)
+    }
+
+    /// It is going to end: have it close what it was handed, unless that goes with its process.
+    pub(super) fn give_up_handed(&self) {
+        let host = self.host();
+        let open = host.handed.finish();
+        if open.is_empty() || host.process.is_dead() || !host.process.has_siblings() {
+            return;
+        }
+        let closes: Vec<Command> = open.iter().map(|number| close(*number)).collect();
+        if host.command(&closes).is_ok() {
+            host.process.numbers.free(&open);
+        }
+    }
+}
