@@ -146,9 +146,15 @@ fn filter_text(out: &mut dyn Write) -> io::Result<()> {
             entry.row.nr, entry.row.name
         )?;
     }
-    let on_files = filter::entries(Io::Enlightened).into_iter().filter(filter::Entry::is_on_files);
+    let on_files = filter::entries(Io::Enlightened)
+        .into_iter()
+        .filter(filter::Entry::is_on_files);
     let on_files: Vec<&str> = on_files.map(|entry| entry.row.name).collect();
-    writeln!(out, "\nAny other kills the guest process. --io=mediated leaves out {}. The program:\n", on_files.join(", "))?;
+    writeln!(
+        out,
+        "\nAny other kills the guest process. --io=mediated leaves out {}. The program:\n",
+        on_files.join(", ")
+    )?;
     listing(&program()).try_for_each(|line| writeln!(out, "{line}"))
 }
 

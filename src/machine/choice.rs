@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use anyhow::{Error, Result, anyhow};
 
-use crate::platform::{Io, Platform};
 use crate::platform::host::{self, Fact, Missing, PlatformKind};
 use crate::platform::ptrace::PtracePlatform;
 use crate::platform::seccomp::SeccompPlatform;
+use crate::platform::{Io, Platform};
 
 /// The first of these that the host allows is taken unless `--platform` says another.
 const PLATFORMS: &[PlatformKind] = &[PlatformKind::Seccomp, PlatformKind::Ptrace];

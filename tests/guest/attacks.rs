@@ -31,6 +31,7 @@ attacks! {
     fake_runtime,
     foreign_entry,
     forged_pages,
+    handed_files,
     host_signals,
     native_clone,
     platform_memory,

@@ -9,8 +9,8 @@ use super::signals::Context;
 use super::sys;
 use super::thread::Block;
 use crate::abi::{
-    Answer, COMMANDS, Command, HANDED, NR_HELLO, PAGE, RUNTIME_BASE, SHARED_BASE, SHARED_STRIDE, SLOTS, WINDOW,
-    action, op,
+    Answer, COMMANDS, Command, HANDED, NR_HELLO, PAGE, RUNTIME_BASE, SHARED_BASE, SHARED_STRIDE, SLOTS,
+    WINDOW, action, op,
 };
 
 const EINVAL: i64 = -22;

@@ -206,7 +206,9 @@ impl Revocable {
             self.any.store(false, Ordering::SeqCst);
             std::mem::take(&mut *tickets)
         };
-        all.iter().filter_map(Weak::upgrade).for_each(|ticket| ticket.end());
+        all.iter()
+            .filter_map(Weak::upgrade)
+            .for_each(|ticket| ticket.end());
     }
 }
 

@@ -60,9 +60,7 @@ pub struct SeccompPlatform {
 impl SeccompPlatform {
     /// Make the first stub. Fails where the host lacks what is needed.
     pub fn new(io: Io) -> Result<Arc<SeccompPlatform>, Errno> {
-        Ok(Arc::new(SeccompPlatform {
-            core: Core::new(io)?,
-        }))
+        Ok(Arc::new(SeccompPlatform { core: Core::new(io)? }))
     }
 }
 

@@ -24,7 +24,9 @@ use super::space::SeccompSpace;
 use super::xstate;
 use crate::platform::native::stat;
 use crate::platform::stats::Counters;
-use crate::platform::{Facts, Fault, ForkKind, Grant, HostFile, MemOp, Regs, Space, Thread, ThreadHandle, Trap};
+use crate::platform::{
+    Facts, Fault, ForkKind, Grant, HostFile, MemOp, Regs, Space, Thread, ThreadHandle, Trap,
+};
 
 /// How long a runtime may take for commands, and a new stub to say hello, before its process is killed.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{
-    FallocateFlags, FsWord, OFlags, RawDir, SeekFrom, fallocate, fcntl_getfl, fdatasync, fstat, fstatfs, fsync,
-    seek,
+    FallocateFlags, FsWord, OFlags, RawDir, SeekFrom, fallocate, fcntl_getfl, fdatasync, fstat, fstatfs,
+    fsync, seek,
 };
 use rustix::io::{ReadWriteFlags, pwritev2};
 

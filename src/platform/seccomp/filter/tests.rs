@@ -32,7 +32,11 @@ fn wanted(number: u32, args: [u64; 6]) -> u32 {
         }
         libc::SYS_mlock | libc::SYS_mlock2 | libc::SYS_munlock => true,
         libc::SYS_rt_sigreturn | libc::SYS_sigaltstack | libc::SYS_restart_syscall => true,
-        libc::SYS_sched_yield | libc::SYS_close | libc::SYS_close_range | libc::SYS_exit | libc::SYS_exit_group => true,
+        libc::SYS_sched_yield
+        | libc::SYS_close
+        | libc::SYS_close_range
+        | libc::SYS_exit
+        | libc::SYS_exit_group => true,
         libc::SYS_mmap => args[3] & 0x4_0000 == 0 && (cut(4) < 16 || cut(4) == u32::MAX),
         libc::SYS_madvise => cut(2) < 100 || cut(2) == 102 || cut(2) == 103,
         libc::SYS_futex => matches!(cut(1) & !0x180, 0 | 1 | 9 | 10),
@@ -66,7 +70,10 @@ fn argument() -> impl Strategy<Value = u64> {
 }
 
 fn any_call() -> impl Strategy<Value = (u32, [u64; 6])> {
-    let calls: Vec<u32> = entries(Io::Enlightened).iter().map(|entry| entry.row.nr).collect();
+    let calls: Vec<u32> = entries(Io::Enlightened)
+        .iter()
+        .map(|entry| entry.row.nr)
+        .collect();
     let number = prop_oneof![
         6 => proptest::sample::select(calls),
         1 => 0u32..1100,
@@ -158,7 +165,11 @@ fn rows_and_rules_belong_together() {
             assert_ne!(row.host, Host::Never, "{} is answered by the host", row.name);
         }
     }
-    let listed = |number: &i64| entries(Io::Enlightened).iter().any(|entry| i64::from(entry.row.nr) == *number);
+    let listed = |number: &i64| {
+        entries(Io::Enlightened)
+            .iter()
+            .any(|entry| i64::from(entry.row.nr) == *number)
+    };
     assert!(FREQUENT.iter().all(listed));
 }
 
