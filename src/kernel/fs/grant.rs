@@ -17,8 +17,8 @@ use crate::kernel::sync::{Lock, Rank};
 use crate::kernel::syscall::SyscallCx;
 use crate::platform::Grant;
 
-/// Reads by the kernel after which a grant pays, if there are as many more.
-const READS: u32 = 2;
+/// Reads by the kernel after which a grant pays, if there are as many more. A dynamic linker reads a library three times.
+const READS: u32 = 4;
 
 /// Descriptions whose grants were ended so often are not granted again: each time it takes twice as many reads.
 const TIRED: u32 = 8;
@@ -212,8 +212,8 @@ impl Revocable {
     }
 }
 
-/// The calling thread has read `file` by its descriptor `fd`, at its position or elsewhere: let it do so by itself from now
-/// on, if that pays.
+/// The calling thread has read as much as it wanted of `file` by its descriptor `fd`, at its position or elsewhere: let it do
+/// so by itself from now on, if that pays.
 pub(super) fn offer(cx: &mut SyscallCx<'_>, fd: Fd, file: &Arc<File>, at_position: bool) {
     if !file.grants.pays() {
         return;

@@ -89,6 +89,23 @@ static void after_fork(uint64_t unused)
 	_exit(WEXITSTATUS(reap(pid)));
 }
 
+/* A file of the root's that is copied when it is first written: no longer the one that was handed in. */
+static void copied_up(uint64_t unused)
+{
+	(void)unused;
+	char bytes[8];
+	int fd = handed_file();
+	off_t end = lseek(fd, 0, SEEK_END);
+	pid_t pid = fork();
+	if (pid == 0) {
+		int out = open("/etc/passwd", O_WRONLY | O_APPEND);
+		_exit(out >= 0 && write(out, "tail", 4) == 4 ? 0 : 1);
+	}
+	NEED(WEXITSTATUS(reap(pid)) == 0);
+	NEED(pread(fd, bytes, 4, end) == 4 && !memcmp(bytes, "tail", 4));
+	NEED(read(fd, bytes, sizeof bytes) == 4 && !memcmp(bytes, "tail", 4));
+}
+
 /* The word of the page that says what was handed in; the position is behind it. */
 static _Atomic uint64_t *grant_word(void)
 {
@@ -167,6 +184,7 @@ int main(int argc, char **argv)
 			finish_attack("another number", other_number, i);
 		NEED(finish_attack("a closed file", after_close, 0) == 0);
 		NEED(finish_attack("a fork", after_fork, 0) == 0);
+		NEED(finish_attack("a copied file", copied_up, 0) == 0);
 		for (uint64_t i = 0; i < 6; i++)
 			finish_attack("a forged position", forged_position, i);
 		for (uint64_t i = 0; i < 8; i++)

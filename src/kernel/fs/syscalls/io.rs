@@ -33,7 +33,10 @@ pub(super) fn read(cx: &mut SyscallCx<'_>, fd: Fd, buf: UserAddr, count: u64) ->
     let file = readable(cx, fd)?;
     let buf = UserBuf::new(&cx.memory, buf, count)?;
     let read = read_from(cx, &file, buf, At::Position, 0)?;
-    grant::offer(cx, fd, &file, true);
+    // Who got less is at the end, and seldom goes on.
+    if read as u64 == count {
+        grant::offer(cx, fd, &file, true);
+    }
     Ok(read)
 }
 
@@ -56,7 +59,9 @@ pub(super) fn pread64(
     let file = readable(cx, fd)?;
     let buf = UserBuf::new(&cx.memory, buf, count)?;
     let read = read_from(cx, &file, buf, at, 0)?;
-    grant::offer(cx, fd, &file, false);
+    if read as u64 == count {
+        grant::offer(cx, fd, &file, false);
+    }
     Ok(read)
 }
 
