@@ -12,6 +12,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
@@ -298,8 +299,11 @@ fn finish(child: Child, command: &Command) -> (ExitStatus, String) {
 
 fn finish_within(limit: Duration, mut child: Child, command: &Command) -> (ExitStatus, String) {
     let stdout = child.stdout.take().expect("piped");
-    let stderr = child.stderr.take().expect("piped");
-    let complaints = std::thread::spawn(move || std::io::read_to_string(stderr));
+    let mut stderr = child.stderr.take().expect("piped");
+    let complaints = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        stderr.read_to_end(&mut bytes).map(|_| bytes)
+    });
     let (send, receive) = std::sync::mpsc::channel();
     let reader = std::thread::spawn(move || send.send(std::io::read_to_string(stdout)));
     let Ok(output) = receive.recv_timeout(limit) else {
@@ -313,7 +317,8 @@ fn finish_within(limit: Duration, mut child: Child, command: &Command) -> (ExitS
         .expect("the receiver is there");
     let status = child.wait().expect("reap the test program");
     let complaints = complaints.join().expect("the reader does not panic");
-    let complaints = complaints.expect("text");
+    let complaints = complaints.expect("read what it complains of");
+    let complaints = String::from_utf8_lossy(&complaints);
     eprint!("{complaints}");
     assert!(
         !complaints.contains("panicked at"),
