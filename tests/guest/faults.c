@@ -139,6 +139,35 @@ CHECK(sigtrap_single_step)
 	EQ(info.si_code, TRAP_TRACE);
 }
 
+static volatile long steps_behind;
+extern char step_behind[];
+
+static void count_step(int sig, siginfo_t *si, void *context)
+{
+	(void)sig, (void)si;
+	steps_behind += ((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP] == (greg_t)step_behind;
+}
+
+/* However often the same site is called. */
+CHECK(single_steps_go_on_behind_a_call)
+{
+	enum { OFTEN = 40 };
+	on_siginfo(SIGTRAP, count_step, 0);
+	steps_behind = 0;
+	for (int i = 0; i < OFTEN; i++) {
+		long pid;
+		__asm__ volatile("lea -128(%%rsp), %%rsp; pushfq; orq $0x100, (%%rsp); popfq\n\t"
+				 "mov %1, %%eax; syscall; nop; nop\n"
+				 "step_behind:\n\t"
+				 "nop; pushfq; andq $~0x100, (%%rsp); popfq; lea 128(%%rsp), %%rsp"
+				 : "=&a"(pid)
+				 : "i"(SYS_getsid), "D"(0)
+				 : "rcx", "r11", "memory", "cc");
+		EQ(pid >= 0, 1);
+	}
+	EQ(steps_behind, OFTEN);
+}
+
 CHECK(jump_to_null)
 {
 	EQ(FAULT(((void (*volatile)(void))0)()), SIGSEGV);

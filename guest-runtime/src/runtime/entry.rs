@@ -321,6 +321,9 @@ extern "C" fn uvm_patched(block: &mut Block) -> u32 {
     let frame = block.frame();
     // SAFETY: the entry code has just filled the frame, below which this runs.
     let regs = unsafe { &mut (*frame).regs };
+    regs.eflags |= block.stepping;
+    regs.r11 |= block.stepping;
+    block.stepping = 0;
     let mut made = native::call(block, regs);
     if made == native::RINGS {
         made = granted::call(block, regs).unwrap_or(native::RINGS);

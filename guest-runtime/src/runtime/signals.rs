@@ -129,7 +129,8 @@ extern "C" fn on_signal(signal: i32, info: &Info, context: &mut Context) {
             }
             return;
         } else if signal == SIGTRAP {
-            // Stepping guest code that came in by a patched site: its flags are saved, and it goes on stepping later.
+            // Stepping guest code that came in by a patched site: it goes on stepping later.
+            block.stepping = TF;
             context.eflags &= !TF;
             return;
         }

@@ -40,6 +40,8 @@ pub struct Block {
     pub done: u32,
     /// Something that a call wrote could not be written back.
     pub lost: u32,
+    /// The trap flag, if it was found set, and cleared, while the entry code ran: its copy on the stack may lack it.
+    pub stepping: u64,
 }
 
 impl Block {

@@ -145,7 +145,7 @@ pub(crate) fn settimeofday(
     let tv = tv.non_null().map(|tv| cx.memory.read(tv)).transpose()?;
     if let Some(tz) = tz.non_null() {
         let tz = cx.memory.read(tz)?;
-        if tz.minutes_west.abs() > 15 * 60 {
+        if tz.minutes_west.unsigned_abs() > 15 * 60 {
             return fail!(EINVAL);
         }
     }

@@ -346,8 +346,14 @@ impl SeccompThread {
         self.cpu = request.cpu;
         self.at_call = matches!(request.kind, kind::SYSCALL);
         self.patched = self.at_call && request.patched != 0;
+        let stepped = request.kind == kind::FAULT && request.exception.signal == libc::SIGTRAP;
         if !self.patched {
-            self.regs.rip = lock(&self.host.space.patches).guest_rip(self.regs.rip);
+            let rip = lock(&self.host.space.patches).guest_rip(self.regs.rip);
+            if stepped && request.exception.code == libc::TRAP_TRACE && rip != self.regs.rip {
+                // In a trampoline, which guests see nothing of: the step ends behind it.
+                return None;
+            }
+            self.regs.rip = rip;
             if self.at_call {
                 let patcher = self.host.core.patcher();
                 patcher.trapped(&self.host, self.regs.rip, self.regs.orig_rax);
@@ -355,7 +361,6 @@ impl SeccompThread {
         }
         self.have = Some(self.regs);
         self.count(request.kind, request.cpu);
-        let stepped = request.kind == kind::FAULT && request.exception.signal == libc::SIGTRAP;
         if stepping && (stepped || self.at_call) {
             // What it was let go on with, not what the guest itself had set.
             self.regs.eflags &= !TRAP_FLAG;
