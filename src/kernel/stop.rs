@@ -1,6 +1,7 @@
 //! Why a syscall handler does not return a value: an errno, a wait, or because its thread is gone.
 
 use std::fmt;
+#[cfg(debug_assertions)]
 use std::panic::Location;
 
 pub use nix::errno::Errno;

@@ -313,18 +313,10 @@ fn apply(host: &Host, entry: u64, text: &Range<u64>, sites: &[(u64, Recipe)]) ->
     let mut plans = Vec::new();
     for (site, recipe) in sites {
         let at = patches.arenas[arena].next();
-        let Ok(plan) = recipe.place(*site, at, entry) else {
-            continue;
-        };
-        let covered = plan.covered();
-        let mut now = vec![0; usize::try_from(covered.end - covered.start)?];
-        let read = host.space.read(covered.start, &mut now);
-        if read == now.len()
-            && plan.check(&now).is_ok()
-            && patches.plans.fits(&plan).is_ok()
-            && patches.arenas[arena].take(plan.trampoline().len())
-        {
-            plans.push(plan);
+        match fitting(host, &patches, recipe.place(*site, at, entry)) {
+            Ok(plan) if patches.arenas[arena].take(plan.trampoline().len()) => plans.push(plan),
+            Ok(_) => tracing::debug!("site {site:#x}: no room for its trampoline"),
+            Err(e) => tracing::debug!("site {site:#x}: {e}"),
         }
     }
     if plans.is_empty() {
@@ -341,6 +333,20 @@ fn apply(host: &Host, entry: u64, text: &Range<u64>, sites: &[(u64, Recipe)]) ->
         patches.plans.insert(plan)?;
     }
     Ok(())
+}
+
+/// A plan that the present bytes and the other plans allow.
+fn fitting(host: &Host, patches: &Patches, plan: Result<Plan, Refusal>) -> anyhow::Result<Plan> {
+    let plan = plan?;
+    let covered = plan.covered();
+    let mut now = vec![0; usize::try_from(covered.end - covered.start)?];
+    anyhow::ensure!(
+        host.space.read(covered.start, &mut now) == now.len(),
+        Errno::EFAULT
+    );
+    plan.check(&now)?;
+    patches.plans.fits(&plan)?;
+    Ok(plan)
 }
 
 /// Memory for trampolines near `text`.

@@ -176,10 +176,10 @@ impl Candidate {
 /// than was there: then the site was reached in another way, or these are no instructions.
 fn predecessors(code: &mut Code<'_>, site: u64, number: u64) -> Vec<Instruction> {
     let mut found = code.before(site);
-    let movable = found
-        .iter()
-        .rev()
-        .take_while(|instruction| Movable::of(instruction) == Some(Movable::Plain));
+    // Padding lies in front of what is branched to, which would go past a jump written there.
+    let movable = found.iter().rev().take_while(|instruction| {
+        Movable::of(instruction) == Some(Movable::Plain) && instruction.mnemonic() != Mnemonic::Nop
+    });
     let movable = movable.count();
     found.drain(..found.len() - movable);
     let mut information = InstructionInfoFactory::new();

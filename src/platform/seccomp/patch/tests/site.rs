@@ -41,6 +41,13 @@ fn a_cleared_register_takes_a_follower() {
 }
 
 #[test]
+fn padding_in_front_is_not_moved() {
+    // ret; nop dword [rax+rax]; a function of glibc, called past the padding: xor eax, eax; syscall; cmp rax, -4096
+    let code = b"\xc3\x0f\x1f\x84\0\0\0\0\0\x31\xc0\x0f\x05\x48\x3d\0\xf0\xff\xff\xc3";
+    moves(code, 0, 0, 6);
+}
+
+#[test]
 fn a_load_that_gave_another_number_is_not_moved() {
     // The site was reached in another way; the ret behind it leaves no room.
     assert_eq!(refused(b"\xb8\x27\0\0\0\x0f\x05\xc3\xe8", 40), Refusal::Immovable);
