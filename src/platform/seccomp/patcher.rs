@@ -23,7 +23,10 @@ use super::space::SeccompSpace;
 use super::thread::Host;
 use crate::platform::{HostFile, Prot, Space};
 
-/// A site is patched when it has trapped so often in one address space: a program that runs once is not worth it.
+/// Nothing is patched before so many traps in one address space: to open a text for the first time costs as much, and most
+/// programs that a shell runs have ended by then.
+const SETTLED: u32 = 64;
+/// A site is patched when it has trapped so often in one address space.
 const WORTHWHILE: u32 = 6;
 /// From so many traps on, threads that run are stopped for it.
 const URGENT: u32 = 4 * WORTHWHILE;
@@ -49,6 +52,9 @@ pub(super) struct Patches {
     plans: Plans,
     arenas: Vec<Arena>,
     texts: Vec<Text>,
+    /// Traps in all.
+    trapped: u32,
+    /// Traps by site.
     traps: HashMap<u64, u32>,
     /// Where all this lies.
     kept: Kept,
@@ -138,33 +144,40 @@ impl Patcher {
             let Some(text) = patches.texts.iter().find(|t| t.range.contains(&site)).cloned() else {
                 return;
             };
+            patches.trapped = patches.trapped.saturating_add(1);
             if patches.traps.len() >= MAX_COUNTED && !patches.traps.contains_key(&site) {
                 return;
             }
             let count = patches.traps.entry(site).or_default();
             *count = count.saturating_add(1);
-            (text, *count)
+            let count = *count;
+            if patches.trapped < SETTLED {
+                return;
+            }
+            (text, count)
         };
         // Again after twice as many, when it could not be done before.
         if !count.is_multiple_of(WORTHWHILE) || !(count / WORTHWHILE).is_power_of_two() {
             return;
         }
-        let Some(recipe) = self.recipe(&host.space, &text, site, number) else {
+        if self.learn(&host.space, &text, site, number).is_none() {
             return;
-        };
+        }
         let Some(_closed) = hold_others(host, count >= URGENT) else {
             return;
         };
-        if let Err(e) = apply(host, entry, &text.range, &[(site, recipe)]) {
+        // While the text is open: all that is known of it.
+        let sites = lock(&self.known).sites(&text.key, text.range.start);
+        if let Err(e) = apply(host, entry, &text.range, &sites) {
             tracing::debug!("not patching {site:#x}: {e}");
         }
     }
 
-    /// How to patch a site; none when it cannot be.
-    fn recipe(&self, space: &SeccompSpace, text: &Text, site: u64, number: u64) -> Option<Recipe> {
+    /// Find out how to patch a site; none when it cannot be.
+    fn learn(&self, space: &SeccompSpace, text: &Text, site: u64, number: u64) -> Option<()> {
         let offset = site - text.range.start;
         match lock(&self.known).verdict(&text.key, offset) {
-            Some(Verdict::Patch(recipe)) => return Some(recipe.clone()),
+            Some(Verdict::Patch(_)) => return Some(()),
             Some(Verdict::Leave) => return None,
             None => {}
         }
@@ -182,15 +195,16 @@ impl Patcher {
                 None => Err(Refusal::NeedsTargets),
             };
         }
-        let verdict = match &found {
-            Ok(recipe) => Verdict::Patch(recipe.clone()),
+        let verdict = match found {
+            Ok(recipe) => Verdict::Patch(recipe),
             Err(why) => {
                 tracing::debug!("site {site:#x} stays as it is: {why}");
                 Verdict::Leave
             }
         };
+        let able = matches!(verdict, Verdict::Patch(_));
         lock(&self.known).learn(text.key, offset, verdict);
-        found.ok()
+        able.then_some(())
     }
 
     fn targets(&self, space: &SeccompSpace, text: &Text) -> Option<Arc<Targets>> {
@@ -208,7 +222,7 @@ impl Patcher {
         Some(targets)
     }
 
-    /// A file was mapped at `range`. What is known of its sites is put to use at once.
+    /// A file was mapped at `range`.
     pub(super) fn mapped(
         &self,
         host: &Arc<Host>,
@@ -217,7 +231,9 @@ impl Patcher {
         private: Option<(&HostFile, u64)>,
     ) {
         self.unmapped(host, range.clone());
-        let Some(entry) = self.entry else { return };
+        if self.entry.is_none() {
+            return;
+        }
         let Some((file, offset)) = private else { return };
         if !prot.contains(Prot::EXEC) || prot.contains(Prot::WRITE) {
             return;
@@ -229,25 +245,10 @@ impl Patcher {
             modified: (st.st_mtime, st.st_mtime_nsec),
             offset,
         };
-        {
-            let mut patches = lock(&host.space.patches);
-            patches.texts.push(Text {
-                range: range.clone(),
-                key,
-            });
-            patches.kept.insert(range.clone());
-            host.space.publish(&patches);
-        }
-        let sites = lock(&self.known).sites(&key, range.start);
-        if sites.is_empty() {
-            return;
-        }
-        let Some(_closed) = hold_others(host, false) else {
-            return;
-        };
-        if let Err(e) = apply(host, entry, &range, &sites) {
-            tracing::debug!("not patching what is known of a text: {e}");
-        }
+        let mut patches = lock(&host.space.patches);
+        patches.kept.insert(range.clone());
+        patches.texts.push(Text { range, key });
+        host.space.publish(&patches);
     }
 
     /// Nothing, or something else, is at these addresses now.
@@ -312,6 +313,9 @@ fn apply(host: &Host, entry: u64, text: &Range<u64>, sites: &[(u64, Recipe)]) ->
     };
     let mut plans = Vec::new();
     for (site, recipe) in sites {
+        if patches.plans.of_site(*site).is_some() {
+            continue;
+        }
         let at = patches.arenas[arena].next();
         match fitting(host, &patches, recipe.place(*site, at, entry)) {
             Ok(plan) if patches.arenas[arena].take(plan.trampoline().len()) => plans.push(plan),

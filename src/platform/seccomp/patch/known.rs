@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::code::Window;
 use super::site::Recipe;
 use super::targets::Targets;
 
@@ -88,22 +87,6 @@ impl Known {
             Verdict::Leave => None,
         });
         recipes.collect()
-    }
-
-    /// The recipes that fit `text`, the present bytes of a mapping (or of a part of it), as (site, recipe) in order.
-    /// The bytes are compared, not analysed again.
-    pub fn recipes(&mut self, key: &FileKey, text: &Window<'_>) -> Vec<(u64, Recipe)> {
-        let Some(file) = self.touch(key) else {
-            return Vec::new();
-        };
-        let recipes = file.sites.iter().filter_map(|(offset, verdict)| match verdict {
-            Verdict::Patch(recipe) => Some((text.text().start.checked_add(*offset)?, recipe)),
-            Verdict::Leave => None,
-        });
-        recipes
-            .filter(|(site, recipe)| text.get(recipe.covered(*site)) == Some(recipe.original()))
-            .map(|(site, recipe)| (site, recipe.clone()))
-            .collect()
     }
 
     /// The branches of the text, if they were scanned.
