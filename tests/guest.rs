@@ -54,6 +54,7 @@ families! {
     memory,
     misc,
     mounts,
+    native_futexes,
     native_memory,
     paths,
     perms,

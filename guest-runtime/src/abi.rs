@@ -3,13 +3,13 @@
 //! Everything that the guest side writes here is hostile input to the supervisor. Nothing that the supervisor writes
 //! here is a secret or a right: the guest can read and change all of it.
 
-use core::sync::atomic::{AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
 
 /// First address of the platform's part of the address space, and where the runtime's own code and data lie.
 pub const RUNTIME_BASE: u64 = 0x7fff_0000_0000;
 /// The most that the runtime's code and data take, in bytes.
 pub const RUNTIME_MAX: u64 = 1 << 20;
-/// Pages that a stub can only read: one that nobody uses, then one [`Entry`] for each guest thread of the machine.
+/// Pages that a stub can only read: that of the [`Machine`], then one [`Entry`] for each guest thread of the machine.
 pub const FACTS_BASE: u64 = 0x7fff_0800_0000;
 /// Entries there. The first belongs to nobody.
 pub const ENTRIES: usize = 16384;
@@ -77,6 +77,10 @@ pub mod kind {
     pub const FAULT: u32 = 3;
     /// The kick came while guest code ran.
     pub const INTERRUPT: u32 = 4;
+    /// A `syscall` instruction of a call that the runtime will make itself.
+    pub const SITE: u32 = 5;
+    /// The kick came while the host did such a call.
+    pub const WAITING: u32 = 6;
 }
 
 /// What the supervisor wants after its commands.
@@ -89,6 +93,8 @@ pub mod action {
     pub const RESUME_FULL: u32 = 3;
     /// End this host thread.
     pub const EXIT: u32 = 4;
+    /// Make the call, once more, with registers as given: they differ in rip at most.
+    pub const AGAIN: u32 = 5;
 }
 
 /// Operations of [`Command`].
@@ -183,6 +189,15 @@ pub struct Command {
 /// Commands in one answer.
 pub const COMMANDS: usize = 24;
 
+/// What holds for all guest threads. Written by the supervisor alone.
+#[repr(C)]
+pub struct Machine {
+    /// What the host's CLOCK_MONOTONIC was when the guest's began, in nanoseconds.
+    pub boot: AtomicI64,
+    /// By how much the guest's CLOCK_REALTIME is ahead of the host's, in nanoseconds.
+    pub ahead: AtomicI64,
+}
+
 /// What one guest thread is told without ringing. Written by the supervisor alone.
 #[repr(C, align(64))]
 #[allow(missing_docs)]
@@ -199,7 +214,7 @@ pub struct Entry {
 }
 
 /// Ranges of addresses in one [`Room`].
-pub const KEPT: usize = 15;
+pub const KEPT: usize = 14;
 
 /// What the threads of one address space may do to it by themselves. Written by the supervisor alone.
 #[repr(C, align(64))]
@@ -208,8 +223,12 @@ pub struct Room {
     pub version: AtomicU32,
     /// Whether they may make own-memory calls at all.
     pub memory: AtomicU32,
+    /// Whether private futexes are the host's.
+    pub futexes: AtomicU32,
     /// How many ranges there are.
     pub count: AtomicU32,
+    /// Changed when text begins to be rewritten and when that is done: odd meanwhile.
+    pub rewriting: AtomicU32,
     /// Unused.
     pub pad: AtomicU32,
     /// From the first to one past the last address of what the supervisor must hear of when it changes, in order.
@@ -317,6 +336,8 @@ pub struct Page {
     pub native: AtomicU64,
     /// By guest descriptor.
     pub grants: [Grant; GRANTS],
+    /// Whether it waits in a call that the host does.
+    pub rests: AtomicU32,
     /// The trap.
     pub request: Request,
     /// The answer.

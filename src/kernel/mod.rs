@@ -108,6 +108,8 @@ impl Kernel {
             Ok(vdso) => clock.show(vdso),
             Err(e) => tracing::warn!("guests get no vDSO: {e}"),
         }
+        let (boot, ahead) = clock.against_host();
+        platform.set_clock(boot, ahead);
         Arc::new(Kernel {
             platform,
             hardware,

@@ -6,7 +6,7 @@ use std::panic::Location;
 
 pub use nix::errno::Errno;
 
-use super::wait::WaitFor;
+use super::wait::{OnSignal, WaitFor};
 
 /// What a handler returns. `?` carries an errno and a park alike.
 pub type SysResult<T> = Result<T, Stop>;
@@ -17,6 +17,8 @@ pub enum Stop {
     Errno(Errno, At),
     /// The call cannot go on now: park the task and run the handler again when one of these fires.
     Block(WaitFor),
+    /// The platform goes on with the call, which waits; what a signal does to it.
+    Own(OnSignal),
     /// The calling host thread is finished (exit, or exec that moved the task to a new one).
     Leave,
 }
@@ -62,6 +64,7 @@ impl fmt::Debug for Stop {
         match self {
             Stop::Errno(errno, at) => write!(f, "{errno:?}{at}"),
             Stop::Block(_) => f.write_str("Block"),
+            Stop::Own(_) => f.write_str("Own"),
             Stop::Leave => f.write_str("Leave"),
         }
     }

@@ -28,6 +28,8 @@ pub struct CallState {
     /// Asks `data`, when a signal is about to end the call, whether what it waited for was given to it meanwhile: the
     /// result then. For waits that others end by handing something over, which must not be lost.
     pub settle: Option<fn(&mut (dyn Any + Send)) -> Option<u64>>,
+    /// The platform has been carrying it out, and was interrupted.
+    pub own: bool,
     /// What to tell the guest when a signal ends the call with EINTR: the time that was left, mostly.
     pub on_eintr: Option<OnEintr>,
 }

@@ -105,6 +105,9 @@ pub enum Trap {
     Fault(Fault),
     /// The thread was running and somebody called [`ThreadHandle::kick`].
     Interrupted,
+    /// The thread was kicked while it waits by a futex of its own ([`Freedom::futexes`]): registers as at [`Trap::Syscall`].
+    /// It goes on waiting when it is resumed with the same ones.
+    Waiting,
     /// The thread was parked and somebody called [`ThreadHandle::kick`].
     Woken,
     /// The host thread is gone (killed from outside). Registers and memory can no longer be reached.
@@ -245,6 +248,11 @@ pub trait ThreadHandle: Send + Sync {
         self.kick();
     }
 
+    /// Whether it sleeps by a futex of its own.
+    fn is_waiting(&self) -> bool {
+        false
+    }
+
     /// User and system CPU time used so far, in nanoseconds.
     fn cpu_time(&self) -> (u64, u64);
 
@@ -310,6 +318,9 @@ pub struct Freedom {
     /// Map, unmap, protect, advise and move private anonymous memory: there is no limit that it counts against, and no
     /// locked memory to keep account of.
     pub memory: bool,
+    /// Wait and wake by private futexes of the host's. Either all of the space's threads do or none does; who waits when
+    /// that is taken away has to be kicked.
+    pub futexes: bool,
 }
 
 /// One line of the host's memory map.
@@ -471,6 +482,10 @@ pub trait Platform: Send + Sync {
     fn host_clock(&self) -> Option<u64> {
         None
     }
+
+    /// The guest's clocks: what the host's CLOCK_MONOTONIC was at the beginning of the guest's, and by how much the guest's
+    /// CLOCK_REALTIME is ahead of the host's, in nanoseconds.
+    fn set_clock(&self, _boot: u64, _ahead: i64) {}
 
     /// End all threads from any host thread; [`Platform::run`] then returns soon. Owners are not called.
     fn stop(&self);

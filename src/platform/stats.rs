@@ -14,6 +14,8 @@ pub struct Statistics {
     pub answered: u64,
     /// System calls that the runtime has the host carry out: the supervisor never heard of them either.
     pub native: u64,
+    /// Calls that trapped and were then made natively: they count there.
+    pub sites: u64,
     /// Calls by a foreign way into a kernel.
     pub foreign: u64,
     /// Exceptions.
@@ -28,7 +30,7 @@ impl fmt::Display for Statistics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let told = self.trapped.saturating_add(self.patched);
         let calls = told.saturating_add(self.answered).saturating_add(self.native);
-        let traps = told.saturating_add(self.foreign + self.faults + self.interrupts);
+        let traps = told.saturating_add(self.sites + self.foreign + self.faults + self.interrupts);
         writeln!(
             f,
             "{calls} system calls: {} answered in the guest, {} natively, {} by the kernel",
@@ -36,12 +38,13 @@ impl fmt::Display for Statistics {
             Share(self.native, calls),
             Share(told, calls)
         )?;
-        // Only calls by patched sites are answered in the guest or made natively.
+        // Beside private futexes, only calls by patched sites are answered in the guest or made natively.
         writeln!(
             f,
-            "{} of calls to the kernel by patched sites, {} trapped",
+            "{} of calls to the kernel by patched sites, {} trapped; {} trapped to be made natively",
             Share(self.patched, told),
-            self.trapped
+            self.trapped,
+            self.sites
         )?;
         write!(
             f,
@@ -71,6 +74,7 @@ pub(super) struct Counters {
     pub(super) patched: AtomicU64,
     pub(super) answered: AtomicU64,
     pub(super) native: AtomicU64,
+    pub(super) sites: AtomicU64,
     pub(super) foreign: AtomicU64,
     pub(super) faults: AtomicU64,
     pub(super) interrupts: AtomicU64,
@@ -93,6 +97,7 @@ impl Counters {
             patched: of(&self.patched),
             answered: of(&self.answered),
             native: of(&self.native),
+            sites: of(&self.sites),
             foreign: of(&self.foreign),
             faults: of(&self.faults),
             interrupts: of(&self.interrupts),

@@ -57,7 +57,7 @@ pub fn serve(block: &mut Block, context: Option<*mut Context>) -> u32 {
                 unsafe { (*block.page).answer.regs.rax = EFAULT as u64 };
                 return action;
             }
-            action::RESUME | action::RESUME_FULL => return action,
+            action::RESUME | action::RESUME_FULL | action::AGAIN => return action,
             action::EXIT => loop {
                 sys::call(sys::EXIT, [0; 6]);
             },

@@ -9,6 +9,7 @@ use core::sync::atomic::{Ordering, compiler_fence};
 
 use super::commands;
 use super::facts;
+use super::futex::{self, Outcome};
 use super::granted;
 use super::native;
 use super::signals::Context;
@@ -324,16 +325,23 @@ extern "C" fn uvm_patched(block: &mut Block) -> u32 {
     regs.eflags |= block.stepping;
     regs.r11 |= block.stepping;
     block.stepping = 0;
-    let mut made = native::call(block, regs);
-    if made == native::RINGS {
-        made = granted::call(block, regs).unwrap_or(native::RINGS);
-    }
-    if made != native::RINGS {
-        regs.rax = made as u64;
+    let made = native::call(block, regs).or_else(|| granted::call(block, regs));
+    if let Some(result) = made {
+        regs.rax = result as u64;
         return u32::from(regs.eflags & (TF | AC) != 0);
     }
-    block.ring(kind::SYSCALL, true, regs, Exception::default());
-    let full = commands::serve(block, None) == action::RESUME_FULL;
+    let told = match futex::call(block, regs, None) {
+        Outcome::Made(result) => {
+            regs.rax = result as u64;
+            return u32::from(regs.eflags & (TF | AC) != 0);
+        }
+        Outcome::Told(action) => action,
+        Outcome::Rings => {
+            block.ring(kind::SYSCALL, true, regs, Exception::default());
+            commands::serve(block, None)
+        }
+    };
+    let full = told == action::RESUME_FULL;
     let answer = block.answer();
     if full {
         *regs = answer.regs;

@@ -51,7 +51,7 @@ fn pread(state: u64, regs: &Registers, offset: u64) -> Option<i64> {
         return None;
     }
     let descriptor = state & 0xffff_ffff;
-    let read = sys::call(PREAD, [descriptor, regs.rsi, regs.rdx, offset, 0, 0]);
+    let read = sys::call_apart(PREAD, &[descriptor, regs.rsi, regs.rdx, offset, 0, 0]);
     (read >= 0).then_some(read)
 }
 

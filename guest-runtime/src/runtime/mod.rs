@@ -6,6 +6,7 @@ mod clock;
 mod commands;
 mod entry;
 mod facts;
+mod futex;
 mod granted;
 mod marshal;
 mod memory;

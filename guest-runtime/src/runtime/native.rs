@@ -10,9 +10,6 @@ use super::sys;
 use super::thread::Block;
 use crate::abi::{Entry, KEPT, PAGE, RUNTIME_BASE, Registers, Room};
 
-/// Not a call to make here.
-pub const RINGS: i64 = i64::MIN;
-
 /// Lowest address that guests have memory at.
 const LOWEST: u64 = 0x1_0000;
 const PROT_READ_WRITE: u64 = 3;
@@ -24,18 +21,11 @@ const MREMAP_MAYMOVE: u64 = 1;
 /// Advice, a bit each, that concerns nobody but the caller and that the kernel would hand on. MADV_REMOVE changes files.
 const ADVICE: u64 = 0x02ff_cd1f;
 
-/// Make the call that `regs` want, if that is a call to make here; its result. It is what the host has put into rax, and
-/// nothing else: guest code that jumps to the host call comes out of here too, and its attacks look at that register.
-#[inline(never)]
-pub fn call(block: &Block, regs: &Registers) -> i64 {
-    match arguments(block, regs) {
-        Some((number, args)) => {
-            // SAFETY: this thread's own page.
-            unsafe { (*block.page).native.fetch_add(1, Ordering::Relaxed) };
-            sys::call(number, args)
-        }
-        None => RINGS,
-    }
+/// Make the call that `regs` want, if that is a call to make here; its result.
+pub fn call(block: &Block, regs: &Registers) -> Option<i64> {
+    let (number, args) = arguments(block, regs)?;
+    count(block);
+    Some(sys::call_apart(number, &args))
 }
 
 /// Number and arguments of the host call to make.
@@ -48,15 +38,7 @@ fn arguments(block: &Block, regs: &Registers) -> Option<(u64, [u64; 6])> {
         }
         _ => return None,
     };
-    // SAFETY: this thread's own page, and what it points to: pages that are mapped as long as the runtime is.
-    let (open, room) = unsafe {
-        let entry = (*block.page).facts.load(Ordering::Relaxed) as *const Entry;
-        let room = (*block.page).room.load(Ordering::Relaxed) as *const Room;
-        ((*entry).open.load(Ordering::SeqCst), &*room)
-    };
-    if open == 0 || room.memory.load(Ordering::SeqCst) == 0 {
-        return None;
-    }
+    let room = room(block).filter(|room| room.memory.load(Ordering::SeqCst) != 0)?;
     let changes = match number {
         sys::MMAP => return Some((number, args)),
         sys::MUNMAP => true,
@@ -73,6 +55,16 @@ fn arguments(block: &Block, regs: &Registers) -> Option<(u64, [u64; 6])> {
         return None;
     }
     Some((number, args))
+}
+
+/// What the address space's threads may do; none when the kernel wants to see all that this one does.
+pub fn room(block: &Block) -> Option<&'static Room> {
+    // SAFETY: this thread's own page, and what it points to: pages that are mapped as long as the runtime is.
+    unsafe {
+        let entry = (*block.page).facts.load(Ordering::Relaxed) as *const Entry;
+        let room = (*block.page).room.load(Ordering::Relaxed) as *const Room;
+        ((*entry).open.load(Ordering::SeqCst) != 0).then(|| &*room)
+    }
 }
 
 /// Arguments for private anonymous memory at a place that the host chooses.
@@ -96,4 +88,10 @@ fn keeps(room: &Room, start: u64, end: u64) -> bool {
         from < end && start < to
     });
     kept || version % 2 != 0 || room.version.load(Ordering::SeqCst) != version
+}
+
+/// One more call that the runtime makes itself.
+pub fn count(block: &Block) {
+    // SAFETY: this thread's own page.
+    unsafe { (*block.page).native.fetch_add(1, Ordering::Relaxed) };
 }

@@ -3,6 +3,7 @@
 use super::clock;
 use super::commands;
 use super::entry::{self, Fast};
+use super::futex::{self, Outcome};
 use super::memory;
 use super::sys;
 use super::thread::Block;
@@ -124,6 +125,9 @@ extern "C" fn on_signal(signal: i32, info: &Info, context: &mut Context) {
             entry::load_bases(block, regs.fs_base, regs.gs_base);
         } else if signal == KICK {
             block.pending = 1;
+            if let Some(to) = futex::kicked(context.rip) {
+                context.rip = to;
+            }
             if entry::is_returning(context.rip) {
                 context.rip = entry::uvm_sigreturn as *const () as u64;
             }
@@ -152,8 +156,19 @@ extern "C" fn on_signal(signal: i32, info: &Info, context: &mut Context) {
         trapno: context.trapno,
         error: context.err,
     };
+    if kind == kind::SYSCALL {
+        match futex::call(block, &mut regs, Some(context)) {
+            Outcome::Made(result) => {
+                context.rax = result as u64;
+                return;
+            }
+            Outcome::Told(action) => return go_on(block, context, action),
+            Outcome::Rings => {}
+        }
+    }
     block.ring(kind, false, &regs, exception);
-    go_on(block, context);
+    let action = commands::serve(block, Some(context));
+    go_on(block, context, action);
 }
 
 /// A kick came between the last ring and the return from a signal handler. 0: the handler had interrupted the runtime itself,
@@ -165,15 +180,15 @@ extern "C" fn uvm_interrupted_signal(block: &mut Block, context: &mut Context) -
     }
     let regs = load(block, context);
     block.ring(kind::INTERRUPT, false, &regs, Exception::default());
-    go_on(block, context);
+    let action = commands::serve(block, Some(context));
+    go_on(block, context, action);
     1
 }
 
-/// Do what the supervisor answers, and give the guest the registers that it is to go on with.
-fn go_on(block: &mut Block, context: &mut Context) {
-    let full = commands::serve(block, Some(context)) == action::RESUME_FULL;
+/// Give the guest the registers that it is to go on with.
+fn go_on(block: &mut Block, context: &mut Context, action: u32) {
     let answer = block.answer();
-    if full {
+    if action == action::RESUME_FULL {
         store(context, &answer.regs);
         entry::load_bases(block, answer.regs.fs_base, answer.regs.gs_base);
     } else {
@@ -211,7 +226,8 @@ fn load(block: &Block, c: &Context) -> Registers {
     }
 }
 
-fn store(c: &mut Context, r: &Registers) {
+/// Have the guest go on with these registers.
+pub fn store(c: &mut Context, r: &Registers) {
     (c.r15, c.r14, c.r13, c.r12) = (r.r15, r.r14, r.r13, r.r12);
     (c.r11, c.r10, c.r9, c.r8) = (r.r11, r.r10, r.r9, r.r8);
     (c.rbp, c.rbx, c.rax, c.rcx) = (r.rbp, r.rbx, r.rax, r.rcx);

@@ -17,6 +17,7 @@ pub const CAPSET: u64 = 126;
 pub const SIGALTSTACK: u64 = 131;
 pub const PRCTL: u64 = 157;
 pub const FUTEX: u64 = 202;
+pub const CLOCK_GETTIME: u64 = 228;
 pub const EXIT_GROUP: u64 = 231;
 pub const CLOSE: u64 = 3;
 pub const CLOSE_RANGE: u64 = 436;
@@ -31,6 +32,13 @@ pub fn call(number: u64, args: [u64; 6]) -> i64 {
             in("r10") args[3], in("r8") args[4], in("r9") args[5], out("rcx") _, out("r11") _, options(nostack));
     }
     result
+}
+
+/// As [`call`], and the function ends behind it. Guest code that jumps to the `syscall` comes out at once with what the host
+/// said in rax, where tests that attack the runtime look for it.
+#[inline(never)]
+pub fn call_apart(number: u64, args: &[u64; 6]) -> i64 {
+    call(number, *args)
 }
 
 /// End the process: the guest did something to the runtime that leaves nothing sensible to do.

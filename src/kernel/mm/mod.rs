@@ -15,6 +15,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::Kernel;
 use super::fs::{InUse, MountFlags, Path};
 use super::stop::Errno;
 use super::sync::{Lock, Rank};
@@ -214,6 +215,7 @@ impl Mm {
     pub fn set_free(&self, task: &Task) {
         let freedom = Freedom {
             memory: task.kernel.tracer.is_none(),
+            futexes: task.kernel.tracer.is_none(),
         };
         *self.freedom.lock() = freedom;
         self.space.allow(freedom);
@@ -228,6 +230,29 @@ impl Mm {
         let mut freedom = self.freedom.lock();
         freedom.memory = false;
         self.space.allow(*freedom);
+    }
+
+    /// Whether the kernel has nothing to do with its private futexes.
+    pub fn has_own_futexes(&self) -> bool {
+        self.freedom.lock().futexes
+    }
+
+    /// From now on its private futexes are the kernel's, for good: one of its tasks does something with them that the
+    /// platform cannot do, or somebody wants to see it. Who waits is kicked and returns as if woken, since nobody will look
+    /// for it where it waits.
+    pub fn take_futexes(&self, kernel: &Kernel) {
+        {
+            let mut freedom = self.freedom.lock();
+            if !freedom.futexes {
+                return;
+            }
+            freedom.futexes = false;
+            self.space.allow(*freedom);
+        }
+        let tasks: Vec<_> = kernel.pids.lock().tasks.values().cloned().collect();
+        for task in tasks.iter().filter(|task| std::ptr::eq(&*task.mm(), self)) {
+            task.kick();
+        }
     }
 
     /// A task begins to run in it.

@@ -39,7 +39,7 @@ use super::syscall::CallState;
 use super::user_memory::UserMemory;
 use super::wait::reactor::Timer;
 use super::wait::{Events, OnSignal, Registration, Wakeup};
-use crate::platform::{Facts, Thread, ThreadHandle};
+use crate::platform::{Facts, Regs, Thread, ThreadHandle};
 
 /// A guest process or thread id.
 pub type Pid = i32;
@@ -161,6 +161,13 @@ pub(in crate::kernel) struct Call {
 }
 
 impl Call {
+    /// One that the platform has been carrying out.
+    fn own(regs: &Regs) -> Call {
+        let mut call = Call::new(regs.orig_rax & 0xffff_ffff, regs.args());
+        call.state.own = true;
+        call
+    }
+
     fn new(nr: u64, args: [u64; 6]) -> Call {
         Call {
             nr,
@@ -341,6 +348,11 @@ impl Task {
             .call
             .as_ref()
             .is_some_and(|call| call.parked.is_some())
+    }
+
+    /// Whether it sleeps without the kernel's knowledge, by a futex of its own.
+    pub fn is_waiting(&self) -> bool {
+        self.waker.handle().is_some_and(|handle| handle.is_waiting())
     }
 
     /// User and system CPU time so far, in nanoseconds.

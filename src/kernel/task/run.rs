@@ -20,6 +20,8 @@ enum Ran {
     Ended,
     /// It waits.
     Blocked(WaitFor),
+    /// The platform carries it out.
+    Own(OnSignal),
     /// The host thread it ran on is finished.
     Left,
 }
@@ -75,6 +77,9 @@ impl Task {
             }
             Trap::ForeignSyscall => thread.regs_mut().rax = error_value(Errno::ENOSYS),
             Trap::Fault(fault) => signal::force(&self, SigInfo::from_fault(&fault)),
+            Trap::Waiting => {
+                call.get_or_insert_with(|| Call::own(thread.regs()));
+            }
             Trap::Interrupted | Trap::Woken => {}
             Trap::Died => {
                 self.group.begin_exit(ExitStatus::Signaled {
@@ -131,6 +136,11 @@ impl Task {
                         }
                     }
                     Ran::Left => return Next::Exit,
+                    Ran::Own(_) if !self.attention.load(Ordering::SeqCst) => {
+                        *call = None;
+                        return Next::Resume;
+                    }
+                    Ran::Own(on_signal) => running.on_signal = on_signal,
                     Ran::Blocked(_) if self.trace_is_busy() => continue,
                     Ran::Blocked(wait) => {
                         if !self.attention.load(Ordering::SeqCst) {
@@ -182,6 +192,7 @@ impl Task {
                 call.state.deadline = call.state.deadline.or(wait.deadline);
                 return Ran::Blocked(wait);
             }
+            Err(Stop::Own(on_signal)) => return Ran::Own(on_signal),
             // After execve(2) the task lives on elsewhere, and its call has been told.
             Err(Stop::Leave) => return Ran::Left,
         };

@@ -95,6 +95,11 @@ impl Clock {
         0i64.saturating_sub_unsigned(self.boot)
     }
 
+    /// What the host's CLOCK_MONOTONIC was at boot, and how far CLOCK_REALTIME is ahead of the host's, in nanoseconds.
+    pub fn against_host(&self) -> (u64, i64) {
+        (self.boot, self.realtime_offset.load(Ordering::Relaxed))
+    }
+
     /// CLOCK_MONOTONIC (and BOOTTIME: a guest is never suspended without knowing).
     pub fn now(&self) -> Instant {
         Instant(host(ClockId::CLOCK_MONOTONIC).saturating_sub(self.boot))

@@ -108,6 +108,8 @@ fn set(cx: &SyscallCx<'_>, nanos: u64) -> SysResult<()> {
     }
     let nanos = i64::try_from(nanos).map_err(|_| Errno::EINVAL)?;
     cx.kernel.clock.set_realtime_nanos(nanos);
+    let (boot, ahead) = cx.kernel.clock.against_host();
+    cx.kernel.platform.set_clock(boot, ahead);
     Ok(())
 }
 

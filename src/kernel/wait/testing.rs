@@ -26,7 +26,7 @@ pub(in crate::kernel) fn until_done<R>(mut handler: impl FnMut() -> SysResult<R>
                     std::thread::park();
                 }
             }
-            Err(Stop::Leave) => panic!("the handler left"),
+            Err(Stop::Own(_) | Stop::Leave) => panic!("the handler left"),
         }
     }
 }

@@ -80,7 +80,7 @@ pub(in crate::platform) fn host_call(op: &MemOp<'_>, fd: Option<u64>) -> Result<
 }
 
 /// The one host call that changes a word of its caller's memory atomically: FUTEX_WAKE_OP. What it wakes beside that is
-/// nobody, since no guest waits on a futex of the host's.
+/// nobody where no guest waits on a futex of the host's; the runtime has another way.
 fn set_bit(addr: u64, bit: u32) -> Result<Call, Errno> {
     check(addr, 4, Errno::EFAULT)?;
     let op = ((libc::FUTEX_OP_OR | libc::FUTEX_OP_OPARG_SHIFT) as u64) << 28 | u64::from(bit & 31) << 12;

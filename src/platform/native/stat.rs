@@ -18,6 +18,16 @@ pub(in crate::platform) fn cpu_time(process: pid_t, thread: pid_t) -> Option<(u6
     Some((user, total - user))
 }
 
+/// Whether a thread sleeps until something wakes it.
+pub(in crate::platform) fn sleeps(process: pid_t, thread: pid_t) -> bool {
+    fs::read_to_string(format!("/proc/{process}/task/{thread}/stat"))
+        .is_ok_and(|stat| state(&stat) == Some("S"))
+}
+
+fn state(stat: &str) -> Option<&str> {
+    stat.rsplit_once(')')?.1.split_whitespace().next()
+}
+
 /// utime and stime of /proc/TID/stat in ticks of 10 ms (USER_HZ).
 fn ticks(stat: &str) -> Option<(u64, u64)> {
     // The name in parentheses may itself hold spaces and parentheses.
@@ -35,5 +45,6 @@ mod tests {
         let stat = "12 (a) b (c)) S 1 1 1 0 -1 4194560 1 2 3 4 77 88 0 0 20 0";
         assert_eq!(ticks(stat), Some((77, 88)));
         assert_eq!(ticks("12 (x"), None);
+        assert_eq!((state(stat), state("12 (x")), (Some("S"), None));
     }
 }

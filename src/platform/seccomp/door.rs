@@ -54,6 +54,7 @@ impl Door {
         for place in 0..GRANTS {
             door.grant(place).state.store(0, Ordering::SeqCst);
         }
+        door.rests_word().store(0, Ordering::SeqCst);
         // Until the host says otherwise. For a stub's first thread it never does: its slot is not used again.
         door.alive().store(1, Ordering::SeqCst);
         Ok(door)
@@ -95,6 +96,16 @@ impl Door {
     /// Calls that, as the guest says, the runtime has made itself.
     pub(super) fn native(&self) -> u64 {
         self.native_word().load(Ordering::Relaxed)
+    }
+
+    /// Whether, as the guest says, it waits by a futex of its own.
+    pub(super) fn rests(&self) -> bool {
+        self.rests_word().load(Ordering::SeqCst) != 0
+    }
+
+    fn rests_word(&self) -> &AtomicU32 {
+        // SAFETY: as in `req`.
+        unsafe { &(*self.page.as_ptr()).rests }
     }
 
     fn native_word(&self) -> &AtomicU64 {

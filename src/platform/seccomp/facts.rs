@@ -3,11 +3,14 @@
 //!
 //! It is [sealed](SharedMemory), so neither mmap nor mprotect of a stub gets at it. Guest processes can read each other's entries: ids, which /proc shows as well.
 
+use std::mem::offset_of;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use guest_runtime::abi::{ENTRIES, Entry, FACTS_BASE, FACTS_LEN, KEPT, PAGE, ROOMS, ROOMS_OFFSET, Room};
+use guest_runtime::abi::{
+    ENTRIES, Entry, FACTS_BASE, FACTS_LEN, KEPT, Machine, PAGE, ROOMS, ROOMS_OFFSET, Room,
+};
 use nix::errno::Errno;
 
 use super::kept::Kept;
@@ -69,6 +72,17 @@ impl FactsFile {
             let entries = self.memory.start().as_ptr().add(PAGE as usize);
             &*entries.cast::<Entry>().add(index)
         }
+    }
+
+    /// Tell all threads of the guest's clocks.
+    pub(super) fn set_clock(&self, boot: u64, ahead: i64) {
+        let boot = i64::try_from(boot).unwrap_or(i64::MAX);
+        let put = |field: usize, nanos: i64| {
+            let word = self.memory.word(field / size_of::<u64>());
+            word.store(nanos.cast_unsigned(), Ordering::SeqCst);
+        };
+        put(offset_of!(Machine, boot), boot);
+        put(offset_of!(Machine, ahead), ahead);
     }
 
     /// An entry for a thread; when all are taken, the one that tells nothing.
@@ -166,9 +180,15 @@ impl Lease {
     /// Allow the threads this much.
     pub(super) fn allow(&self, freedom: Freedom) {
         if self.index != 0 {
-            let memory = u32::from(freedom.memory);
-            self.room().memory.store(memory, Ordering::SeqCst);
+            let room = self.room();
+            room.memory.store(u32::from(freedom.memory), Ordering::SeqCst);
+            room.futexes.store(u32::from(freedom.futexes), Ordering::SeqCst);
         }
+    }
+
+    /// Text is going to be rewritten, or was: threads that rest must ask before they go on.
+    pub(super) fn turn(&self) {
+        self.room().rewriting.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Have the threads leave what is kept to the supervisor.
@@ -244,7 +264,10 @@ mod tests {
         let mut kept = Kept::default();
         (0..KEPT as u64 + 3).for_each(|n| kept.insert(n * 100..n * 100 + 10));
         room.keep(&kept);
-        room.allow(Freedom { memory: true });
+        room.allow(Freedom {
+            memory: true,
+            futexes: false,
+        });
         let words = || {
             let room = room.room();
             [&room.version, &room.memory, &room.count].map(|word| word.load(Ordering::SeqCst))

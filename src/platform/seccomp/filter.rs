@@ -53,18 +53,33 @@ const ANY: &[Rule] = &[&[]];
 
 const FUTEX_MODIFIERS: u32 = (libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME) as u32;
 
-/// Waits and wakes. Requeueing could move a waiting server thread of the supervisor to a futex that nobody wakes, and
-/// priority inheritance reaches any thread by its number.
-const FUTEX: &[Rule] = &[&[Test::OneOfBut(
-    Field::Low(1),
-    FUTEX_MODIFIERS,
-    &[
-        libc::FUTEX_WAIT as u32,
-        libc::FUTEX_WAKE as u32,
-        libc::FUTEX_WAIT_BITSET as u32,
-        libc::FUTEX_WAKE_BITSET as u32,
-    ],
-)]];
+const PRIVATE: u32 = libc::FUTEX_PRIVATE_FLAG as u32;
+
+/// Waits and wakes. Requeueing could move a waiting server thread of the supervisor to a futex that nobody wakes, unless
+/// it is private, which is the caller's own memory; priority inheritance reaches any thread by its number.
+const FUTEX: &[Rule] = &[
+    &[Test::OneOfBut(
+        Field::Low(1),
+        FUTEX_MODIFIERS,
+        &[
+            libc::FUTEX_WAIT as u32,
+            libc::FUTEX_WAKE as u32,
+            libc::FUTEX_WAIT_BITSET as u32,
+            libc::FUTEX_WAKE_BITSET as u32,
+        ],
+    )],
+    &[Test::OneOf(
+        Field::Low(1),
+        &[
+            libc::FUTEX_REQUEUE as u32 | PRIVATE,
+            libc::FUTEX_CMP_REQUEUE as u32 | PRIVATE,
+            libc::FUTEX_WAKE_OP as u32 | PRIVATE,
+        ],
+    )],
+];
+
+/// A clock that is nobody's.
+const CLOCK_GETTIME: &[Rule] = &[&[Test::Is(Field::Low(0), libc::CLOCK_MONOTONIC as u32)]];
 
 /// At offsets that the call gives: nothing of a descriptor changes.
 const PREAD: &[Rule] = &[&[Test::Within(Field::Low(0), HAND_READ.start, HAND_READ.end)]];
@@ -127,8 +142,9 @@ const CLONE: &[Rule] = &[&[Test::NoneOf(
 )]];
 
 /// Any of these rules has to hold for a call that the table calls `checked` or `asked`.
-const RULES: [(i64, &[Rule]); 9] = [
+const RULES: [(i64, &[Rule]); 10] = [
     (libc::SYS_futex, FUTEX),
+    (libc::SYS_clock_gettime, CLOCK_GETTIME),
     (libc::SYS_pread64, PREAD),
     (libc::SYS_mmap, MMAP),
     (libc::SYS_madvise, MADVISE),

@@ -93,6 +93,10 @@ impl Platform for SeccompPlatform {
         self.core.host_clock()
     }
 
+    fn set_clock(&self, boot: u64, ahead: i64) {
+        self.core.facts.set_clock(boot, ahead);
+    }
+
     fn stop(&self) {
         self.core.stop();
     }

@@ -119,6 +119,18 @@ impl Gate {
     }
 }
 
+/// No thread of a space but one runs guest code as long as this is there.
+struct Held<'a> {
+    space: &'a SeccompSpace,
+    _closed: RwLockWriteGuard<'a, ()>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.space.turn();
+    }
+}
+
 /// What is patched, for all address spaces.
 pub(super) struct Patcher {
     /// Where trampolines jump to; none where the host's processor lacks what the entry needs.
@@ -268,9 +280,13 @@ impl Patcher {
 }
 
 /// See to it that no other thread in the space of `host` runs guest code until the guard is dropped. None when one does
-/// and is not to be stopped.
-fn hold_others(host: &Arc<Host>, urgent: bool) -> Option<RwLockWriteGuard<'_, ()>> {
-    let closed = host.space.gate.close();
+/// and is not to be stopped. Threads that wait by a futex of their own need not be: they ask before they go on.
+fn hold_others(host: &Arc<Host>, urgent: bool) -> Option<Held<'_>> {
+    let held = Held {
+        _closed: host.space.gate.close(),
+        space: &host.space,
+    };
+    host.space.turn();
     let begin = Instant::now();
     let mut kicked = false;
     loop {
@@ -278,10 +294,10 @@ fn hold_others(host: &Arc<Host>, urgent: bool) -> Option<RwLockWriteGuard<'_, ()
             .space
             .threads()
             .into_iter()
-            .filter(|t| !Arc::ptr_eq(t, host) && t.is_running())
+            .filter(|t| !Arc::ptr_eq(t, host) && t.is_running() && !t.door().rests())
             .collect();
         if running.is_empty() {
-            return Some(closed);
+            return Some(held);
         }
         if !urgent || begin.elapsed() > PATIENCE {
             return None;

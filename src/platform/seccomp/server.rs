@@ -168,15 +168,36 @@ pub(super) fn serve(server: &mut Server, host: &Arc<Host>) {
         WOKEN.set(Some(VecDeque::new()));
         match trap {
             Some(trap) => deliver(task, trap),
-            // A signal from outside: the guest never hears of it.
-            None => {
-                let _passing = host.space.gate.pass();
-                let mut state = lock(&host.state);
-                task.thread.resume(stepping);
-                *state = State::Running { task, stepping };
-            }
+            // A signal from outside, which the guest never hears of, or a call that the runtime makes itself.
+            None => go_on(task, stepping),
         }
         run_queue();
+    }
+}
+
+/// Let a thread go on that rang for nothing that its owner has to know, unless the owner was to be called anyway.
+fn go_on(mut task: Task, stepping: bool) {
+    let host = Arc::clone(task.thread.host());
+    let passing = host.space.gate.pass();
+    let mut state = lock(&host.state);
+    // A thread that is stepped may be in a trampoline, which its owner must not see.
+    if !stepping && host.kicked.load(Ordering::SeqCst) || host.process.is_dead() {
+        drop(state);
+        drop(passing);
+        let trap = interrupted(&task);
+        deliver(task, trap);
+    } else {
+        task.thread.resume(stepping);
+        *state = State::Running { task, stepping };
+    }
+}
+
+/// What a kick of a thread is that stands where guest code goes on.
+fn interrupted(task: &Task) -> Trap {
+    if task.thread.is_waiting() {
+        Trap::Waiting
+    } else {
+        Trap::Interrupted
     }
 }
 
@@ -208,7 +229,7 @@ fn deliver(mut task: Task, mut trap: Trap) {
         if host.kicked.load(Ordering::SeqCst) || host.process.is_dead() {
             drop(state);
             drop(passing);
-            trap = Trap::Interrupted;
+            trap = interrupted(&task);
             continue;
         }
         if next == Next::Park {

@@ -75,6 +75,11 @@ impl SeccompSpace {
         self.room.address()
     }
 
+    /// Its text is going to be rewritten, or was.
+    pub(super) fn turn(&self) {
+        self.room.turn();
+    }
+
     /// Have its threads leave alone what `patches` are about.
     pub(super) fn publish(&self, patches: &Patches) {
         self.room.keep(patches.kept());

@@ -278,6 +278,11 @@ impl ThreadHandle for Handle {
         }
     }
 
+    fn is_waiting(&self) -> bool {
+        let host = &self.0;
+        host.door.rests() && host.is_running() && stat::sleeps(host.process.pid, host.tid)
+    }
+
     fn cpu_time(&self) -> (u64, u64) {
         if self.0.process.is_dead() {
             return (0, 0);
@@ -303,6 +308,8 @@ pub(super) struct SeccompThread {
     at_call: bool,
     /// That call came by a patched site.
     patched: bool,
+    /// The runtime is making that call itself.
+    own_call: bool,
     /// The CPU it rang from, as it says.
     cpu: u32,
     /// Somebody let it go on, or told it to end: dropping this object changes nothing.
@@ -319,6 +326,7 @@ impl SeccompThread {
             have: None,
             at_call: false,
             patched: false,
+            own_call: false,
             cpu: u32::MAX,
             released: false,
         })
@@ -344,7 +352,8 @@ impl SeccompThread {
         self.host.handed.rang(&self.host.process);
         self.regs = regs::from_guest(&request.regs);
         self.cpu = request.cpu;
-        self.at_call = matches!(request.kind, kind::SYSCALL);
+        self.own_call = matches!(request.kind, kind::SITE | kind::WAITING);
+        self.at_call = self.own_call || request.kind == kind::SYSCALL;
         self.patched = self.at_call && request.patched != 0;
         let stepped = request.kind == kind::FAULT && request.exception.signal == libc::SIGTRAP;
         if !self.patched {
@@ -354,7 +363,7 @@ impl SeccompThread {
                 return None;
             }
             self.regs.rip = rip;
-            if self.at_call {
+            if matches!(request.kind, kind::SYSCALL | kind::SITE) {
                 let patcher = self.host.core.patcher();
                 patcher.trapped(&self.host, self.regs.rip, self.regs.orig_rax);
             }
@@ -371,6 +380,7 @@ impl SeccompThread {
             kind::SYSCALL => Some(Trap::Syscall),
             kind::FOREIGN => Some(Trap::ForeignSyscall),
             kind::INTERRUPT => Some(Trap::Interrupted),
+            kind::WAITING => Some(Trap::Waiting),
             // Codes of zero and below are those of kill(2) and its relatives.
             kind::FAULT if e.code > 0 && EXCEPTIONS.contains(&e.signal) => Some(Trap::Fault(Fault {
                 signal: e.signal,
@@ -389,8 +399,9 @@ impl SeccompThread {
         let counter = match kind {
             kind::SYSCALL if self.patched => &counters.patched,
             kind::SYSCALL => &counters.trapped,
+            kind::SITE => &counters.sites,
             kind::FOREIGN => &counters.foreign,
-            kind::INTERRUPT => &counters.interrupts,
+            kind::INTERRUPT | kind::WAITING => &counters.interrupts,
             _ => &counters.faults,
         };
         Counters::add(counter, 1);
@@ -398,10 +409,22 @@ impl SeccompThread {
         Counters::add(&counters.hops, u64::from(here != cpu as usize));
     }
 
-    /// Let it run guest code.
+    /// Whether it is to go on with a call that the runtime makes itself.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.own_call && self.have == Some(self.regs)
+    }
+
+    /// Let it run guest code, or go on with a call.
     pub(super) fn resume(&mut self, step: bool) {
         self.released = true;
         let mut want = self.regs;
+        if self.is_waiting() {
+            if !self.patched {
+                want.rip = lock(&self.host.space.patches).resume(want.rip);
+            }
+            self.host.release(action::AGAIN, Some(&want));
+            return;
+        }
         if step {
             want.eflags |= TRAP_FLAG;
         }

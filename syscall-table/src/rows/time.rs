@@ -19,7 +19,7 @@ macro_rules! time_rows {
             225 timer_getoverrun (timerid: Int) -> Int, full, kernel;
             226 timer_delete (timerid: Int) -> Int, full, kernel;
             227 clock_settime (clockid: Clock, tp: In(Timespec)) -> Int, full, kernel;
-            228 clock_gettime (clockid: Clock, tp: Out(Timespec)) -> Int, full, guest;
+            228 clock_gettime (clockid: Clock, tp: Out(Timespec)) -> Int, full, guest, checked;
             229 clock_getres (clockid: Clock, res: Out(Timespec)) -> Int, full, kernel;
             230 clock_nanosleep (clockid: Clock, flags: Flags(TIMER), request: In(Timespec), remain: Out(Timespec)) -> Int, partial "no CPU-time clocks", blocks, kernel;
             305 clock_adjtime (clockid: Clock, buf: InOut(Timex)) -> Int, partial "read only", kernel;

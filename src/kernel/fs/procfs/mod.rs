@@ -116,7 +116,11 @@ impl Found {
         if self.group.state.lock().stopped.is_some() {
             return 'T';
         }
-        if self.task.as_ref().is_some_and(|t| t.is_parked()) {
+        if self
+            .task
+            .as_ref()
+            .is_some_and(|t| t.is_parked() || t.is_waiting())
+        {
             'S'
         } else {
             'R'

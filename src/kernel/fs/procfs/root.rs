@@ -127,7 +127,10 @@ fn cpu_header(kernel: &Kernel) -> String {
 /// Threads that exist and threads that run now.
 fn thread_counts(kernel: &Kernel) -> (usize, usize) {
     let tasks: Vec<Arc<Task>> = kernel.pids.lock().tasks.values().cloned().collect();
-    (tasks.len(), tasks.iter().filter(|t| !t.is_parked()).count())
+    (
+        tasks.len(),
+        tasks.iter().filter(|t| !t.is_parked() && !t.is_waiting()).count(),
+    )
 }
 
 fn loadavg(kernel: &Kernel) -> String {

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{ANY, Key, Pair, Queued, Waiter, key_of, pi, wake_in, wake_op, word};
 use crate::kernel::abi::time::Timespec;
-use crate::kernel::stop::{Errno, SysResult, fail};
+use crate::kernel::stop::{Errno, Stop, SysResult, fail};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::time::Instant;
 use crate::kernel::user_memory::{UserAddr, UserRef};
@@ -46,6 +46,9 @@ pub(crate) fn futex(
     let private = op & PRIVATE != 0;
     let realtime = op & CLOCK_REALTIME != 0;
     let command = op & !(PRIVATE | CLOCK_REALTIME);
+    if cx.state.own {
+        return interrupted(cx, command, timeout);
+    }
     let clocked = matches!(command, libc::FUTEX_WAIT_BITSET | libc::FUTEX_LOCK_PI2);
     if realtime && !clocked {
         return fail!(ENOSYS);
@@ -78,6 +81,36 @@ pub(crate) fn futex(
         libc::FUTEX_UNLOCK_PI => pi::unlock(cx, uaddr, private),
         _ => fail!(ENOSYS),
     }
+}
+
+/// The platform was interrupted in a wait of its own, or before any other such call. A wait that nobody would end, since the
+/// futexes are the kernel's now, ends as if woken.
+fn interrupted(cx: &SyscallCx<'_>, command: i32, timeout: u64) -> SysResult<i32> {
+    if !matches!(command, libc::FUTEX_WAIT | libc::FUTEX_WAIT_BITSET) {
+        return Err(Stop::Own(OnSignal::AlwaysRestart));
+    }
+    let mm = cx.task.mm();
+    if cx.task.is_traced() {
+        mm.take_futexes(cx.kernel);
+    }
+    if !mm.has_own_futexes() {
+        return Ok(0);
+    }
+    Err(Stop::Own(if timeout == 0 {
+        OnSignal::Restart
+    } else {
+        OnSignal::Eintr
+    }))
+}
+
+/// The futex at an address, for a call that comes to the kernel: with it all private ones of the address space do.
+pub(super) fn kernels_key(cx: &SyscallCx<'_>, addr: UserAddr, private: bool) -> Result<Key, Errno> {
+    let mm = cx.task.mm();
+    let key = key_of(&mm, addr, private)?;
+    if private {
+        mm.take_futexes(cx.kernel);
+    }
+    Ok(key)
 }
 
 /// The deadline of a relative timeout, fixed on the first run.
@@ -151,7 +184,7 @@ fn wait(
     let queued = match resumed(cx) {
         Some(queued) => queued,
         None => {
-            let key = key_of(&cx.task.mm(), uaddr, private)?;
+            let key = kernels_key(cx, uaddr, private)?;
             let mut queued = Box::new(Queued::new(cx.kernel));
             enqueue(cx, &mut queued, key, uaddr, val, bitset)?;
             queued
@@ -189,7 +222,7 @@ fn wake(cx: &SyscallCx<'_>, uaddr: UserAddr, private: bool, count: u32, bitset: 
     if bitset == 0 {
         return fail!(EINVAL);
     }
-    let key = key_of(&cx.task.mm(), uaddr, private)?;
+    let key = kernels_key(cx, uaddr, private)?;
     let count = usize::try_from(count.cast_signed()).unwrap_or(1);
     Ok(as_count(cx.kernel.futexes.wake(&key, count, bitset)))
 }
@@ -208,9 +241,8 @@ fn requeue(
 ) -> SysResult<i32> {
     let wake = usize::try_from(wake.cast_signed()).map_err(|_| Errno::EINVAL)?;
     let requeue = usize::try_from(requeue.cast_signed()).map_err(|_| Errno::EINVAL)?;
-    let mm = cx.task.mm();
-    let source = key_of(&mm, from.0, from.1)?;
-    let target = key_of(&mm, to.0, to.1)?;
+    let source = kernels_key(cx, from.0, from.1)?;
+    let target = kernels_key(cx, to.0, to.1)?;
     cx.kernel.futexes.with_two(&source, &target, |pair| {
         if let Some(expected) = expected
             && word(&cx.memory, from.0)? != expected
@@ -310,7 +342,6 @@ pub(crate) fn futex_waitv(
 }
 
 fn enqueue_all(cx: &SyscallCx<'_>, queued: &mut Queued, wanted: &[FutexWaitv]) -> Result<(), Errno> {
-    let mm = cx.task.mm();
     let mut keys = Vec::with_capacity(wanted.len());
     for w in wanted {
         if w.reserved != 0 {
@@ -318,7 +349,7 @@ fn enqueue_all(cx: &SyscallCx<'_>, queued: &mut Queued, wanted: &[FutexWaitv]) -
         }
         let val = u32::try_from(w.val).map_err(|_| Errno::EINVAL)?;
         keys.push((
-            key_of(&mm, UserAddr(w.uaddr), is_private(w.flags)?)?,
+            kernels_key(cx, UserAddr(w.uaddr), is_private(w.flags)?)?,
             UserAddr(w.uaddr),
             val,
         ));
@@ -342,7 +373,7 @@ pub(crate) fn futex_wake(
     if mask == 0 {
         return fail!(EINVAL);
     }
-    let key = key_of(&cx.task.mm(), uaddr, private)?;
+    let key = kernels_key(cx, uaddr, private)?;
     match usize::try_from(count) {
         Ok(0) | Err(_) => Ok(0),
         Ok(count) => Ok(as_count(cx.kernel.futexes.wake(&key, count, mask))),

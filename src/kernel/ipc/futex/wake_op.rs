@@ -1,7 +1,7 @@
 //! FUTEX_WAKE_OP: change one word, wake on two futexes.
 
-use super::calls::as_count;
-use super::{ANY, key_of, wake_in, word};
+use super::calls::{as_count, kernels_key};
+use super::{ANY, wake_in, word};
 use crate::kernel::stop::{Errno, SysResult};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::user_memory::UserAddr;
@@ -19,9 +19,8 @@ pub(super) fn wake_op(
     wake2: u32,
     encoded: u32,
 ) -> SysResult<i32> {
-    let mm = cx.task.mm();
-    let one = key_of(&mm, uaddr, private)?;
-    let two = key_of(&mm, uaddr2, private)?;
+    let one = kernels_key(cx, uaddr, private)?;
+    let two = kernels_key(cx, uaddr2, private)?;
     let operation = Operation::decode(encoded)?;
     let count = |n: u32| usize::try_from(n.cast_signed()).unwrap_or(1).max(1);
     cx.kernel.futexes.with_two(&one, &two, |pair| {

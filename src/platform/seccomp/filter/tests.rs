@@ -201,7 +201,13 @@ fn conditions_are_told_with_the_names_of_arguments() {
         entry.map(Entry::conditions).unwrap_or_default()
     };
     assert_eq!(told("pread64"), ["fd is 16 to 511"]);
-    assert_eq!(told("futex"), ["futex_op without 0x180 is one of 0 1 9 10"]);
+    assert_eq!(
+        told("futex"),
+        [
+            "futex_op without 0x180 is one of 0 1 9 10",
+            "futex_op is one of 131 132 133"
+        ]
+    );
     assert_eq!(
         told("prctl"),
         ["option is 1, arg2 is 9, arg2 >> 32 is 0", "option is 26"]
