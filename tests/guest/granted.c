@@ -414,6 +414,43 @@ CHECK(threads_share_positions_and_descriptors)
 	EQ(pthread_join(thread, NULL), 0);
 }
 
+static void *reads_and_ends(void *seed)
+{
+	long offset = lseek(shared_fd, 0, SEEK_CUR);
+	read_on(shared_fd, offset, *(int *)seed);
+	return NULL;
+}
+
+/* The next thread may get what the platform had for the one that ended. */
+CHECK(ended_threads_leave_the_position)
+{
+	static int one = 1, two = 2;
+	make("f", 1);
+	make("g", 2);
+	pthread_t thread;
+	int first = opened("f", O_RDONLY);
+	for (int i = 0; i < 4; i++) {
+		shared_fd = first;
+		EQ(pthread_create(&thread, NULL, reads_and_ends, &one), 0);
+		EQ(pthread_join(thread, NULL), 0);
+		/* Others use the same number for another file, and another position. */
+		pid_t pid = vfork();
+		if (pid == 0) {
+			int fd = open("g", O_RDONLY);
+			dup2(fd, first);
+			read_on(first, 0, 2);
+			_exit(0);
+		}
+		reap_ok(pid);
+		shared_fd = opened("g", O_RDONLY);
+		EQ(pthread_create(&thread, NULL, reads_and_ends, &two), 0);
+		EQ(pthread_join(thread, NULL), 0);
+		EQ(lseek(shared_fd, 0, SEEK_CUR), OFTEN * STEP);
+		EQ(close(shared_fd), 0);
+		EQ(lseek(first, 0, SEEK_CUR), (i + 1) * OFTEN * STEP);
+	}
+}
+
 static unsigned char times_read[SIZE / STEP];
 
 static void *reader(void *unused)

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use guest_runtime::abi::{COMMANDS, Command, GRANTS, NO_POSITION, op};
@@ -56,8 +56,8 @@ pub(super) struct Handed {
 
 #[derive(Default)]
 struct Lists {
-    /// The thread has ended.
-    over: bool,
+    /// The positions where the thread had come to when it ended: its page may be another thread's since.
+    left: Option<Vec<AtomicU64>>,
     serial: u32,
     open: Vec<u32>,
     /// Of those, no longer wanted.
@@ -94,14 +94,21 @@ impl Handed {
     }
 
     /// The thread ends: what it still has open.
-    fn finish(&self) -> Vec<u32> {
+    fn finish(&self, door: &Door) -> Vec<u32> {
         let mut lists = lock(&self.lists);
-        lists.over = true;
+        // Most threads never had anything.
+        let places = if lists.serial == 0 { 0 } else { GRANTS };
+        lists.left.get_or_insert_with(|| {
+            let words = (0..places).map(|place| door.grant(place));
+            words
+                .map(|words| AtomicU64::new(words.position.load(Ordering::SeqCst)))
+                .collect()
+        });
         std::mem::take(&mut lists.open)
     }
 
     fn is_over(&self) -> bool {
-        lock(&self.lists).over
+        lock(&self.lists).left.is_some()
     }
 
     fn discard(&self, number: u32) {
@@ -131,35 +138,45 @@ struct HandedFile {
 }
 
 impl HandedFile {
-    /// A position as the guest says.
-    fn told(position: u64) -> Option<u64> {
+    /// Say on the page, as long as that is this thread's, what may be used.
+    fn tell(&self, state: u64) {
+        let lists = lock(&self.handed.lists);
+        if lists.left.is_none() {
+            self.door.grant(self.place).state.store(state, Ordering::SeqCst);
+        }
+    }
+
+    /// Look at the position, on the page or as the thread left it; what comes of that as the guest says.
+    fn at_position(&self, look: impl FnOnce(&AtomicU64) -> u64) -> Option<u64> {
+        let lists = lock(&self.handed.lists);
+        let position = match &lists.left {
+            Some(left) => left.get(self.place).map(look)?,
+            None => look(&self.door.grant(self.place).position),
+        };
         (position != NO_POSITION).then_some(position.min(i64::MAX as u64))
     }
 }
 
 impl Grant for HandedFile {
     fn begin(&self) {
-        let words = self.door.grant(self.place);
-        words.position.store(NO_POSITION, Ordering::SeqCst);
-        words.state.store(self.state, Ordering::SeqCst);
+        self.take_position();
+        self.tell(self.state);
     }
 
     fn lend_position(&self, position: u64) {
-        let words = self.door.grant(self.place);
-        words.position.store(position, Ordering::SeqCst);
+        self.at_position(|word| word.swap(position, Ordering::SeqCst));
     }
 
     fn take_position(&self) -> Option<u64> {
-        let words = self.door.grant(self.place);
-        Self::told(words.position.swap(NO_POSITION, Ordering::SeqCst))
+        self.at_position(|word| word.swap(NO_POSITION, Ordering::SeqCst))
     }
 
     fn position(&self) -> Option<u64> {
-        Self::told(self.door.grant(self.place).position.load(Ordering::SeqCst))
+        self.at_position(|word| word.load(Ordering::SeqCst))
     }
 
     fn end(&self) -> Option<u64> {
-        self.door.grant(self.place).state.store(0, Ordering::SeqCst);
+        self.tell(0);
         self.handed.discard(self.number);
         self.take_position()
     }
@@ -213,7 +230,7 @@ impl SeccompThread {
     /// It is going to end: have it close what it was handed, unless that goes with its process.
     pub(super) fn give_up_handed(&self) {
         let host = self.host();
-        let open = host.handed.finish();
+        let open = host.handed.finish(host.door());
         if open.is_empty() || host.process.is_dead() || !host.process.has_siblings() {
             return;
         }
