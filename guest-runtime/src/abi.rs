@@ -265,6 +265,20 @@ pub const SEGMENTS: usize = 12;
 /// The part of the window that they are in; commands use the rest.
 pub const SEGMENTS_END: u64 = 0x8000;
 
+/// Who watches the words and need not be woken.
+#[repr(C, align(64))]
+pub struct Watch {
+    /// Not 0: the supervisor watches `req`.
+    pub server: AtomicU32,
+    /// Not 0: the guest watches `rsp`.
+    pub guest: AtomicU32,
+    /// How often the guest shall look at `rsp` before it sleeps.
+    pub turns: AtomicU32,
+}
+
+/// The most that [`Watch::turns`] may be.
+pub const TURNS: u32 = 1 << 12;
+
 /// What a guest thread tells of a trap.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -326,6 +340,8 @@ pub struct Page {
     pub done: Word,
     /// Cleared by the host when a thread that shares memory has ended.
     pub alive: Word,
+    /// Who watches them.
+    pub watch: Watch,
     /// Address of this thread's [`Entry`], by the supervisor.
     pub facts: AtomicU64,
     /// Calls that the runtime has answered from it.

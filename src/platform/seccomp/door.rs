@@ -3,6 +3,7 @@
 //! Everything read from it is copied once, into memory of our own, and checked by whoever uses it. The counters that tell
 //! what is new are kept here; what the guest makes of its words can at most end its own conversation.
 
+use std::hint::spin_loop;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::ptr::{self, NonNull};
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use guest_runtime::abi::{
-    Answer, COMMANDS, Command, GRANTS, Grant, PAGE, Page, Registers, Request, SHARED_STRIDE, WINDOW,
+    Answer, COMMANDS, Command, GRANTS, Grant, PAGE, Page, Registers, Request, SHARED_STRIDE, WINDOW, Watch,
 };
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
@@ -23,7 +24,7 @@ pub(super) struct Door {
 }
 
 /// What a server knows of a door: what is different is new.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Seen {
     req: u32,
     dead_rings: u32,
@@ -46,7 +47,9 @@ impl Door {
             page: page.cast(),
             dead_rings: AtomicU32::new(0),
         };
-        for word in [door.req(), door.rsp(), door.done()] {
+        let watch = door.watch();
+        let words = [&watch.server, &watch.guest, &watch.turns];
+        for word in words.into_iter().chain([door.req(), door.rsp(), door.done()]) {
             word.store(0, Ordering::SeqCst);
         }
         door.answered_word().store(0, Ordering::Relaxed);
@@ -129,17 +132,48 @@ impl Door {
         unsafe { &(*self.page.as_ptr()).alive.0 }
     }
 
-    /// Wait until there is something that is not in `seen`; what is there then.
-    pub(super) fn wait_ring(&self, seen: Seen) -> Seen {
-        loop {
-            // In this order: whoever rings for the dead counts first and then changes the word, so that a wait for the
-            // value read here ends at once when the count read after it is an old one.
-            let req = self.req().load(Ordering::SeqCst);
-            let dead_rings = self.dead_rings.load(Ordering::SeqCst);
-            if req != seen.req || dead_rings != seen.dead_rings {
-                return Seen { req, dead_rings };
+    fn watch(&self) -> &Watch {
+        // SAFETY: as in `req`.
+        unsafe { &(*self.page.as_ptr()).watch }
+    }
+
+    /// Have the guest look so often for an answer before it sleeps.
+    pub(super) fn set_turns(&self, turns: u32) {
+        self.watch().turns.store(turns, Ordering::Relaxed);
+    }
+
+    /// What is there now.
+    fn look(&self) -> Seen {
+        // In this order: whoever rings for the dead counts first and then changes the word, so that a wait for the
+        // value read here ends at once when the count read after it is an old one.
+        let req = self.req().load(Ordering::SeqCst);
+        let dead_rings = self.dead_rings.load(Ordering::SeqCst);
+        Seen { req, dead_rings }
+    }
+
+    /// Wait until there is something that is not in `seen`; what is there then. Looks `turns` times before it sleeps.
+    pub(super) fn wait_ring(&self, seen: Seen, turns: u32) -> Seen {
+        let watching = &self.watch().server;
+        if turns != 0 {
+            watching.store(1, Ordering::SeqCst);
+            for _ in 0..turns {
+                let now = self.look();
+                if now != seen {
+                    return now;
+                }
+                spin_loop();
             }
-            wait(self.req(), req, None);
+        }
+        // Before the last look: a guest looks at it after ringing.
+        if watching.load(Ordering::Relaxed) != 0 {
+            watching.store(0, Ordering::SeqCst);
+        }
+        loop {
+            let now = self.look();
+            if now != seen {
+                return now;
+            }
+            wait(self.req(), now.req, None);
         }
     }
 
@@ -176,7 +210,9 @@ impl Door {
             }
         }
         self.rsp().store(number, Ordering::SeqCst);
-        wake(self.rsp());
+        if self.watch().guest.load(Ordering::SeqCst) == 0 {
+            wake(self.rsp());
+        }
     }
 
     /// A copy of the trap that the guest rang for.

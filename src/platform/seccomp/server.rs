@@ -140,7 +140,7 @@ fn run_queue() {
 pub(super) fn serve(server: &mut Server, host: &Arc<Host>) {
     let mut seen = Seen::default();
     loop {
-        seen = host.door().wait_ring(seen);
+        seen = host.seat().wait_ring(seen);
         let taken = {
             let mut state = lock(&host.state);
             match std::mem::replace(&mut *state, State::Held) {

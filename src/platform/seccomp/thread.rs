@@ -84,18 +84,19 @@ impl Host {
     ) -> Arc<Host> {
         let facts = core.facts.sheet();
         door.set_facts(facts.address(), space.room_address());
+        let door = Arc::new(door);
         let talk = Talk {
             waiting: true,
             ..Talk::default()
         };
         let host = Arc::new(Host {
             core: Arc::clone(core),
-            seat: Seat::new(&process, tid),
+            seat: Seat::new(&process, tid, &door),
             process,
             space,
             tid,
             slot,
-            door: Arc::new(door),
+            door,
             handed: Arc::default(),
             facts,
             talk: Mutex::new(talk),

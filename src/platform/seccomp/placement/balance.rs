@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
+use super::spin::Spin;
 use super::{Placement, Seat};
 use crate::platform::seccomp::process::lock;
 
@@ -25,6 +26,7 @@ struct Pinned {
     parks: u32,
     /// What the last tick brought.
     now: Tick,
+    spin: Spin,
 }
 
 /// What a seat did between two looks.
@@ -59,9 +61,38 @@ impl Placement {
             thread::sleep(TICK);
             pinned.retain_mut(|pinned| pinned.look(self));
             let ticks: Vec<Tick> = pinned.iter().map(|p| p.now).collect();
-            for (index, cpu) in moves(&ticks, &self.cpus) {
+            let moves = moves(&ticks, &self.cpus);
+            if moves.is_empty() {
+                self.spin(&mut pinned);
+                continue;
+            }
+            for pinned in &mut pinned {
+                pinned.spin.stop(&pinned.seat);
+            }
+            for (index, cpu) in moves {
                 if let Some(pinned) = pinned.get(index) {
                     pinned.seat.hold(cpu);
+                }
+            }
+        }
+    }
+
+    /// Decide who spins. Talkers that are no more than half of the CPUs leave one for each server.
+    fn spin(&self, pinned: &mut [Pinned]) {
+        let half = self.cpus.len() / 2;
+        let talking = pinned.iter().filter(|p| p.now.rung > BUSY).count();
+        let mut taken: Vec<u32> = pinned.iter().map(|p| p.now.cpu).collect();
+        taken.extend(pinned.iter().filter_map(|p| p.spin.cpu()));
+        for Pinned { seat, now, spin, .. } in pinned {
+            let may = talking <= half && now.partner == 0 && !now.new;
+            if spin.cpu().is_some() {
+                spin.go_on(seat, now.rung, may);
+            } else if may && spin.wants(now.rung) {
+                // Not another's: two that spin on one CPU would each wait for the other.
+                let free = self.cpus.iter().find(|cpu| !taken.contains(cpu));
+                if let Some(&cpu) = free {
+                    spin.start(seat, cpu);
+                    taken.push(cpu);
                 }
             }
         }
@@ -77,19 +108,24 @@ impl Pinned {
                 new: true,
                 ..Tick::default()
             },
+            spin: Spin::default(),
             seat,
         }
     }
 
     /// Note what it has done, and free it if that is nothing. False when it is pinned no more.
     fn look(&mut self, placement: &Placement) -> bool {
-        let Some(cpu) = self.seat.cpu() else { return false };
+        let Some(cpu) = self.seat.cpu() else {
+            self.spin.stop(&self.seat);
+            return false;
+        };
         let rings = self.seat.rings.load(Ordering::Relaxed);
         let parks = self.seat.parks.load(Ordering::Relaxed);
         let rung = rings.wrapping_sub(self.rings);
         let waited = parks.wrapping_sub(self.parks);
         (self.rings, self.parks) = (rings, parks);
         if rung == 0 {
+            self.spin.stop(&self.seat);
             self.seat.free(&placement.all);
             return false;
         }

@@ -5,11 +5,15 @@
 //! [balancer](balance) frees those that have fallen silent and spreads the others over the CPUs; it sleeps while nothing is
 //! pinned. For a guest that calls now and then only the server moves, to the CPU that the guest calls from.
 //!
+//! While a CPU idles, a guest that calls very often and its server each have one of their own and [spin](spin): they watch the
+//! doorbell instead of sleeping.
+//!
 //! A pin is the platform's alone: what the guest asks for by sched_setaffinity(2) is kept, is where it may be pinned, and
 //! is what its thread gets back when it is freed.
 
 mod balance;
 mod mask;
+mod spin;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -20,6 +24,7 @@ use libc::pid_t;
 use nix::errno::Errno;
 
 use self::mask::Mask;
+use super::door::{Door, Seen};
 use super::process::{HostProcess, lock};
 
 /// Two calls within this are a conversation.
@@ -36,6 +41,7 @@ pub(super) struct Seat {
     process: Arc<HostProcess>,
     /// The guest's host thread id; see [`super::thread::Host`].
     tid: pid_t,
+    door: Arc<Door>,
     /// The CPU that the guest is held on, or [`FREE`].
     cpu: AtomicU32,
     /// The CPU that its server is held on, or [`FREE`].
@@ -46,6 +52,8 @@ pub(super) struct Seat {
     parks: AtomicU32,
     /// The seat whose handler woke it last; 0 for none.
     partner: AtomicU64,
+    /// How often the server looks at the doorbell before it sleeps.
+    turns: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -58,15 +66,17 @@ struct State {
 }
 
 impl Seat {
-    pub(super) fn new(process: &Arc<HostProcess>, tid: pid_t) -> Arc<Seat> {
+    pub(super) fn new(process: &Arc<HostProcess>, tid: pid_t, door: &Arc<Door>) -> Arc<Seat> {
         Arc::new(Seat {
             process: Arc::clone(process),
             tid,
+            door: Arc::clone(door),
             cpu: AtomicU32::new(FREE),
             server_cpu: AtomicU32::new(FREE),
             rings: AtomicU32::new(0),
             parks: AtomicU32::new(0),
             partner: AtomicU64::new(0),
+            turns: AtomicU32::new(0),
             state: Mutex::default(),
         })
     }
@@ -74,6 +84,11 @@ impl Seat {
     /// Tells it from others that there are at the same time.
     pub(super) fn id(&self) -> u64 {
         std::ptr::from_ref(self) as u64
+    }
+
+    /// Wait for the guest to ring; see [`Door::wait_ring`].
+    pub(super) fn wait_ring(&self, seen: Seen) -> Seen {
+        self.door.wait_ring(seen, self.turns.load(Ordering::Relaxed))
     }
 
     /// A call of the guest has to wait.
