@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use super::spin::Spin;
 use super::{Placement, Seat};
+use crate::platform::native::stat;
 use crate::platform::seccomp::process::lock;
 
 /// How often the balancer looks while anybody is pinned.
 const TICK: Duration = Duration::from_millis(2);
 
-/// Calls in a tick that make somebody worth a CPU.
+/// Calls in a tick that make somebody a talker, whether they wait or not.
 const BUSY: u32 = 8;
 
 /// Most moves in one tick.
@@ -35,6 +36,8 @@ struct Tick {
     id: u64,
     cpu: u32,
     rung: u32,
+    /// It takes a CPU: it calls much, or does something else between calls that do not wait.
+    busy: bool,
     /// Most of its calls waited for this seat; 0 for none.
     partner: u64,
     /// Looked at for the first time: it may be gone before a move would pay.
@@ -59,7 +62,9 @@ impl Placement {
             pinned.extend(inbox.pinned.drain(..).map(Pinned::new));
             drop(inbox);
             thread::sleep(TICK);
-            pinned.retain_mut(|pinned| pinned.look(self));
+            let mut silent = Vec::new();
+            pinned.retain_mut(|pinned| pinned.look(&mut silent));
+            self.free(&silent);
             let ticks: Vec<Tick> = pinned.iter().map(|p| p.now).collect();
             let moves = moves(&ticks, &self.cpus);
             if moves.is_empty() {
@@ -74,6 +79,26 @@ impl Placement {
                     pinned.seat.hold(cpu);
                 }
             }
+        }
+    }
+
+    /// Free those that have fallen silent. Threads that were made on one CPU and compute there are parted at once: the host
+    /// would leave them together until it looks at its load again.
+    fn free(&self, silent: &[Arc<Seat>]) {
+        let mut computing: HashMap<u32, usize> = HashMap::new();
+        for seat in silent {
+            if silent.len() > 1
+                && !stat::sleeps(seat.process.pid, seat.tid)
+                && let Some(cpu) = seat.cpu()
+                && let Some(at) = self.cpus.iter().position(|other| *other == cpu)
+            {
+                let before = computing.entry(cpu).or_default();
+                if *before > 0 {
+                    seat.hold(self.cpus[(at + *before) % self.cpus.len()]);
+                }
+                *before += 1;
+            }
+            seat.free(&self.all);
         }
     }
 
@@ -113,8 +138,8 @@ impl Pinned {
         }
     }
 
-    /// Note what it has done, and free it if that is nothing. False when it is pinned no more.
-    fn look(&mut self, placement: &Placement) -> bool {
+    /// Note what it has done; it is silent if that is nothing. False when it is to be pinned no more.
+    fn look(&mut self, silent: &mut Vec<Arc<Seat>>) -> bool {
         let Some(cpu) = self.seat.cpu() else {
             self.spin.stop(&self.seat);
             return false;
@@ -126,7 +151,7 @@ impl Pinned {
         (self.rings, self.parks) = (rings, parks);
         if rung == 0 {
             self.spin.stop(&self.seat);
-            self.seat.free(&placement.all);
+            silent.push(Arc::clone(&self.seat));
             return false;
         }
         let waits = waited.saturating_mul(4) > rung;
@@ -134,6 +159,7 @@ impl Pinned {
             id: self.seat.id(),
             cpu,
             rung,
+            busy: rung > BUSY || !waits,
             partner: if waits {
                 self.seat.partner.load(Ordering::Relaxed)
             } else {
@@ -149,7 +175,7 @@ impl Pinned {
 ///
 /// Two that wait for each other are one: on one CPU they hand over, on two they wake each other up.
 fn moves(ticks: &[Tick], cpus: &[u32]) -> Vec<(usize, u32)> {
-    let busy: Vec<usize> = (0..ticks.len()).filter(|i| ticks[*i].rung > BUSY).collect();
+    let busy: Vec<usize> = (0..ticks.len()).filter(|i| ticks[*i].busy).collect();
     let at: HashMap<u64, usize> = busy.iter().map(|i| (ticks[*i].id, *i)).collect();
     let mate = |i: usize| {
         let other = *at.get(&ticks[i].partner)?;
@@ -199,6 +225,7 @@ mod tests {
             id,
             cpu,
             rung: 100,
+            busy: true,
             partner,
             new: false,
         }
@@ -219,7 +246,7 @@ mod tests {
         let mut ticks = [tick(1, 0, 0), tick(2, 0, 0)];
         ticks[0].new = true;
         assert_eq!(moves(&ticks, &[0, 1]), [(1, 1)]);
-        ticks[1].rung = 1;
+        ticks[1].busy = false;
         assert_eq!(moves(&ticks, &[0, 1]), []);
     }
 

@@ -5,7 +5,7 @@
 //! [balancer](balance) frees those that have fallen silent and spreads the others over the CPUs; it sleeps while nothing is
 //! pinned. For a guest that calls now and then only the server moves, to the CPU that the guest calls from.
 //!
-//! While a CPU idles, a guest that calls very often and its server each have one of their own and [spin](spin): they watch the
+//! While a CPU idles, a guest that calls very often and its server each have one of their own and [spin]: they watch the
 //! doorbell instead of sleeping.
 //!
 //! A pin is the platform's alone: what the guest asks for by sched_setaffinity(2) is kept, is where it may be pinned, and
