@@ -47,6 +47,10 @@ const SCALING: &[([&str; 2], &str, f64)] = &[
     ),
 ];
 
+/// How many times longer a batch of those is: what threads do together is meant for more than the first milliseconds, in
+/// which they are made and spread over the CPUs.
+const SUSTAINED: u32 = 20;
+
 pub(crate) fn measure(ground: &Ground, variants: &[Variant], effort: &Effort) -> Vec<Table> {
     let names = OPERATIONS
         .iter()
@@ -73,7 +77,12 @@ pub(crate) fn measure(ground: &Ground, variants: &[Variant], effort: &Effort) ->
 /// Nanoseconds of one operation in a guest of its own.
 fn once(ground: &Ground, variant: &Variant, effort: &Effort, name: &str) -> Result<f64> {
     let program = variant.program(ground, "operations");
-    let (batch, batches) = (effort.batch.to_string(), effort.batches.to_string());
+    let (batch, batches) = if SCALING.iter().any(|(names, ..)| names.contains(&name)) {
+        (effort.batch * SUSTAINED, effort.batches.div_ceil(2))
+    } else {
+        (effort.batch, effort.batches)
+    };
+    let (batch, batches) = (batch.to_string(), batches.to_string());
     let arguments = [&program, "--batch", &batch, "--batches", &batches, name];
     let text = child::output(&mut variant.command(ground, &arguments))?;
     let (_, nanoseconds) = text.trim().split_once(' ').context("no figure")?;

@@ -1,18 +1,26 @@
 //! CPU time of a host thread from /proc.
 
-use std::fs;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 
 use libc::pid_t;
 
+/// A tick of utime and stime (USER_HZ), in ns.
+const TICK: u64 = 10_000_000;
+
+/// Longest text of these files that is read: /proc/TID/stat has some 50 numbers and a name.
+const LONGEST: usize = 2048;
+
 /// User and system time in nanoseconds: the scheduler's exact sum, split as the coarser tick counters are.
 pub(in crate::platform) fn cpu_time(process: pid_t, thread: pid_t) -> Option<(u64, u64)> {
-    let dir = format!("/proc/{process}/task/{thread}");
-    let stat = fs::read_to_string(format!("{dir}/stat")).ok()?;
-    let (user, system) = ticks(&stat)?;
-    let total = fs::read_to_string(format!("{dir}/schedstat"))
-        .ok()
-        .and_then(|s| s.split_whitespace().next()?.parse::<u64>().ok())
-        .unwrap_or_else(|| user.saturating_add(system).saturating_mul(10_000_000));
+    let total = read(process, thread, "schedstat")
+        .and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
+    if let Some(total) = total.filter(|total| *total < TICK) {
+        // There is nothing to split by yet; most threads end so young.
+        return Some((total, 0));
+    }
+    let (user, system) = ticks(&read(process, thread, "stat")?)?;
+    let total = total.unwrap_or_else(|| user.saturating_add(system).saturating_mul(TICK));
     let share = u128::from(user) * u128::from(total) / u128::from((user + system).max(1));
     let user = if user + system == 0 { total } else { share as u64 };
     Some((user, total - user))
@@ -20,8 +28,15 @@ pub(in crate::platform) fn cpu_time(process: pid_t, thread: pid_t) -> Option<(u6
 
 /// Whether a thread sleeps until something wakes it.
 pub(in crate::platform) fn sleeps(process: pid_t, thread: pid_t) -> bool {
-    fs::read_to_string(format!("/proc/{process}/task/{thread}/stat"))
-        .is_ok_and(|stat| state(&stat) == Some("S"))
+    read(process, thread, "stat").is_some_and(|stat| state(&stat) == Some("S"))
+}
+
+/// What a file of a thread in /proc says, read in one piece.
+fn read(process: pid_t, thread: pid_t, name: &str) -> Option<String> {
+    let file = File::open(format!("/proc/{process}/task/{thread}/{name}")).ok()?;
+    let mut bytes = [0; LONGEST];
+    let len = file.read_at(&mut bytes, 0).ok()?;
+    String::from_utf8(bytes.get(..len)?.to_vec()).ok()
 }
 
 fn state(stat: &str) -> Option<&str> {
