@@ -109,10 +109,12 @@ impl FileOps for MemRegular {
             let lower = self.lower()?;
             return lower.ops.map(lower, request);
         };
-        if request.shared && !request.write {
-            return Ok(read_only(&host)?);
+        // A guest process may use what it was handed for other mappings than the one that was meant.
+        if request.write {
+            Ok(host)
+        } else {
+            Ok(read_only(&host)?)
         }
-        Ok(host)
     }
 
     fn lend(&self, file: &File, ticket: &Arc<Ticket>) -> Option<Arc<HostFile>> {

@@ -201,18 +201,20 @@ fn mappings_and_calls_see_the_same_bytes() {
     let file = fs_.root().create(b"f", &args(libc::S_IFREG | 0o600)).unwrap();
     let open_file = open(&file, OpenFlags::RDWR).unwrap();
     write_at(&open_file, 0, b"hello").unwrap();
-    let request = |write| MapRequest {
+    let request = |shared, write| MapRequest {
         offset: 0,
         len: 4096,
-        shared: true,
+        shared,
         write,
     };
-    let host = plain(open_file.ops.map(&open_file, &request(true))).unwrap();
+    let host = plain(open_file.ops.map(&open_file, &request(true, true))).unwrap();
     rustix::io::pwrite(&*host, b"J", 0).unwrap();
     assert_eq!(read_at(&open_file, 0, 9).unwrap(), b"Jello");
-    let read_only = plain(open_file.ops.map(&open_file, &request(false))).unwrap();
-    assert_eq!(read_only.key(), host.key());
-    assert!(rustix::io::pwrite(&*read_only, b"K", 0).is_err());
+    for shared in [true, false] {
+        let read_only = plain(open_file.ops.map(&open_file, &request(shared, false))).unwrap();
+        assert_eq!(read_only.key(), host.key());
+        assert!(rustix::io::pwrite(&*read_only, b"K", 0).is_err());
+    }
     file.set_attr(&size(2)).unwrap();
     assert_eq!(read_at(&open_file, 0, 9).unwrap(), b"Je");
 }
