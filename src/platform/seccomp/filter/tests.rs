@@ -39,7 +39,8 @@ fn wanted(number: u32, args: [u64; 6]) -> u32 {
         | libc::SYS_exit_group => true,
         libc::SYS_mmap => args[3] & 0x4_0000 == 0 && (cut(4) < 16 || cut(4) == u32::MAX),
         libc::SYS_madvise => cut(2) < 100 || cut(2) == 102 || cut(2) == 103,
-        libc::SYS_futex => matches!(cut(1) & !0x180, 0 | 1 | 9 | 10),
+        libc::SYS_futex => matches!(cut(1) & !0x180, 0 | 1 | 9 | 10) || matches!(cut(1), 131..=133),
+        libc::SYS_clock_gettime => cut(0) == 1,
         libc::SYS_pread64 => (16..512).contains(&cut(0)),
         libc::SYS_sendmsg => cut(0) == 3,
         libc::SYS_prctl => (cut(0) == 1 && args[1] == 9) || cut(0) == 26,
@@ -54,7 +55,7 @@ fn wanted(number: u32, args: [u64; 6]) -> u32 {
 /// Values on both sides of every bound of the rules, with and without upper halves.
 fn argument() -> impl Strategy<Value = u64> {
     let low = prop_oneof![
-        0u64..130,
+        0u64..140,
         Just(15),
         Just(16),
         510u64..514,
