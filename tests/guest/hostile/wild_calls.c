@@ -50,6 +50,8 @@ static bool in_list(const int *list, size_t size, int n)
 }
 
 static char *buffer, *border;
+/* The process that counts the children. */
+static pid_t counter;
 
 static void prepare(void)
 {
@@ -137,6 +139,9 @@ static void call_wildly(int wanted, int calls, bool guest)
 		/* A negative, zero or small first argument would name the parent or everybody. */
 		if (guest && IN(names_a_process, number))
 			a[0] = random_below(2) ? (uint64_t)getpid() : 1000000 + random_below(1000000);
+		/* Its second argument does: whoever attaches to the one that counts stops it. */
+		if (guest && number == SYS_ptrace && (pid_t)a[1] == counter)
+			a[1] = getpid();
 		syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 	}
 	_exit(0);
@@ -167,6 +172,7 @@ static void reap_by_deadline(pid_t pid)
 
 static void try_in_a_process(int number, int calls, uint64_t seed, bool guest)
 {
+	counter = getpid();
 	random_state = seed;
 	for (int i = 0; i < 10; i++)
 		random_u64();
