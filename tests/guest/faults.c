@@ -151,7 +151,7 @@ static void count_step(int sig, siginfo_t *si, void *context)
 /* However often the same site is called. */
 CHECK(single_steps_go_on_behind_a_call)
 {
-	enum { OFTEN = 40 };
+	enum { OFTEN = 200 };
 	on_siginfo(SIGTRAP, count_step, 0);
 	steps_behind = 0;
 	for (int i = 0; i < OFTEN; i++) {

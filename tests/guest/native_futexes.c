@@ -9,7 +9,7 @@
 #include <sys/time.h>
 #include <time.h>
 
-enum { OFTEN = 40 };
+enum { OFTEN = 200 };
 
 static long futex(int *word, int op, int val, const void *timeout, int *word2, int val3)
 {

@@ -10,7 +10,7 @@
 /* The first number that anything is handed in with, and the first that nothing is. */
 enum { FIRST = 16, END = 512 };
 /* Reads after which a file is handed in for certain. */
-enum { OFTEN = 64 };
+enum { OFTEN = 200 };
 enum { HANDED = 7, NOT_HANDED = 8 };
 
 static uint64_t site;
