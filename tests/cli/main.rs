@@ -7,6 +7,7 @@ mod bad_input;
 mod doctor;
 mod options;
 mod robustness;
+mod stats;
 mod streams;
 
 use std::collections::BTreeMap;
