@@ -39,6 +39,12 @@ static const int names_a_process[] = {
 	SYS_process_vm_writev, SYS_sched_setaffinity, SYS_sched_setparam, SYS_sched_setscheduler, SYS_sched_setattr,
 };
 
+/* What a guest may be allowed to do by itself: half of the random calls are of these, with arguments that make sense to them. */
+static const int often[] = {
+	SYS_read, SYS_pread64, SYS_write, SYS_pwrite64, SYS_readv, SYS_writev, SYS_lseek, SYS_ftruncate, SYS_futex, SYS_mmap, SYS_munmap,
+	SYS_mremap, SYS_madvise, SYS_mprotect, SYS_brk, SYS_dup, SYS_dup2, SYS_close, SYS_fcntl, SYS_poll, SYS_sendfile, SYS_splice,
+};
+
 #define IN(list, n) in_list(list, sizeof list / sizeof list[0], n)
 
 static bool in_list(const int *list, size_t size, int n)
@@ -100,6 +106,22 @@ static uint64_t wild_argument(void)
 	}
 }
 
+/* Arguments that most often lead somewhere: a descriptor that is open, memory that is there, a small number. */
+static void sane_arguments(int number, uint64_t *a)
+{
+	for (int k = 0; k < 6; k++)
+		a[k] = random_below(8) ? random_below(64) : wild_argument();
+	a[0] = 3 + random_below(10);
+	a[1] = (uint64_t)buffer + random_below(16) * 8;
+	if (number == SYS_futex || number == SYS_poll || number == SYS_munmap || number == SYS_mremap || number == SYS_madvise ||
+	    number == SYS_mprotect)
+		a[0] = (uint64_t)buffer + random_below(16) * 4096;
+	if (number == SYS_futex)
+		a[1] = 128 + random_below(14);
+	if (number == SYS_poll || number == SYS_dup2 || number == SYS_fcntl || number == SYS_splice || number == SYS_sendfile)
+		a[1] = random_below(16);
+}
+
 static void interrupt(int sig)
 {
 	(void)sig;
@@ -136,6 +158,10 @@ static void call_wildly(int wanted, int calls, bool guest)
 			;
 		for (int k = 0; k < 6; k++)
 			a[k] = wild_argument();
+		if (wanted == ANY && random_below(2)) {
+			number = often[random_below(sizeof often / sizeof *often)];
+			sane_arguments(number, a);
+		}
 		/* A negative, zero or small first argument would name the parent or everybody. */
 		if (guest && IN(names_a_process, number))
 			a[0] = random_below(2) ? (uint64_t)getpid() : 1000000 + random_below(1000000);
@@ -170,6 +196,13 @@ static void reap_by_deadline(pid_t pid)
 		;
 }
 
+/* Calls may leave names in it that are of no use to those who come later. */
+static void own_directory(void)
+{
+	char name[] = "wild-XXXXXX";
+	NEED(mkdtemp(name) && chmod(name, 0777) == 0 && chdir(name) == 0);
+}
+
 static void try_in_a_process(int number, int calls, uint64_t seed, bool guest)
 {
 	counter = getpid();
@@ -184,6 +217,7 @@ static void try_in_a_process(int number, int calls, uint64_t seed, bool guest)
 		for (int fd = 0; fd < 3; fd++)
 			dup2(null, fd);
 		close(null);
+		own_directory();
 		if (!guest) {
 			if (geteuid() == 0)
 				/* Somebody who owns nothing: nobody may own the device that is descriptor 0. */
