@@ -1,6 +1,7 @@
 //! Changes as a patch in git's format, which patch(1) and git-apply(1) read.
 
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use similar::TextDiff;
@@ -9,7 +10,7 @@ use super::super::reader::InodeReader;
 use super::entry::{Entry, Side, What};
 use super::quoted;
 use crate::kernel::fs::{FileType, Inode};
-use std::sync::Arc;
+use crate::kernel::stop::Errno;
 
 /// Largest file that is compared line by line, in bytes.
 const TEXT_MAX: u64 = 8 << 20;
@@ -104,7 +105,7 @@ fn git_mode(side: &Side) -> &'static str {
     }
 }
 
-/// The lines of a file, nothing for a side that is missing; none when it is no text.
+/// The lines of a file, nothing for a side that is missing; none when it is no text or not for us to read.
 fn contents(side: Option<&Side>) -> io::Result<Option<Vec<u8>>> {
     let Some(side) = side else {
         return Ok(Some(Vec::new()));
@@ -115,8 +116,13 @@ fn contents(side: Option<&Side>) -> io::Result<Option<Vec<u8>>> {
     if side.meta.size > TEXT_MAX {
         return Ok(None);
     }
+    let reader = match side.reader() {
+        Err(Errno::EACCES) if side.meta.size > 0 => return Ok(None),
+        Err(Errno::EACCES) => return Ok(Some(Vec::new())),
+        opened => opened?,
+    };
     let mut bytes = Vec::new();
-    side.reader()?.take(TEXT_MAX).read_to_end(&mut bytes)?;
+    reader.take(TEXT_MAX).read_to_end(&mut bytes)?;
     let zero = bytes.iter().take(LOOK_FOR_ZERO).any(|&byte| byte == 0);
     Ok((!zero).then_some(bytes))
 }

@@ -28,7 +28,7 @@ pub(super) struct MemRegular {
 }
 
 impl MemRegular {
-    /// Fails as opening the lower file fails, unless its contents are not wanted.
+    /// Fails as opening the lower file fails, unless its contents are not wanted or there are none.
     pub(super) fn open(node: Arc<Node>, flags: OpenFlags) -> Result<MemRegular, Errno> {
         let truncates = flags.writable() && flags.contains(OpenFlags::TRUNC);
         let reads_lower = matches!(node.state.lock().data, Data::Lower | Data::Copying { .. });
@@ -37,7 +37,12 @@ impl MemRegular {
             lower: OnceLock::new(),
         };
         if reads_lower && !truncates {
-            file.lower()?;
+            let opened = file.lower().map(|_| ());
+            if opened == Err(Errno::EACCES) && flags.writable() && file.node.metadata()?.size == 0 {
+                file.node.own_now()?;
+            } else {
+                opened?;
+            }
         }
         Ok(file)
     }

@@ -1,8 +1,11 @@
 //! `uvm do`: what a guest made from this machine sees, what becomes of its changes, and that nothing else does.
 
+#[path = "../support/mod.rs"]
 mod support;
+mod tools;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -47,25 +50,57 @@ fn uvm_do(directory: &Path, options: &[&str], script: &str) -> Outcome {
     run(&mut command, b"", LIMIT)
 }
 
-/// Everything that stat(2) and a read tell of a tree, access times aside.
-fn snapshot(root: &Path) -> BTreeMap<PathBuf, impl PartialEq + std::fmt::Debug + use<>> {
+/// What stat(2) and a read tell of a file, access time aside.
+#[derive(PartialEq)]
+struct Facts {
+    inode: u64,
+    mode: u32,
+    owner: (u32, u32),
+    links: u64,
+    times: [i64; 4],
+    contents: Vec<u8>,
+}
+
+impl fmt::Debug for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Facts {
+            inode,
+            mode,
+            owner,
+            links,
+            times,
+            contents,
+        } = self;
+        write!(
+            f,
+            "inode {inode} mode {mode:o} owner {owner:?} links {links} times {times:?} size {}",
+            contents.len()
+        )
+    }
+}
+
+/// All files of a tree; of what this user may not read, that it is there.
+fn snapshot(root: &Path) -> BTreeMap<PathBuf, Facts> {
     let mut found = BTreeMap::new();
     let mut left = vec![root.to_owned()];
     while let Some(path) = left.pop() {
         let meta = fs::symlink_metadata(&path).expect("stat");
         let mut contents = Vec::new();
         if meta.is_dir() {
-            left.extend(
-                fs::read_dir(&path)
-                    .expect("list")
-                    .map(|entry| entry.expect("entry").path()),
-            );
+            let entries = fs::read_dir(&path).into_iter().flatten();
+            left.extend(entries.map(|entry| entry.expect("entry").path()));
         } else if meta.is_file() {
-            contents = fs::read(&path).expect("read");
+            contents = fs::read(&path).unwrap_or_default();
         }
-        let times = (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
-        let facts = (meta.ino(), meta.mode(), meta.uid(), meta.gid(), meta.nlink());
-        found.insert(path, (facts, times, contents));
+        let facts = Facts {
+            inode: meta.ino(),
+            mode: meta.mode(),
+            owner: (meta.uid(), meta.gid()),
+            links: meta.nlink(),
+            times: [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()],
+            contents,
+        };
+        found.insert(path, facts);
     }
     found
 }
