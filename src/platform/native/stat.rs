@@ -13,8 +13,7 @@ const LONGEST: usize = 2048;
 
 /// User and system time in nanoseconds: the scheduler's exact sum, split as the coarser tick counters are.
 pub(in crate::platform) fn cpu_time(process: pid_t, thread: pid_t) -> Option<(u64, u64)> {
-    let total = read(process, thread, "schedstat")
-        .and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
+    let total = schedule(process, thread, 0);
     if let Some(total) = total.filter(|total| *total < TICK) {
         // There is nothing to split by yet; most threads end so young.
         return Some((total, 0));
@@ -24,6 +23,17 @@ pub(in crate::platform) fn cpu_time(process: pid_t, thread: pid_t) -> Option<(u6
     let share = u128::from(user) * u128::from(total) / u128::from((user + system).max(1));
     let user = if user + system == 0 { total } else { share as u64 };
     Some((user, total - user))
+}
+
+/// How long a thread has waited for a CPU so far, in ns.
+pub(in crate::platform) fn waited(process: pid_t, thread: pid_t) -> Option<u64> {
+    schedule(process, thread, 1)
+}
+
+/// A number of /proc/TID/schedstat: time on a CPU, time waiting for one (both in ns), time slices.
+fn schedule(process: pid_t, thread: pid_t, field: usize) -> Option<u64> {
+    let text = read(process, thread, "schedstat")?;
+    text.split_whitespace().nth(field)?.parse().ok()
 }
 
 /// Whether a thread sleeps until something wakes it.

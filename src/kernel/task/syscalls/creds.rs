@@ -60,11 +60,6 @@ fn fix_capabilities(old: &Creds, new: &mut Creds) {
     }
 }
 
-fn commit_uids(cx: &SyscallCx<'_>, old: &Creds, mut new: Creds) {
-    fix_capabilities(old, &mut new);
-    commit(cx.task, new);
-}
-
 /// getuid(2).
 pub(super) fn getuid(cx: &mut SyscallCx<'_>) -> SysResult<u32> {
     Ok(cx.task.creds().uid)
@@ -85,133 +80,131 @@ pub(super) fn getegid(cx: &mut SyscallCx<'_>) -> SysResult<u32> {
     Ok(cx.task.creds().egid)
 }
 
+/// The ids of one kind, of users or of groups.
+#[derive(Clone, Copy)]
+struct Ids {
+    real: u32,
+    effective: u32,
+    saved: u32,
+    /// What files are opened with.
+    files: u32,
+}
+
+/// How they change; `free` is who may take any.
+impl Ids {
+    /// setuid(2), setgid(2).
+    fn set(mut self, id: u32, free: bool) -> SysResult<Ids> {
+        if id == KEEP {
+            return fail!(EINVAL);
+        }
+        if free {
+            (self.real, self.saved) = (id, id);
+        } else if id != self.real && id != self.saved {
+            return fail!(EPERM);
+        }
+        (self.effective, self.files) = (id, id);
+        Ok(self)
+    }
+
+    /// setreuid(2), setregid(2).
+    fn set_pair(self, real: u32, effective: u32, free: bool) -> SysResult<Ids> {
+        let mut new = self;
+        if real != KEEP {
+            if !free && ![self.real, self.effective].contains(&real) {
+                return fail!(EPERM);
+            }
+            new.real = real;
+        }
+        if effective != KEEP {
+            if !free && ![self.real, self.effective, self.saved].contains(&effective) {
+                return fail!(EPERM);
+            }
+            new.effective = effective;
+        }
+        if real != KEEP || effective != KEEP && effective != self.real {
+            new.saved = new.effective;
+        }
+        new.files = new.effective;
+        Ok(new)
+    }
+
+    /// setresuid(2), setresgid(2).
+    fn set_three(self, real: u32, effective: u32, saved: u32, free: bool) -> SysResult<Ids> {
+        let own = [self.real, self.effective, self.saved];
+        let known = |id: &u32| *id == KEEP || own.contains(id);
+        if !free && ![real, effective, saved].iter().all(known) {
+            return fail!(EPERM);
+        }
+        let or_keep = |new: u32, old: u32| if new == KEEP { old } else { new };
+        let effective = or_keep(effective, self.effective);
+        Ok(Ids {
+            real: or_keep(real, self.real),
+            effective,
+            saved: or_keep(saved, self.saved),
+            files: effective,
+        })
+    }
+}
+
+fn change_users(cx: &SyscallCx<'_>, change: impl FnOnce(Ids, bool) -> SysResult<Ids>) -> SysResult<()> {
+    let old = cx.task.creds();
+    let ids = Ids {
+        real: old.uid,
+        effective: old.euid,
+        saved: old.suid,
+        files: old.fsuid,
+    };
+    let ids = change(ids, old.capable(Capability::Setuid))?;
+    let mut new = (*old).clone();
+    (new.uid, new.euid, new.suid, new.fsuid) = (ids.real, ids.effective, ids.saved, ids.files);
+    fix_capabilities(&old, &mut new);
+    commit(cx.task, new);
+    Ok(())
+}
+
+fn change_groups(cx: &SyscallCx<'_>, change: impl FnOnce(Ids, bool) -> SysResult<Ids>) -> SysResult<()> {
+    let old = cx.task.creds();
+    let ids = Ids {
+        real: old.gid,
+        effective: old.egid,
+        saved: old.sgid,
+        files: old.fsgid,
+    };
+    let ids = change(ids, old.capable(Capability::Setgid))?;
+    let mut new = (*old).clone();
+    (new.gid, new.egid, new.sgid, new.fsgid) = (ids.real, ids.effective, ids.saved, ids.files);
+    commit(cx.task, new);
+    Ok(())
+}
+
 /// setuid(2).
 pub(super) fn setuid(cx: &mut SyscallCx<'_>, uid: u32) -> SysResult<()> {
-    if uid == KEEP {
-        return fail!(EINVAL);
-    }
-    let old = cx.task.creds();
-    let mut new = (*old).clone();
-    if old.capable(Capability::Setuid) {
-        new.uid = uid;
-        new.suid = uid;
-    } else if uid != old.uid && uid != old.suid {
-        return fail!(EPERM);
-    }
-    new.euid = uid;
-    new.fsuid = uid;
-    commit_uids(cx, &old, new);
-    Ok(())
+    change_users(cx, |ids, free| ids.set(uid, free))
 }
 
 /// setgid(2).
 pub(super) fn setgid(cx: &mut SyscallCx<'_>, gid: u32) -> SysResult<()> {
-    if gid == KEEP {
-        return fail!(EINVAL);
-    }
-    let old = cx.task.creds();
-    let mut new = (*old).clone();
-    if old.capable(Capability::Setgid) {
-        new.gid = gid;
-        new.sgid = gid;
-    } else if gid != old.gid && gid != old.sgid {
-        return fail!(EPERM);
-    }
-    new.egid = gid;
-    new.fsgid = gid;
-    commit(cx.task, new);
-    Ok(())
+    change_groups(cx, |ids, free| ids.set(gid, free))
 }
 
 /// setreuid(2).
 pub(super) fn setreuid(cx: &mut SyscallCx<'_>, ruid: u32, euid: u32) -> SysResult<()> {
-    let old = cx.task.creds();
-    let free = old.capable(Capability::Setuid);
-    let mut new = (*old).clone();
-    if ruid != KEEP {
-        if !free && ![old.uid, old.euid].contains(&ruid) {
-            return fail!(EPERM);
-        }
-        new.uid = ruid;
-    }
-    if euid != KEEP {
-        if !free && ![old.uid, old.euid, old.suid].contains(&euid) {
-            return fail!(EPERM);
-        }
-        new.euid = euid;
-    }
-    if ruid != KEEP || euid != KEEP && euid != old.uid {
-        new.suid = new.euid;
-    }
-    new.fsuid = new.euid;
-    commit_uids(cx, &old, new);
-    Ok(())
+    change_users(cx, |ids, free| ids.set_pair(ruid, euid, free))
 }
 
 /// setregid(2).
 pub(super) fn setregid(cx: &mut SyscallCx<'_>, rgid: u32, egid: u32) -> SysResult<()> {
-    let old = cx.task.creds();
-    let free = old.capable(Capability::Setgid);
-    let mut new = (*old).clone();
-    if rgid != KEEP {
-        if !free && ![old.gid, old.egid].contains(&rgid) {
-            return fail!(EPERM);
-        }
-        new.gid = rgid;
-    }
-    if egid != KEEP {
-        if !free && ![old.gid, old.egid, old.sgid].contains(&egid) {
-            return fail!(EPERM);
-        }
-        new.egid = egid;
-    }
-    if rgid != KEEP || egid != KEEP && egid != old.gid {
-        new.sgid = new.egid;
-    }
-    new.fsgid = new.egid;
-    commit(cx.task, new);
-    Ok(())
-}
-
-/// Whether three new ids (or none) are all among the old ones.
-fn all_known(new: [u32; 3], old: [u32; 3]) -> bool {
-    new.iter().all(|id| *id == KEEP || old.contains(id))
-}
-
-fn or_keep(new: u32, old: u32) -> u32 {
-    if new == KEEP { old } else { new }
+    change_groups(cx, |ids, free| ids.set_pair(rgid, egid, free))
 }
 
 /// setresuid(2).
 pub(super) fn setresuid(cx: &mut SyscallCx<'_>, ruid: u32, euid: u32, suid: u32) -> SysResult<()> {
-    let old = cx.task.creds();
-    let known = all_known([ruid, euid, suid], [old.uid, old.euid, old.suid]);
-    if !known && !old.capable(Capability::Setuid) {
-        return fail!(EPERM);
-    }
-    let mut new = (*old).clone();
-    new.uid = or_keep(ruid, old.uid);
-    new.euid = or_keep(euid, old.euid);
-    new.suid = or_keep(suid, old.suid);
-    new.fsuid = new.euid;
-    commit_uids(cx, &old, new);
-    Ok(())
+    change_users(cx, |ids, free| ids.set_three(ruid, euid, suid, free))
 }
 
 /// setresgid(2).
 pub(super) fn setresgid(cx: &mut SyscallCx<'_>, rgid: u32, egid: u32, sgid: u32) -> SysResult<()> {
-    let old = cx.task.creds();
-    let known = all_known([rgid, egid, sgid], [old.gid, old.egid, old.sgid]);
-    if !known && !old.capable(Capability::Setgid) {
-        return fail!(EPERM);
-    }
-    let mut new = (*old).clone();
-    new.gid = or_keep(rgid, old.gid);
-    new.egid = or_keep(egid, old.egid);
-    new.sgid = or_keep(sgid, old.sgid);
-    new.fsgid = new.egid;
-    commit(cx.task, new);
-    Ok(())
+    change_groups(cx, |ids, free| ids.set_three(rgid, egid, sgid, free))
 }
 
 /// getresuid(2).

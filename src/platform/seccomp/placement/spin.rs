@@ -4,12 +4,12 @@
 //! is found by trying: it ends as soon as the server had to wait for its CPU, and each time that happens it takes
 //! twice as long until the next try.
 
-use std::fs;
 use std::sync::atomic::Ordering;
 
 use guest_runtime::abi::TURNS;
 
 use super::Seat;
+use crate::platform::native::stat;
 use crate::platform::seccomp::process::lock;
 
 /// Calls in a tick from which on it pays.
@@ -106,6 +106,5 @@ fn place_server(seat: &Seat, cpu: u32) {
 /// How long the server has waited for a CPU so far, in ns.
 fn waited(seat: &Seat) -> Option<u64> {
     let server = lock(&seat.state).server;
-    let text = fs::read_to_string(format!("/proc/self/task/{server}/schedstat")).ok()?;
-    text.split(' ').nth(1)?.trim().parse().ok()
+    stat::waited(std::process::id().cast_signed(), server)
 }
