@@ -40,6 +40,7 @@ macro_rules! families {
 }
 
 families! {
+    clock_sources,
     clocks,
     directories,
     efault,
@@ -65,6 +66,7 @@ families! {
     signals,
     sysv_ipc,
     threads,
+    timed_handoffs,
     ttys,
     unix_sockets,
     vdso,
@@ -118,6 +120,21 @@ mod sandboxed {
     sandboxed! {
         no_ptrace: efault exec files memory process signals threads;
         docker_profile: exec files memory process threads;
+    }
+}
+
+/// What has to do with time once more under clocks that are not the host's.
+mod clocked {
+    macro_rules! clocked {
+        ($($module:ident $clock:literal: $($name:ident)*;)*) => { $(mod $module {
+            $(#[test] fn $name() { super::super::run_family_clocked($clock, stringify!($name)); })*
+        })* };
+    }
+    clocked! {
+        ahead "offset=+400d": clock_sources clocks;
+        fast "rate=2.5": clock_sources clocks futexes polling timed_handoffs;
+        travel "travel": clock_sources clocks eintr futexes polling signals sysv_ipc threads timed_handoffs vdso;
+        travel_only "travel=inf-cpu": clock_sources clocks futexes polling threads timed_handoffs vdso;
     }
 }
 
@@ -214,6 +231,18 @@ fn run_family_within(launcher: &str, name: &str) {
     let mut command = Command::new(support::launcher(launcher));
     command.arg(uvm.get_program()).args(uvm.get_args());
     must_agree(&format!("{name} within {launcher}"), &native, &run(&mut command));
+}
+
+/// Natively; then under uvm with this clock on both platforms.
+fn run_family_clocked(clock: &str, name: &str) {
+    let program = build(name, "static", STATIC);
+    let native = run(&mut Command::new(&program));
+    for platform in PLATFORMS {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_uvm"));
+        command.args(["run", "--platform", platform, "--clock", clock, "/", "--"]);
+        let what = format!("{name} under uvm ({platform}, {clock})");
+        must_agree(&what, &native, &run(command.arg(&program)));
+    }
 }
 
 fn must_agree(what: &str, native: &BTreeMap<String, String>, guest: &BTreeMap<String, String>) {

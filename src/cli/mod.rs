@@ -9,6 +9,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 mod changes;
+mod clock;
 mod do_;
 mod doctor;
 mod json;

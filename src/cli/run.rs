@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
+use super::clock::{self, ClockArg};
 use super::values;
 use crate::image::{self, Config};
 use crate::machine::{self, Options, TraceTo, User};
@@ -83,6 +84,15 @@ pub(super) struct GuestArgs {
     /// Whether guest threads may read plain files by host descriptors that can do nothing else, or only uvm does
     #[arg(long, value_enum, default_value = "enlightened", value_name = "HOW")]
     io: IoArg,
+
+    /// How the guest's clock moves: `host`, `offset=DURATION` (as +1d12h) ahead of this machine's, `rate=FACTOR` of its
+    /// speed, or `travel`: jumping to the next timer when nothing runs (`travel=inf-cpu`: moving only so)
+    #[arg(long, value_name = "HOW", default_value = "host", value_parser = clock::clock, allow_hyphen_values = true)]
+    clock: ClockArg,
+
+    /// The guest's time of day at first: YYYY-MM-DD, YYYY-MM-DDTHH:MM:SS (UTC) or @SECONDS [default: this machine's]
+    #[arg(long, value_name = "TIME", value_parser = clock::time_start)]
+    time_start: Option<i64>,
 
     /// Kill the guest after so many seconds and exit with 124
     #[arg(long, value_name = "SECS", value_parser = values::seconds)]
@@ -192,6 +202,7 @@ impl GuestArgs {
         for text in &args.env {
             env.extend(values::env(text)?);
         }
+        let (pace, start) = clock::settings(args.clock, args.time_start)?;
         Ok(Options {
             rootfs,
             image: None,
@@ -225,6 +236,8 @@ impl GuestArgs {
                 IoArg::Enlightened => Io::Enlightened,
                 IoArg::Mediated => Io::Mediated,
             },
+            pace,
+            start,
             timeout: args.timeout,
             report: false,
             trace: args.trace.map(|file| file.map_or(TraceTo::Stderr, TraceTo::File)),

@@ -104,12 +104,17 @@ impl Kernel {
             domainname: b"(none)".to_vec(),
         };
         let hardware = sys::Hardware::read();
-        match time::Vdso::new(platform.host_clock(), hardware.cpus) {
+        let host_clock = platform.host_clock().filter(|_| !clock.is_virtual());
+        match time::Vdso::new(host_clock, hardware.cpus) {
             Ok(vdso) => clock.show(vdso),
             Err(e) => tracing::warn!("guests get no vDSO: {e}"),
         }
-        let (boot, ahead) = clock.against_host();
-        platform.set_clock(boot, ahead);
+        if let Some((boot, ahead)) = clock.against_host() {
+            platform.set_clock(boot, ahead);
+        }
+        if let Some(activity) = reactor.activity() {
+            platform.count_activity(activity.clone());
+        }
         Arc::new(Kernel {
             platform,
             hardware,

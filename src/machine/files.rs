@@ -44,7 +44,7 @@ pub(super) struct Root {
 
 /// The root file system. A read-only root gets its flag when everything is mounted.
 pub(super) fn root(options: &Options) -> Result<Root> {
-    let clock = Arc::new(Clock::new());
+    let clock = Arc::new(Clock::starting(options.pace, options.start));
     let shown = options.rootfs.display();
     let kind = std::fs::metadata(&options.rootfs).with_context(|| format!("run: {shown}"))?;
     if !kind.is_dir() && options.image.is_none() {

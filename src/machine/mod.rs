@@ -159,11 +159,9 @@ fn run_first(kernel: &Arc<Kernel>, options: &Options, who: &user::Identity, stdi
         fired: AtomicBool::new(false),
     });
     let waiter: Arc<dyn Wakeup> = timeout.clone();
-    let _timer = options.timeout.map(|after| {
-        kernel
-            .reactor
-            .timer(kernel.clock.now().after(nanos(after)), &waiter)
-    });
+    let _timer = options
+        .timeout
+        .map(|after| kernel.reactor.host_timer(nanos(after), &waiter));
     let forwarder = signals::forward(kernel.clone(), first.group.clone(), stdio.console.clone())?;
     let reactor = kernel.reactor.clone();
     let served = std::thread::Builder::new()
@@ -191,7 +189,7 @@ fn run_first(kernel: &Arc<Kernel>, options: &Options, who: &user::Identity, stdi
 fn build(options: &Options, root: files::Root, recorder: Option<Arc<Recorder>>) -> Result<Arc<Kernel>> {
     let files::Root { vfs, clock, .. } = root;
     let tracer = tracer::tracer(options.trace.as_ref(), recorder)?;
-    let platform = choice::start(options.platform, options.io)?;
+    let platform = choice::start(options.platform, options.io, !clock.is_virtual())?;
     let reactor = Reactor::new(clock.clone()).context("run: timers and descriptors")?;
     let nodename = options.hostname.clone().into_bytes();
     Ok(Kernel::new(Boot {

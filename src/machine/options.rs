@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::image::Image;
+use crate::kernel::time::{Pace, Start};
 use crate::platform::Io;
 use crate::platform::host::PlatformKind;
 
@@ -48,7 +49,11 @@ pub struct Options {
     pub platform: Option<PlatformKind>,
     /// How guests reach files.
     pub io: Io,
-    /// Kill the guest after this long.
+    /// How the guest's clock moves.
+    pub pace: Pace,
+    /// What its CLOCK_REALTIME reads at first.
+    pub start: Start,
+    /// Kill the guest after this long, by the host's clock.
     pub timeout: Option<Duration>,
     /// Note what the guest does, for a report.
     pub report: bool,

@@ -20,6 +20,7 @@ use bitflags::bitflags;
 use nix::errno::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+mod activity;
 pub mod bpf;
 #[allow(unsafe_code)]
 mod closed;
@@ -34,6 +35,7 @@ pub mod seccomp;
 mod shared_memory;
 mod stats;
 
+pub use activity::Activity;
 pub use closed::was_closed;
 pub use host_file::HostFile;
 pub use shared_memory::SharedMemory;
@@ -486,6 +488,10 @@ pub trait Platform: Send + Sync {
     /// The guest's clocks: what the host's CLOCK_MONOTONIC was at the beginning of the guest's, and by how much the guest's
     /// CLOCK_REALTIME is ahead of the host's, in nanoseconds.
     fn set_clock(&self, _boot: u64, _ahead: i64) {}
+
+    /// Count in `activity` what goes on: threads with an owner but for those that are parked. Called at most once, before any thread
+    /// has an owner.
+    fn count_activity(&self, activity: Arc<Activity>);
 
     /// End all threads from any host thread; [`Platform::run`] then returns soon. Owners are not called.
     fn stop(&self);

@@ -4,6 +4,7 @@
 mod support;
 
 mod bad_input;
+mod clocks;
 mod doctor;
 mod options;
 mod robustness;

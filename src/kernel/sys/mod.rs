@@ -22,6 +22,8 @@ pub struct Hardware {
     pub memory: u64,
     /// Text of /proc/cpuinfo.
     pub cpuinfo: String,
+    /// Speed of the processor as that text has it, in kHz.
+    pub khz: u64,
     /// Identity of this boot, a UUID.
     pub boot_id: String,
 }
@@ -31,11 +33,12 @@ impl Hardware {
     pub fn read() -> Hardware {
         let cpus = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
         let all = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let cpuinfo = all.split_inclusive("\n\n").take(cpus as usize).collect();
+        let cpuinfo: String = all.split_inclusive("\n\n").take(cpus as usize).collect();
         let memory = nix::sys::sysinfo::sysinfo().map_or(0, |info| info.ram_total());
         Hardware {
             cpus,
             memory,
+            khz: khz(&cpuinfo).unwrap_or(1_000_000),
             cpuinfo,
             boot_id: random_uuid(),
         }
@@ -54,6 +57,15 @@ impl Hardware {
         let free = || nix::sys::sysinfo::sysinfo().map_or(0, |info| info.ram_unused());
         available.unwrap_or_else(free).min(self.memory)
     }
+}
+
+/// Of `cpu MHz`, a decimal number.
+fn khz(cpuinfo: &str) -> Option<u64> {
+    let line = cpuinfo.lines().find(|line| line.starts_with("cpu MHz"))?;
+    let (whole, fraction) = line.split_once(':')?.1.trim().split_once('.')?;
+    let thousandths = format!("{fraction:0<3}");
+    let khz = whole.parse::<u64>().ok()?.checked_mul(1000)? + thousandths.get(..3)?.parse::<u64>().ok()?;
+    (khz > 0).then_some(khz)
 }
 
 /// Fill with random bytes, the one source of all randomness a guest sees.
@@ -90,4 +102,17 @@ pub fn random_uuid() -> String {
         &hex[16..20],
         &hex[20..]
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_speed_is_read_from_the_text() {
+        assert_eq!(khz("processor\t: 0\ncpu MHz\t\t: 2799.998\n"), Some(2_799_998));
+        assert_eq!(khz("cpu MHz : 3000.5\n"), Some(3_000_500));
+        assert_eq!(khz("cpu MHz : fast\n"), None);
+        assert_eq!(khz(""), None);
+    }
 }

@@ -9,7 +9,7 @@ use super::{Call, ExitStatus, Task, exit};
 use crate::kernel::signal::{self, Delivery, SigInfo};
 use crate::kernel::stop::{Errno, Stop};
 use crate::kernel::syscall::{self, SyscallCx};
-use crate::kernel::time::Instant;
+use crate::kernel::time::{Instant, tsc};
 use crate::kernel::user_memory::UserMemory;
 use crate::kernel::wait::{OnSignal, WaitFor, Wakeup};
 use crate::platform::{Next, Thread, Trap, TrapHandler};
@@ -76,7 +76,11 @@ impl Task {
                 }
             }
             Trap::ForeignSyscall => thread.regs_mut().rax = error_value(Errno::ENOSYS),
-            Trap::Fault(fault) => signal::force(&self, SigInfo::from_fault(&fault)),
+            Trap::Fault(fault) => {
+                if !tsc::answer(&self, thread, &fault) {
+                    signal::force(&self, SigInfo::from_fault(&fault));
+                }
+            }
             Trap::Waiting => {
                 call.get_or_insert_with(|| Call::own(thread.regs()));
             }

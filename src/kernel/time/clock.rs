@@ -1,7 +1,7 @@
-//! The guest's clock. Every time a guest sees comes from here, so that it can later be virtual.
+//! The guest's clock. Every time a guest sees comes from here, at the pace that its user chose.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -50,9 +50,49 @@ impl Timestamp {
     }
 }
 
-/// The clock of one guest: monotonic time starts near 0 at its boot, real time is the host's plus what the guest set.
+/// How a guest's clock moves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pace {
+    /// As the host's, adjustments of CLOCK_REALTIME included.
+    #[default]
+    Host,
+    /// So many millionths of the host's speed.
+    Rate(u32),
+    /// As the host's while anything runs; when nothing does, it [jumps](Clock::jump) to the next timer.
+    Travel,
+    /// Only by jumps, and by a little each time it is read, so that loops that wait for a time end.
+    TravelOnly,
+}
+
+/// What CLOCK_REALTIME reads when the guest begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// So many nanoseconds ahead of the host's.
+    Ahead(i64),
+    /// So many nanoseconds since 1970.
+    At(i64),
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        Start::Ahead(0)
+    }
+}
+
+/// What each reading costs where nothing else moves the clock, in nanoseconds.
+const READING: u64 = 1000;
+
+/// Millionths in a whole.
+const MILLION: u128 = 1_000_000;
+
+/// The clock of one guest. Monotonic time starts near 0 at its boot. Real time is another clock's plus what the guest has set:
+/// the host's where that gives the pace, else the monotonic one.
 pub struct Clock {
+    pace: Pace,
+    /// The host's CLOCK_MONOTONIC at the guest's boot.
     boot: u64,
+    /// How far it has got otherwise than by the host's time.
+    jumped: AtomicU64,
     realtime_offset: AtomicI64,
     was_set: WaitQueue,
     vdso: OnceLock<Vdso>,
@@ -65,14 +105,41 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// A clock whose boot is now.
+    /// The host's, with a boot now.
     pub fn new() -> Clock {
+        Clock::starting(Pace::Host, Start::default())
+    }
+
+    /// A clock whose boot is now.
+    pub fn starting(pace: Pace, start: Start) -> Clock {
+        let host_now = host(ClockId::CLOCK_REALTIME).cast_signed();
+        let start = match start {
+            Start::Ahead(nanos) => host_now.saturating_add(nanos),
+            Start::At(nanos) => nanos,
+        };
+        let offset = if pace == Pace::Host {
+            start.saturating_sub(host_now)
+        } else {
+            start
+        };
         Clock {
+            pace,
             boot: host(ClockId::CLOCK_MONOTONIC),
-            realtime_offset: AtomicI64::new(0),
+            jumped: AtomicU64::new(0),
+            realtime_offset: AtomicI64::new(offset),
             was_set: WaitQueue::new(),
             vdso: OnceLock::new(),
         }
+    }
+
+    /// Whether it is another than the host's, so that nobody may read that one in its place.
+    pub fn is_virtual(&self) -> bool {
+        self.pace != Pace::Host
+    }
+
+    /// Whether it jumps when nothing runs.
+    pub fn travels(&self) -> bool {
+        matches!(self.pace, Pace::Travel | Pace::TravelOnly)
     }
 
     /// Have guests read it by `vdso` too, which programs that begin from now on get. Once.
@@ -95,21 +162,65 @@ impl Clock {
         0i64.saturating_sub_unsigned(self.boot)
     }
 
-    /// What the host's CLOCK_MONOTONIC was at boot, and how far CLOCK_REALTIME is ahead of the host's, in nanoseconds.
-    pub fn against_host(&self) -> (u64, i64) {
-        (self.boot, self.realtime_offset.load(Ordering::Relaxed))
+    /// What the host's CLOCK_MONOTONIC was at boot, and how far CLOCK_REALTIME is ahead of the host's, in nanoseconds. None when
+    /// it goes its own way.
+    pub fn against_host(&self) -> Option<(u64, i64)> {
+        let ahead = self.realtime_offset.load(Ordering::Relaxed);
+        (!self.is_virtual()).then_some((self.boot, ahead))
     }
 
     /// CLOCK_MONOTONIC (and BOOTTIME: a guest is never suspended without knowing).
     pub fn now(&self) -> Instant {
-        Instant(host(ClockId::CLOCK_MONOTONIC).saturating_sub(self.boot))
+        let elapsed = || host(ClockId::CLOCK_MONOTONIC).saturating_sub(self.boot);
+        let jumped = || self.jumped.load(Ordering::SeqCst);
+        Instant(match self.pace {
+            Pace::Host => elapsed(),
+            Pace::Rate(millionths) => scale(elapsed(), millionths.into(), MILLION),
+            Pace::Travel => elapsed().saturating_add(jumped()),
+            Pace::TravelOnly => jumped(),
+        })
+    }
+
+    /// A guest is going to read it. Whether that moves it.
+    pub(in crate::kernel) fn note_reading(&self) -> bool {
+        let moves = self.pace == Pace::TravelOnly;
+        if moves {
+            self.jumped.fetch_add(READING, Ordering::SeqCst);
+        }
+        moves
+    }
+
+    /// What the host's CLOCK_MONOTONIC will read at `instant`, in nanoseconds and at least 1. None when that is up to jumps.
+    pub fn on_host(&self, instant: Instant) -> Option<u64> {
+        let elapsed = match self.pace {
+            Pace::Host => instant.0,
+            Pace::Rate(millionths) => scale(instant.0, MILLION, millionths.max(1).into()).saturating_add(1),
+            Pace::Travel => instant.0.saturating_sub(self.jumped.load(Ordering::SeqCst)),
+            Pace::TravelOnly if instant <= self.now() => 0,
+            Pace::TravelOnly => return None,
+        };
+        Some(self.boot.saturating_add(elapsed).max(1))
+    }
+
+    /// It is `instant` now, if that is later than it was. Only for clocks that travel.
+    pub fn jump(&self, instant: Instant) {
+        let ahead = instant.since(self.now());
+        self.jumped.fetch_add(ahead, Ordering::SeqCst);
     }
 
     /// CLOCK_REALTIME in nanoseconds since 1970.
     pub fn realtime_nanos(&self) -> i64 {
-        host(ClockId::CLOCK_REALTIME)
-            .cast_signed()
+        self.unset_realtime()
             .saturating_add(self.realtime_offset.load(Ordering::Relaxed))
+    }
+
+    /// What CLOCK_REALTIME would read if nobody had set it.
+    fn unset_realtime(&self) -> i64 {
+        if self.is_virtual() {
+            i64::try_from(self.now().0).unwrap_or(i64::MAX)
+        } else {
+            host(ClockId::CLOCK_REALTIME).cast_signed()
+        }
     }
 
     /// CLOCK_REALTIME as a file time.
@@ -126,7 +237,7 @@ impl Clock {
 
     /// Set CLOCK_REALTIME for this guest alone. Call it without any lock held: timers that follow it act at once.
     pub fn set_realtime_nanos(&self, nanos: i64) {
-        let offset = nanos.saturating_sub(host(ClockId::CLOCK_REALTIME).cast_signed());
+        let offset = nanos.saturating_sub(self.unset_realtime());
         if let Some(vdso) = self.vdso() {
             vdso.tell(offset, self.monotonic_offset());
         }
@@ -140,10 +251,79 @@ impl Clock {
     }
 }
 
+/// `nanos * by / per`, stopping at the far future.
+fn scale(nanos: u64, by: u128, per: u128) -> u64 {
+    u64::try_from(u128::from(nanos).saturating_mul(by) / per).unwrap_or(u64::MAX)
+}
+
+/// The host's, in nanoseconds.
+pub(in crate::kernel) fn host_monotonic() -> u64 {
+    host(ClockId::CLOCK_MONOTONIC)
+}
+
 fn host(id: ClockId) -> u64 {
     let Ok(now) = clock_gettime(id) else { return 0 };
     now.tv_sec()
         .cast_unsigned()
         .saturating_mul(NANOS_PER_SEC)
         .saturating_add(now.tv_nsec().cast_unsigned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: u64 = 3600 * NANOS_PER_SEC;
+
+    #[test]
+    fn a_frozen_clock_moves_by_jumps_and_readings_alone() {
+        let clock = Clock::starting(Pace::TravelOnly, Start::At(7));
+        assert_eq!((clock.now(), clock.realtime_nanos()), (Instant(0), 7));
+        assert!(clock.note_reading());
+        assert_eq!(clock.now(), Instant(READING));
+        clock.jump(Instant(HOUR));
+        clock.jump(Instant(1));
+        assert_eq!(clock.now(), Instant(HOUR));
+        assert_eq!(clock.realtime_nanos(), HOUR.cast_signed() + 7);
+        assert_eq!(clock.on_host(Instant(HOUR + 1)), None);
+        assert!(clock.on_host(Instant(HOUR)).is_some());
+    }
+
+    #[test]
+    fn a_travelling_clock_keeps_its_jumps_and_goes_on() {
+        let clock = Clock::starting(Pace::Travel, Start::default());
+        clock.jump(Instant(HOUR));
+        let now = clock.now();
+        assert!(now >= Instant(HOUR));
+        let soon = clock.on_host(now.after(1000)).unwrap();
+        assert!(
+            soon < clock.boot + HOUR,
+            "its timers come sooner on the host's clock"
+        );
+    }
+
+    #[test]
+    fn a_rate_is_undone_on_the_way_back() {
+        for millionths in [1000, 999_999, 1_000_000, 7_000_001] {
+            let clock = Clock::starting(Pace::Rate(millionths), Start::default());
+            let host = clock.on_host(Instant(HOUR)).unwrap() - clock.boot;
+            let back = scale(host, millionths.into(), MILLION);
+            assert!(
+                (HOUR..HOUR + 10).contains(&back),
+                "{millionths}: {back} is never early"
+            );
+        }
+    }
+
+    #[test]
+    fn setting_one_clock_does_not_move_the_other() {
+        for pace in [Pace::Host, Pace::Rate(2_000_000), Pace::Travel, Pace::TravelOnly] {
+            let clock = Clock::starting(pace, Start::At(5));
+            let before = clock.now();
+            clock.set_realtime_nanos(HOUR.cast_signed());
+            assert!(clock.realtime_nanos() >= HOUR.cast_signed());
+            assert!(clock.now() < before.after(HOUR));
+            assert!(clock.instant_of_realtime(2 * HOUR) <= clock.now().after(HOUR));
+        }
+    }
 }

@@ -83,7 +83,9 @@ fn readable(task: &Arc<Task>, clock: i32) -> Result<Base, Errno> {
 
 /// clock_gettime(2).
 pub(crate) fn clock_gettime(cx: &mut SyscallCx<'_>, clock: i32, to: UserRef<Timespec>) -> SysResult<()> {
-    let now = readable(cx.task, clock)?.now(cx.kernel);
+    let base = readable(cx.task, clock)?;
+    cx.kernel.reactor.clock_is_read();
+    let now = base.now(cx.kernel);
     Ok(cx.memory.write(to, &Timespec::from_nanos(now))?)
 }
 
@@ -108,8 +110,9 @@ fn set(cx: &SyscallCx<'_>, nanos: u64) -> SysResult<()> {
     }
     let nanos = i64::try_from(nanos).map_err(|_| Errno::EINVAL)?;
     cx.kernel.clock.set_realtime_nanos(nanos);
-    let (boot, ahead) = cx.kernel.clock.against_host();
-    cx.kernel.platform.set_clock(boot, ahead);
+    if let Some((boot, ahead)) = cx.kernel.clock.against_host() {
+        cx.kernel.platform.set_clock(boot, ahead);
+    }
     Ok(())
 }
 
@@ -128,6 +131,7 @@ pub(crate) fn gettimeofday(
     tv: UserRef<Timeval>,
     tz: UserRef<Timezone>,
 ) -> SysResult<()> {
+    cx.kernel.reactor.clock_is_read();
     if let Some(tv) = tv.non_null() {
         let now = Base::Realtime.now(cx.kernel);
         cx.memory.write(tv, &Timeval::from_nanos(now))?;
@@ -160,6 +164,7 @@ pub(crate) fn settimeofday(
 
 /// time(2).
 pub(crate) fn time(cx: &mut SyscallCx<'_>, to: UserRef<i64>) -> SysResult<i64> {
+    cx.kernel.reactor.clock_is_read();
     let seconds = (Base::Realtime.now(cx.kernel) / NANOS_PER_SEC).cast_signed();
     if let Some(to) = to.non_null() {
         cx.memory.write(to, &seconds)?;

@@ -155,7 +155,8 @@ impl Countdown {
                 };
                 let distance = left.max(least);
                 self.sample = Some((reading, distance));
-                now.after(distance)
+                self.armed = Some(kernel.reactor.host_timer(distance.max(pause), waiter));
+                return;
             }
         };
         let deadline = deadline.max(now.after(pause));

@@ -10,9 +10,11 @@ mod posix;
 mod process;
 mod sleep;
 mod syscalls;
+pub(in crate::kernel) mod tsc;
 mod vdso;
 
-pub use clock::{Clock, Instant, NANOS_PER_SEC, Timestamp};
+pub(in crate::kernel) use clock::host_monotonic;
+pub use clock::{Clock, Instant, NANOS_PER_SEC, Pace, Start, Timestamp};
 pub(in crate::kernel) use clocks::timer_base;
 pub use countdown::{Base, Countdown};
 pub(in crate::kernel) use cpu_limit::watch_cpu_limit;

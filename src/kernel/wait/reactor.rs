@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use nix::errno::Errno;
@@ -16,38 +16,75 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 
 use super::{Events, WaitQueue, Wakeup};
 use crate::kernel::sync::{Lock, Rank};
-use crate::kernel::time::{Clock, Instant, NANOS_PER_SEC};
+use crate::kernel::time::{Clock, Instant, NANOS_PER_SEC, host_monotonic};
+use crate::platform::Activity;
 
 /// Epoll data of what is not a watch; watches count from 1.
 const DOORBELL: u64 = u64::MAX;
 const ALARM: u64 = u64::MAX - 1;
 
+/// A century after boot: no clock jumps further.
+const HORIZON: Instant = Instant(100 * 365 * 86_400 * NANOS_PER_SEC);
+
 /// Timers and host readiness of one guest.
 pub struct Reactor {
     clock: Arc<Clock>,
     epoll: Epoll,
-    /// Rung to end the thread.
-    doorbell: EventFd,
-    /// Goes off at the nearest deadline.
+    /// Rung to have the thread look around: whether to end, and whether all rests.
+    doorbell: Arc<EventFd>,
+    /// Goes off at the nearest deadline that the host's time brings.
     alarm: TimerFd,
     stopped: AtomicBool,
+    /// What goes on, where the clock jumps when nothing does.
+    activity: Option<Arc<Activity>>,
+    /// Watches that somebody wants to write to: the host will take it in time, and until then the clock does not jump.
+    writers: AtomicUsize,
     state: Lock<State>,
 }
 
 #[derive(Default)]
 struct State {
     next_id: u64,
+    /// By the guest's clock.
     timers: BTreeMap<(Instant, u64), Weak<dyn Wakeup>>,
+    /// By the host's.
+    host_timers: BTreeMap<(u64, u64), Weak<dyn Wakeup>>,
     watches: HashMap<u64, Arc<Watched>>,
-    /// What the alarm is set to. It may be earlier than any timer, when that one was dropped: setting it costs a host call
-    /// and most timers are dropped early, so it goes off for nothing once instead.
-    alarm_at: Option<Instant>,
+    /// What the alarm is set to, on the host's clock. It may be earlier than any timer, when that one was dropped: setting it
+    /// costs a host call and most timers are dropped early, so it goes off for nothing once instead.
+    alarm_at: Option<u64>,
+}
+
+impl State {
+    /// When the first timer is due on the host's clock.
+    fn first(&self, clock: &Clock) -> Option<u64> {
+        let guest = self.timers.first_key_value();
+        let guest = guest.and_then(|((at, _), _)| clock.on_host(*at));
+        let host = self.host_timers.first_key_value().map(|((at, _), _)| *at);
+        guest.into_iter().chain(host).min()
+    }
+
+    /// Take out a timer that is due: by the guest's clock at `now`, or by the host's at what `host` reads.
+    fn take_due(&mut self, now: Instant, host: impl FnOnce() -> u64) -> Option<Weak<dyn Wakeup>> {
+        if let Some(first) = self.timers.first_entry()
+            && first.key().0 <= now
+        {
+            return Some(first.remove());
+        }
+        let first = self.host_timers.first_entry()?;
+        (first.key().0 <= host()).then(|| first.remove())
+    }
 }
 
 /// An armed timer; dropping it disarms it.
 pub struct Timer {
     reactor: Arc<Reactor>,
-    key: (Instant, u64),
+    key: Key,
+}
+
+enum Key {
+    Guest(Instant, u64),
+    Host(u64, u64),
 }
 
 /// A host descriptor whose readiness is passed on to a wait queue while this lives.
@@ -70,37 +107,58 @@ impl Reactor {
     /// Make the reactor; [`Reactor::run`] must be called on a thread of its own.
     pub fn new(clock: Arc<Clock>) -> Result<Arc<Reactor>, Errno> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let doorbell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        let doorbell = Arc::new(EventFd::from_flags(
+            EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK,
+        )?);
         let alarm = TimerFd::new(
             ClockId::CLOCK_MONOTONIC,
             TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK,
         )?;
         epoll.add(&doorbell, EpollEvent::new(EpollFlags::EPOLLIN, DOORBELL))?;
         epoll.add(&alarm, EpollEvent::new(EpollFlags::EPOLLIN, ALARM))?;
-        let state = Lock::new(Rank::Reactor, State::default());
+        let bell = doorbell.clone();
+        let activity = clock
+            .travels()
+            .then(|| Arc::new(Activity::new(move || ring(&bell))));
         Ok(Arc::new(Reactor {
             clock,
             epoll,
             doorbell,
             alarm,
             stopped: AtomicBool::new(false),
-            state,
+            activity,
+            writers: AtomicUsize::new(0),
+            state: Lock::new(Rank::Reactor, State::default()),
         }))
+    }
+
+    /// Where what goes on has to be counted; none where nobody wants to know.
+    pub fn activity(&self) -> Option<&Arc<Activity>> {
+        self.activity.as_ref()
     }
 
     /// Serve until [`Reactor::stop`].
     pub fn run(&self) -> Result<(), Errno> {
         let mut ready = [EpollEvent::empty(); 64];
         while !self.stopped.load(Ordering::SeqCst) {
-            let n = match self.epoll.wait(&mut ready, EpollTimeout::NONE) {
+            // What has come already comes before any jump.
+            let destination = self.destination();
+            let patience = match destination {
+                Some(_) => EpollTimeout::ZERO,
+                None => EpollTimeout::NONE,
+            };
+            let n = match self.epoll.wait(&mut ready, patience) {
                 Ok(n) => n,
-                Err(Errno::EINTR) => 0,
+                Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(errno),
             };
             for event in &ready[..n] {
                 match event.data() {
-                    DOORBELL => {}
-                    ALARM => self.fire_due()?,
+                    DOORBELL => {
+                        // Empty when somebody else has rung meanwhile: that counts as well.
+                        let _ = self.doorbell.read();
+                    }
+                    ALARM => self.alarm_went_off()?,
                     id => {
                         let watched = self.state.lock().watches.get(&id).cloned();
                         if let Some(watched) = watched {
@@ -111,6 +169,13 @@ impl Reactor {
                     }
                 }
             }
+            if n == 0
+                && let Some(instant) = destination
+                && self.rests()
+            {
+                self.clock.jump(instant);
+                self.fire(instant);
+            }
         }
         Ok(())
     }
@@ -118,8 +183,31 @@ impl Reactor {
     /// End [`Reactor::run`].
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
-        // The counter cannot overflow in practice, and a full one has rung anyway.
-        let _ = self.doorbell.write(1);
+        ring(&self.doorbell);
+    }
+
+    /// Whether nothing goes on that might need the time until the next timer.
+    fn rests(&self) -> bool {
+        self.activity.as_ref().is_some_and(|activity| activity.rests())
+            && self.writers.load(Ordering::SeqCst) == 0
+    }
+
+    /// Where the clock is to jump now, if nothing comes from the host first. Nothing in a guest waits for times beyond the
+    /// horizon, which stand for never.
+    fn destination(&self) -> Option<Instant> {
+        if !self.rests() {
+            return None;
+        }
+        let state = self.state.lock();
+        let ((instant, _), _) = state.timers.first_key_value()?;
+        (*instant <= HORIZON).then_some(*instant)
+    }
+
+    /// A guest is going to read the clock, which may move it.
+    pub fn clock_is_read(&self) {
+        if self.clock.note_reading() {
+            self.reset_alarm(&mut self.state.lock());
+        }
     }
 
     /// Call `waiter` once when the clock reaches `deadline`, on the reactor's thread and with no lock held.
@@ -128,10 +216,24 @@ impl Reactor {
         state.next_id += 1;
         let key = (deadline, state.next_id);
         state.timers.insert(key, Arc::downgrade(waiter));
-        if state.alarm_at.is_none_or(|at| deadline < at) {
-            self.set_alarm(&mut state, deadline);
-        }
+        self.reset_alarm(&mut state);
         drop(state);
+        self.armed(Key::Guest(key.0, key.1))
+    }
+
+    /// As [`Reactor::timer`], after so many nanoseconds of the host's time.
+    pub fn host_timer(self: &Arc<Self>, nanos: u64, waiter: &Arc<dyn Wakeup>) -> Timer {
+        let at = host_monotonic().saturating_add(nanos);
+        let mut state = self.state.lock();
+        state.next_id += 1;
+        let key = (at, state.next_id);
+        state.host_timers.insert(key, Arc::downgrade(waiter));
+        self.reset_alarm(&mut state);
+        drop(state);
+        self.armed(Key::Host(key.0, key.1))
+    }
+
+    fn armed(self: &Arc<Self>, key: Key) -> Timer {
         Timer {
             reactor: self.clone(),
             key,
@@ -166,10 +268,23 @@ impl Reactor {
         })
     }
 
+    /// A watch is not to be written to any more.
+    fn wrote(&self) {
+        if self.writers.fetch_sub(1, Ordering::SeqCst) == 1 && self.activity.is_some() {
+            ring(&self.doorbell);
+        }
+    }
+
     /// Change what a watched descriptor is asked for.
     fn rearm(&self, watched: &Watched, change: impl FnOnce(Events) -> Events) {
         let mut armed = watched.armed.lock();
-        *armed = change(*armed);
+        let before = *armed;
+        *armed = change(before);
+        match (before.contains(Events::OUT), armed.contains(Events::OUT)) {
+            (false, true) => _ = self.writers.fetch_add(1, Ordering::SeqCst),
+            (true, false) => self.wrote(),
+            _ => {}
+        }
         if !armed.is_empty() {
             let flags = EpollFlags::from_bits_truncate(armed.bits().cast_signed()) | EpollFlags::EPOLLONESHOT;
             // It can only fail for a descriptor that is not registered, and this one is.
@@ -179,55 +294,69 @@ impl Reactor {
         }
     }
 
-    /// Have the alarm go off at `deadline`. A host that refuses leaves the timer to the next one set.
-    fn set_alarm(&self, state: &mut State, deadline: Instant) {
-        let nanos = deadline.since(self.clock.now()).max(1);
-        let after = TimeSpec::new(
-            (nanos / NANOS_PER_SEC).cast_signed(),
-            (nanos % NANOS_PER_SEC).cast_signed(),
+    /// Have the alarm go off when the first timer is due, unless it does so before. A host that refuses leaves the timer to the
+    /// next one set.
+    fn reset_alarm(&self, state: &mut State) {
+        let Some(at) = state.first(&self.clock) else {
+            return;
+        };
+        if state.alarm_at.is_some_and(|before| before <= at) {
+            return;
+        }
+        let when = TimeSpec::new(
+            (at / NANOS_PER_SEC).cast_signed(),
+            (at % NANOS_PER_SEC).cast_signed(),
         );
         let set = self
             .alarm
-            .set(Expiration::OneShot(after), TimerSetTimeFlags::empty());
+            .set(Expiration::OneShot(when), TimerSetTimeFlags::TFD_TIMER_ABSTIME);
         match set {
-            Ok(()) => state.alarm_at = Some(deadline),
+            Ok(()) => state.alarm_at = Some(at),
             Err(errno) => tracing::error!(%errno, "the host refuses to set a timer"),
         }
     }
 
-    /// Call what is due and set the alarm for what comes next.
-    fn fire_due(&self) -> Result<(), Errno> {
+    /// Call what is due.
+    fn alarm_went_off(&self) -> Result<(), Errno> {
         match self.alarm.wait() {
             Ok(()) | Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(errno) => return Err(errno),
         }
         self.state.lock().alarm_at = None;
+        self.fire(self.clock.now());
+        Ok(())
+    }
+
+    /// Call what is due by `now`, and set the alarm for what comes next.
+    fn fire(&self, now: Instant) {
         loop {
-            let now = self.clock.now();
             let mut state = self.state.lock();
-            match state.timers.first_key_value() {
-                Some((&key, _)) if key.0 <= now => {
-                    let waiter = state.timers.remove(&key).and_then(|w| w.upgrade());
-                    drop(state);
-                    if let Some(waiter) = waiter {
-                        waiter.wake(Events::empty());
-                    }
-                }
-                Some((&(deadline, _), _)) => {
-                    if state.alarm_at.is_none_or(|at| deadline < at) {
-                        self.set_alarm(&mut state, deadline);
-                    }
-                    return Ok(());
-                }
-                None => return Ok(()),
+            let Some(waiter) = state.take_due(now, host_monotonic) else {
+                self.reset_alarm(&mut state);
+                return;
+            };
+            drop(state);
+            if let Some(waiter) = waiter.upgrade() {
+                waiter.wake(Events::empty());
             }
         }
     }
 }
 
+fn ring(doorbell: &EventFd) {
+    // The counter cannot overflow in practice, and a full one has rung anyway.
+    let _ = doorbell.write(1);
+}
+
 impl Drop for Timer {
     fn drop(&mut self) {
-        self.reactor.state.lock().timers.remove(&self.key);
+        let mut state = self.reactor.state.lock();
+        let removed = match self.key {
+            Key::Guest(at, id) => state.timers.remove(&(at, id)),
+            Key::Host(at, id) => state.host_timers.remove(&(at, id)),
+        };
+        drop(state);
+        drop(removed);
     }
 }
 
@@ -263,6 +392,9 @@ impl AsFd for HostWatch {
 impl Drop for HostWatch {
     fn drop(&mut self) {
         self.reactor.state.lock().watches.remove(&self.watched.id);
+        if self.watched.armed.lock().contains(Events::OUT) {
+            self.reactor.wrote();
+        }
         if self.watched.pollable {
             let _ = self.reactor.epoll.delete(self.watched.fd.as_fd());
         }

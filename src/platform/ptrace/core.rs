@@ -273,7 +273,10 @@ impl Core {
                     s.running -= 1;
                     s.due.push(task);
                 }
-                Slot::Parked(task) => s.due.push(task),
+                Slot::Parked(task) => {
+                    self.mail.began();
+                    s.due.push(task);
+                }
                 Slot::Taken | Slot::Ending => {}
             }
         });

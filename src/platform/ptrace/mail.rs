@@ -6,13 +6,14 @@
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use nix::errno::Errno;
 
 use super::core::Task;
 use super::host::HostThread;
 use super::tracee::Tracee;
+use crate::platform::Activity;
 
 /// Lock, ignoring that another thread panicked with it: every holder leaves the data whole.
 pub(super) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -37,6 +38,8 @@ pub(super) struct Mail {
     /// Whether the tracing thread is in, or just before, its wait.
     asleep: AtomicBool,
     bell: Mutex<Option<OwnedFd>>,
+    /// Counts letters, and threads that are not parked, where somebody wants to know.
+    activity: OnceLock<Arc<Activity>>,
 }
 
 impl Mail {
@@ -52,7 +55,27 @@ impl Mail {
         self.post(Letter::Started(task));
     }
 
+    pub(super) fn count_activity(&self, activity: Arc<Activity>) {
+        // Once.
+        let _ = self.activity.set(activity);
+    }
+
+    /// One more goes on.
+    pub(super) fn began(&self) {
+        if let Some(activity) = self.activity.get() {
+            activity.begin();
+        }
+    }
+
+    /// One less goes on.
+    pub(super) fn ended(&self) {
+        if let Some(activity) = self.activity.get() {
+            activity.end();
+        }
+    }
+
     fn post(&self, letter: Letter) {
+        self.began();
         lock(&self.letters).push(letter);
         self.ring();
     }

@@ -19,7 +19,7 @@ use nix::errno::Errno;
 use self::core::{Core, Task};
 use self::space::PtraceSpace;
 use self::thread::PtraceThread;
-use super::{Platform, Thread, TrapHandler};
+use super::{Activity, Platform, Thread, TrapHandler};
 
 mod core;
 mod exec;
@@ -87,6 +87,10 @@ impl Platform for PtracePlatform {
 
     fn run(&self) -> Result<(), Errno> {
         run::run(&self.core)
+    }
+
+    fn count_activity(&self, activity: Arc<Activity>) {
+        self.core.mail().count_activity(activity);
     }
 
     fn stop(&self) {

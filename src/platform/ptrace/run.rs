@@ -150,6 +150,9 @@ fn deliver(core: &Arc<Core>, mut task: Task, mut trap: Trap) {
             if unmapped {
                 core.forget_closed_files();
             }
+            // Owners may do anything when they are dropped.
+            drop(task.owner);
+            core.mail().ended();
             return;
         }
         if host.is_reaped() {
@@ -167,6 +170,7 @@ fn deliver(core: &Arc<Core>, mut task: Task, mut trap: Trap) {
                         entry.slot = Slot::Parked(task);
                     }
                 });
+                core.mail().ended();
                 return;
             }
             _ => return run_on(core, task, next == Next::Step),
@@ -191,6 +195,7 @@ fn run_on(core: &Core, mut task: Task, stepping: bool) {
 pub(super) fn start(core: &Core, task: Task) {
     let host = Arc::clone(task.thread.host());
     core.with(|s| s.owned += 1);
+    core.mail().began();
     if host.is_reaped() || host.is_kicked() {
         core.with(|s| s.due.push(task));
     } else {
@@ -212,6 +217,7 @@ fn read_mail(core: &Arc<Core>) {
             Letter::Dropped(host) => core.end(&host),
             Letter::Started(task) => start(core, task),
         }
+        core.mail().ended();
     }
 }
 
@@ -222,7 +228,10 @@ fn kicked(core: &Arc<Core>, host: &Arc<HostThread>) {
             .get_mut(&host.tracee)
             .filter(|e| Arc::ptr_eq(&e.host, host))?;
         match std::mem::replace(&mut entry.slot, Slot::Taken) {
-            Slot::Parked(task) if host.take_kick() => Some(task),
+            Slot::Parked(task) if host.take_kick() => {
+                core.mail().began();
+                Some(task)
+            }
             Slot::Running { task, stepping } => {
                 entry.slot = Slot::Running { task, stepping };
                 interrupt(host);

@@ -30,7 +30,7 @@ use super::space::SeccompSpace;
 use super::thread::{Host, SeccompThread};
 use crate::platform::native::identity;
 use crate::platform::stats::Counters;
-use crate::platform::{ForkKind, HostFile, Io, Thread};
+use crate::platform::{Activity, ForkKind, HostFile, Io, Thread};
 
 pub(super) struct Core {
     pub(super) processes: Processes,
@@ -54,12 +54,14 @@ pub(super) struct Core {
     pub(super) pool: Pool,
     pub(super) placement: Arc<Placement>,
     pub(super) io: Io,
+    /// Counts threads that are not parked, where somebody wants to know.
+    activity: OnceLock<Arc<Activity>>,
     stopping: AtomicBool,
     copies_forbidden: AtomicBool,
 }
 
 impl Core {
-    pub(super) fn new(io: Io) -> Result<Arc<Core>, Errno> {
+    pub(super) fn new(io: Io, host_clock: bool) -> Result<Arc<Core>, Errno> {
         let core = Arc::new(Core {
             processes: Processes::default(),
             counters: Counters::default(),
@@ -76,10 +78,11 @@ impl Core {
             pool: Pool::default(),
             placement: Placement::new(),
             io,
+            activity: OnceLock::new(),
             stopping: AtomicBool::new(false),
             copies_forbidden: AtomicBool::new(false),
         });
-        core.make_zygote()?;
+        core.make_zygote(host_clock)?;
         let (sender, woken) = channel();
         *lock(&core.wakeups) = Some(sender);
         let spawned = thread::Builder::new()
@@ -92,8 +95,8 @@ impl Core {
         Ok(core)
     }
 
-    fn make_zygote(self: &Arc<Core>) -> Result<(), Errno> {
-        let vdso = HostVdso::find();
+    fn make_zygote(self: &Arc<Core>, host_clock: bool) -> Result<(), Errno> {
+        let vdso = if host_clock { HostVdso::find() } else { None };
         let image = Image::new(vdso.as_ref())?;
         let _ = self.patcher.set(Patcher::new(image.entry));
         let memory = launch::bell_memory()?;
@@ -146,13 +149,34 @@ impl Core {
         zygote.fork(ForkKind::Copy)
     }
 
+    pub(super) fn count_activity(&self, activity: Arc<Activity>) {
+        // Once.
+        let _ = self.activity.set(activity);
+    }
+
+    /// A thread with an owner is not parked any more.
+    pub(super) fn unparked(&self) {
+        if let Some(activity) = self.activity.get() {
+            activity.begin();
+        }
+    }
+
+    /// A thread with an owner was parked, or has lost it.
+    pub(super) fn parked(&self) {
+        if let Some(activity) = self.activity.get() {
+            activity.end();
+        }
+    }
+
     /// One more thread with an owner.
     pub(super) fn begin(&self) {
         self.owned.fetch_add(1, Ordering::SeqCst);
+        self.unparked();
     }
 
     /// One thread with an owner less.
     pub(super) fn end(&self) {
+        self.parked();
         if self.owned.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.kill_all();
         }

@@ -19,7 +19,7 @@ use nix::errno::Errno;
 
 use self::core::Core;
 use self::thread::SeccompThread;
-use super::{Io, Platform, Statistics, Thread, TrapHandler};
+use super::{Activity, Io, Platform, Statistics, Thread, TrapHandler};
 
 mod core;
 mod deaf;
@@ -58,9 +58,11 @@ pub struct SeccompPlatform {
 }
 
 impl SeccompPlatform {
-    /// Make the first stub. Fails where the host lacks what is needed.
-    pub fn new(io: Io) -> Result<Arc<SeccompPlatform>, Errno> {
-        Ok(Arc::new(SeccompPlatform { core: Core::new(io)? }))
+    /// Make the first stub. Fails where the host lacks what is needed. Guests can only read the host's clock by its own vDSO if
+    /// `host_clock` is given.
+    pub fn new(io: Io, host_clock: bool) -> Result<Arc<SeccompPlatform>, Errno> {
+        let core = Core::new(io, host_clock)?;
+        Ok(Arc::new(SeccompPlatform { core }))
     }
 }
 
@@ -95,6 +97,10 @@ impl Platform for SeccompPlatform {
 
     fn set_clock(&self, boot: u64, ahead: i64) {
         self.core.facts.set_clock(boot, ahead);
+    }
+
+    fn count_activity(&self, activity: Arc<Activity>) {
+        self.core.count_activity(activity);
     }
 
     fn stop(&self) {

@@ -51,6 +51,7 @@ pub(super) fn start(core: &Arc<Core>, thread: Box<SeccompThread>, owner: Arc<dyn
     let mut state = lock(&host.state);
     if host.kicked.load(Ordering::SeqCst) || host.process.is_dead() {
         *state = State::Parked(task);
+        core.parked();
         drop(state);
         drop(passing);
         kick(&host);
@@ -72,6 +73,7 @@ pub(super) fn kick(host: &Arc<Host>) {
     let mut state = lock(&host.state);
     match std::mem::replace(&mut *state, State::Held) {
         State::Parked(task) => {
+            host.core.unparked();
             drop(state);
             wake(task);
         }
@@ -95,7 +97,10 @@ pub(super) fn died(host: &Arc<Host>) {
     let parked = {
         let mut state = lock(&host.state);
         match std::mem::replace(&mut *state, State::Held) {
-            State::Parked(task) => Some(task),
+            State::Parked(task) => {
+                host.core.unparked();
+                Some(task)
+            }
             other => {
                 *state = other;
                 None
@@ -235,6 +240,7 @@ fn deliver(mut task: Task, mut trap: Trap) {
         if next == Next::Park {
             host.seat().parked();
             *state = State::Parked(task);
+            core.parked();
         } else {
             let stepping = next == Next::Step;
             task.thread.resume(stepping);

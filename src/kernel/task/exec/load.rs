@@ -101,6 +101,9 @@ pub(super) fn load(
     let randomise = subject.personality & ADDR_NO_RANDOMIZE == 0;
 
     let mut thread = kernel.platform.spawn().map_err(|_| Errno::EAGAIN)?;
+    if kernel.clock.is_virtual() {
+        thread.trap_tsc(true)?;
+    }
     let bias = main_bias(&mut *thread, &main.image, interpreter.is_some(), randomise)?;
     map_image(&mut *thread, &main, bias)?;
     let mut base = 0;

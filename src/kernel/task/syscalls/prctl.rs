@@ -132,7 +132,7 @@ fn set_tsc(cx: &mut SyscallCx<'_>, mode: u64) -> SysResult<u64> {
         Ok(libc::PR_TSC_SIGSEGV) => true,
         _ => return fail!(EINVAL),
     };
-    cx.thread.trap_tsc(faults)?;
+    cx.thread.trap_tsc(faults || cx.kernel.clock.is_virtual())?;
     cx.task.state.lock().tsc_faults = faults;
     Ok(0)
 }
