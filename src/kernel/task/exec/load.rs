@@ -104,6 +104,8 @@ pub(super) fn load(
     if kernel.clock.is_virtual() {
         thread.trap_tsc(true)?;
     }
+    let vdso = kernel.clock.vdso();
+    let vdso_at = vdso.map(|vdso| map_vdso(&mut *thread, vdso)).transpose()?;
     let bias = main_bias(&mut *thread, &main.image, interpreter.is_some(), randomise)?;
     map_image(&mut *thread, &main, bias)?;
     let mut base = 0;
@@ -130,23 +132,15 @@ pub(super) fn load(
             0
         }
     };
-    // The vDSO is above the stack, anywhere up to the end.
-    let vdso_len = kernel.clock.vdso().map_or(0, Vdso::size);
-    let above = spread(STACK_SPREAD);
-    let top = USER_END - vdso_len - above;
-    let vdso_at = top + spread(above / PAGE_SIZE + 1);
+    let top = USER_END - spread(STACK_SPREAD);
     let stack_limit = if creds.secure {
         subject.stack_limit.min(8 << 20)
     } else {
         subject.stack_limit
     };
-    let mut ops = vec![stack(top, stack_limit, executable)];
+    thread.memory(&[stack(top, stack_limit, executable)])?;
     let mut entries = Vec::new();
-    if let Some(vdso) = kernel.clock.vdso() {
-        ops.extend(map_vdso(vdso, vdso_at));
-        entries.push((libc::AT_SYSINFO_EHDR, vdso_at + Vdso::DATA));
-    }
-    thread.memory(&ops)?;
+    entries.extend(vdso_at.map(|at| (libc::AT_SYSINFO_EHDR, at + Vdso::DATA)));
     entries.extend(auxv_entries(kernel, &main.image, &creds, bias, base));
     let auxv = Auxv {
         entries: &entries,
@@ -302,19 +296,28 @@ fn stack(top: u64, limit: u64, executable: bool) -> MemOp<'static> {
     }
 }
 
-/// The vDSO with its page from `addr` on.
-fn map_vdso(vdso: &Vdso, addr: u64) -> [MemOp<'_>; 2] {
-    let part = |offset: u64, len: u64, prot: Prot| MemOp::Map {
-        addr: addr + offset,
-        len,
-        prot,
-        flags: MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE,
-        file: Some((vdso.file(), offset)),
+/// Map the vDSO with its page, where the host finds room, and say where.
+///
+/// As on Linux it is the topmost mapping below the stack, and all others come below it. That one is in use for as long as the
+/// program runs saves the host making page tables for a small mapping there and throwing them away, again and again.
+fn map_vdso(thread: &mut dyn Thread, vdso: &Vdso) -> Result<u64, Errno> {
+    let whole = MemOp::Map {
+        addr: 0,
+        len: vdso.size(),
+        prot: Prot::READ,
+        flags: MapFlags::PRIVATE,
+        file: Some((vdso.file(), 0)),
     };
-    [
-        part(0, Vdso::DATA, Prot::READ),
-        part(Vdso::DATA, vdso.size() - Vdso::DATA, Prot::READ | Prot::EXEC),
-    ]
+    let addr = thread.memory(&[whole])?;
+    let code = MemOp::Map {
+        addr: addr + Vdso::DATA,
+        len: vdso.size() - Vdso::DATA,
+        prot: Prot::READ | Prot::EXEC,
+        flags: MapFlags::PRIVATE | MapFlags::FIXED,
+        file: Some((vdso.file(), Vdso::DATA)),
+    };
+    thread.memory(&[code])?;
+    Ok(addr)
 }
 
 /// Extend the caller's main stack down to a limit that was raised. As far as something is in the way, it stays as it is.
