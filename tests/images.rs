@@ -264,6 +264,110 @@ fn all_kinds_show_the_same() {
     assert_eq!(lines(&other), lines(&expected));
 }
 
+/// Runs a tool that makes file systems.
+fn tool(command: &[&str]) {
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let made = run(
+        Command::new(command[0]).args(&command[1..]).env("PATH", path),
+        b"",
+        LIMIT,
+    );
+    assert_eq!(made.status, 0, "{command:?}: {made:?}");
+}
+
+#[test]
+fn file_systems_show_the_same() {
+    let place = scratch("disks");
+    let (directory, image) = (place.join("directory"), place.join("image"));
+    fs::create_dir(&directory).expect("create");
+    fs::write(place.join("plain.tar"), base()).expect("write");
+    let (directory, image) = (text(&directory), text(&image));
+    tool(&["tar", "-xpf", text(&place.join("plain.tar")), "-C", directory]);
+    let expected = look(Path::new(directory));
+    let lines = |look: &str| -> Vec<String> {
+        // The root is the image's own, and ext4 has a directory more.
+        let own = |line: &&str| !line.starts_with("/ ") && !line.contains("lost+found");
+        look.lines().filter(own).map(str::to_owned).collect()
+    };
+    // What an unprivileged user's directory becomes in a file system without an option for owners.
+    let me = fs::metadata(directory).map(|st| {
+        use std::os::unix::fs::MetadataExt;
+        format!(" {} {} ", st.uid(), st.gid())
+    });
+    let me = me.expect("stat");
+    for command in [
+        vec!["mksquashfs", directory, image, "-noappend", "-quiet", "-all-root"],
+        vec![
+            "mksquashfs",
+            directory,
+            image,
+            "-noappend",
+            "-quiet",
+            "-all-root",
+            "-comp",
+            "zstd",
+        ],
+        vec!["mkfs.erofs", "--all-root", image, directory],
+        vec!["mkfs.erofs", "--all-root", "-zlz4hc", image, directory],
+        vec!["mkfs.ext4", "-q", "-F", "-d", directory, image, "32m"],
+    ] {
+        let _ = fs::remove_file(image);
+        tool(&command);
+        let found = look(Path::new(image));
+        let found = match command[0] {
+            "mkfs.ext4" => found.replace(&me, " 0 0 "),
+            _ => found,
+        };
+        assert_eq!(lines(&found), lines(&expected), "{command:?}");
+        // What the guest writes stays its own.
+        let script =
+            "busybox rm /etc/secret; echo x >/etc/passwd; busybox mv /etc /new; busybox cat /new/passwd";
+        let changed = uvm(&["run", image, "--", "sh", "-c", script]);
+        assert_eq!(
+            (changed.status, changed.stdout.as_str()),
+            (0, "x\n"),
+            "{changed:?}"
+        );
+        if command[0] != "mkfs.ext4" {
+            assert_eq!(look(Path::new(image)), found);
+        }
+    }
+}
+
+#[test]
+fn bad_file_systems_are_one_line() {
+    let place = scratch("bad-disks");
+    let (directory, image) = (place.join("directory"), place.join("image"));
+    fs::create_dir(&directory).expect("create");
+    fs::write(directory.join("file"), "contents").expect("write");
+    let (directory, path) = (text(&directory), text(&image));
+    let damage = |words: &str, change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = fs::read(&image).expect("read");
+        change(&mut bytes);
+        let damaged = place.join("damaged");
+        fs::write(&damaged, bytes).expect("write");
+        refused(&damaged, words);
+    };
+    tool(&["mksquashfs", directory, path, "-noappend", "-quiet"]);
+    damage("squashfs is damaged: it is cut short", &|bytes| {
+        bytes.truncate(100)
+    });
+    damage("lzo compression, which is not supported", &|bytes| bytes[20] = 3);
+    damage("root is no directory", &|bytes| bytes[32..40].fill(0xee));
+    let _ = fs::remove_file(&image);
+    tool(&["mkfs.erofs", path, directory]);
+    damage("erofs uses fragments", &|bytes| bytes[1024 + 80] = 0x20);
+    damage("erofs is damaged", &|bytes| bytes[1024 + 12] = 99);
+    tool(&["mkfs.ext4", "-q", "-F", path, "1m"]);
+    damage("ext4 is damaged: it is cut short", &|bytes| {
+        bytes.truncate(1 << 18)
+    });
+    damage("run 'e2fsck -p' on it first", &|bytes| bytes[1024 + 0x60] |= 4);
+    damage("encryption, which is not supported", &|bytes| {
+        bytes[1024 + 0x62] |= 1
+    });
+}
+
 #[test]
 fn layers_and_configuration() {
     let place = scratch("layers");

@@ -18,8 +18,8 @@ use crate::platform::host::PlatformKind;
 /// Options of `uvm run`.
 #[derive(Args)]
 pub(super) struct RunArgs {
-    /// What becomes the guest's root: a directory (`/` is this machine), or an image: a tar archive of one, an OCI layout
-    /// or archive, or what `docker save` wrote. It is not written to
+    /// What becomes the guest's root: a directory (`/` is this machine), or an image: a tar archive of one, a squashfs,
+    /// erofs or ext4 file, an OCI layout or archive, or what `docker save` wrote. It is not written to
     rootfs: PathBuf,
 
     /// Command to run [default: the image's, else the user's shell in the guest's /etc/passwd, else /bin/sh]

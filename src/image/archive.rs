@@ -68,6 +68,12 @@ impl Found {
     }
 }
 
+/// Whether it begins with the header of an archive.
+pub(super) fn begins(window: &Window) -> Result<bool> {
+    let mut block = [0; 512];
+    Ok(window.read_at(&mut block, 0)? == block.len() && sum_is_right(&block))
+}
+
 /// Tell `visit` of each file in an archive, in the archive's order.
 pub(super) fn scan(window: &Window, visit: &mut dyn FnMut(Found) -> Result<()>) -> Result<()> {
     let mut blocks = Blocks {

@@ -2,11 +2,13 @@
 
 use std::io::{self, Read};
 
-use anyhow::{Result, bail};
+use anyhow::bail;
 use rustix::fs::fstat;
 use rustix::io::pread;
 
+use crate::kernel::fs::diskfs::Medium;
 use crate::kernel::fs::imagefs::Blob;
+use crate::kernel::stop::Errno;
 
 /// A part of a host file.
 #[derive(Clone)]
@@ -18,13 +20,13 @@ pub(super) struct Window {
 
 impl Window {
     /// All of a file.
-    pub(super) fn whole(file: Blob) -> Result<Window> {
+    pub(super) fn whole(file: Blob) -> anyhow::Result<Window> {
         let len = fstat(&*file)?.st_size.cast_unsigned();
         Ok(Window { file, start: 0, len })
     }
 
     /// A part of this part.
-    pub(super) fn part(&self, start: u64, len: u64) -> Result<Window> {
+    pub(super) fn part(&self, start: u64, len: u64) -> anyhow::Result<Window> {
         if start.checked_add(len).is_none_or(|end| end > self.len) {
             bail!("it is cut short");
         }
@@ -64,7 +66,7 @@ impl Window {
     }
 
     /// All of it, if it is not longer than `max`.
-    pub(super) fn bytes(&self, max: u64) -> Result<Vec<u8>> {
+    pub(super) fn bytes(&self, max: u64) -> anyhow::Result<Vec<u8>> {
         if self.len > max {
             bail!("it is longer than {max} bytes");
         }
@@ -83,7 +85,7 @@ impl Window {
     }
 
     /// What tells this part from all others as long as nobody writes to the file.
-    pub(super) fn identity(&self) -> Result<String> {
+    pub(super) fn identity(&self) -> anyhow::Result<String> {
         let st = fstat(&*self.file)?;
         Ok(format!(
             "{:x}-{:x}-{:x}-{:x}.{:x}-{:x}.{:x}-{:x}-{:x}",
@@ -97,6 +99,19 @@ impl Window {
             self.start,
             self.len
         ))
+    }
+}
+
+impl Medium for Window {
+    fn size(&self) -> u64 {
+        self.len
+    }
+
+    fn read(&self, buf: &mut [u8], at: u64) -> Result<(), Errno> {
+        match self.read_at(buf, at) {
+            Ok(done) if done == buf.len() => Ok(()),
+            _ => Err(Errno::EIO),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
-//! Container images: what is in their archives, read where it is.
+//! Images: what is in their archives or file systems, read where it is.
 //!
-//! [`open`] finds out what a path is, and makes of it a tree of files for [`crate::kernel::fs::imagefs`] and a [`Config`]. An archive
-//! is hostile input: nothing of it is ever used as a path of the host, numbers are checked, and memory is bounded.
+//! [`open`] finds out what a path is, and makes of it a tree of files for [`crate::kernel::fs::imagefs`] and a [`Config`]; what is a
+//! file system already is left to [`crate::kernel::fs::diskfs`]. An archive is hostile input: nothing of it is ever used as a path of the host, numbers are checked, and memory is bounded.
 
 mod archive;
 mod blob;
@@ -15,7 +15,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::kernel::fs::imagefs::{Attributes, Blob, Builder, Contents, Tree};
+use crate::kernel::fs::FileSystem;
+use crate::kernel::fs::diskfs::{self, BadImage, Medium};
+use crate::kernel::fs::imagefs::{Attributes, Blob, Builder, Contents, ImageFs, Tree};
 use crate::platform::HostFile;
 use archive::{Found, Kind, NoArchive};
 use blob::Window;
@@ -27,12 +29,31 @@ const TEXT_MAX: u64 = 1 << 30;
 
 /// An image.
 pub struct Image {
-    /// Its files.
-    pub tree: Arc<Tree>,
-    /// Where their contents are.
-    pub blobs: Vec<Blob>,
+    files: Files,
     /// How it is to be run; nothing is said by a plain archive.
     pub config: Config,
+}
+
+/// The files of an image.
+enum Files {
+    /// Those of archives.
+    Archives {
+        tree: Arc<Tree>,
+        /// Where their contents are.
+        blobs: Vec<Blob>,
+    },
+    /// Those of a file system.
+    Disk(Arc<dyn Medium>, diskfs::Kind),
+}
+
+impl Image {
+    /// Its files, under this device number.
+    pub fn file_system(&self, dev: u64) -> Result<Arc<dyn FileSystem>, BadImage> {
+        match &self.files {
+            Files::Archives { tree, blobs } => Ok(ImageFs::new(tree.clone(), blobs.clone(), dev)),
+            Files::Disk(medium, kind) => diskfs::open(medium.clone(), *kind, dev, true),
+        }
+    }
 }
 
 /// Whether a path is an image, and not the directory of a root file system.
@@ -56,7 +77,7 @@ pub fn open(path: &Path) -> Result<Image> {
     }
     let file = HostFile::new(File::open(path)?.into())?;
     single(&Window::whole(file)?, &store).map_err(|error| match error.is::<NoArchive>() {
-        true => anyhow!("it is no tar archive, and no directory"),
+        true => anyhow!("it is no tar archive, no squashfs, erofs or ext4, and no directory"),
         false => error,
     })
 }
@@ -64,6 +85,14 @@ pub fn open(path: &Path) -> Result<Image> {
 /// An image in one file.
 fn single(file: &Window, store: &Store) -> Result<Image> {
     let whole = compressed::plain(file, None, store)?;
+    if !archive::begins(&whole)?
+        && let Some(kind) = diskfs::recognise(&whole)?
+    {
+        return Ok(Image {
+            files: Files::Disk(Arc::new(whole), kind),
+            config: Config::default(),
+        });
+    }
     if let Some(source) = layout::Source::archive(&whole)? {
         return layered(&layout::read(&source)?, store);
     }
@@ -141,11 +170,11 @@ impl Making {
     }
 
     fn finish(self, config: Config) -> Image {
-        Image {
+        let files = Files::Archives {
             tree: Arc::new(self.builder.finish()),
             blobs: self.blobs,
-            config,
-        }
+        };
+        Image { files, config }
     }
 }
 

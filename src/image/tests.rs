@@ -6,8 +6,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::*;
-use crate::kernel::fs::imagefs::ImageFs;
-use crate::kernel::fs::{FileSystem, Inode};
+use crate::kernel::fs::Inode;
 
 /// A host file with these contents.
 fn window(bytes: &[u8]) -> Window {
@@ -91,7 +90,7 @@ fn image(bytes: &[u8]) -> Result<Image> {
 }
 
 fn root(image: &Image) -> Arc<dyn Inode> {
-    ImageFs::new(image.tree.clone(), image.blobs.clone(), 7).root()
+    image.file_system(7).unwrap().root()
 }
 
 #[test]

@@ -13,7 +13,6 @@ use crate::kernel::Kernel;
 use crate::kernel::dev;
 use crate::kernel::dev::tty::devpts::DevPts;
 use crate::kernel::fs::hostfs::{Coherence, HostFs, HostFsOptions};
-use crate::kernel::fs::imagefs::ImageFs;
 use crate::kernel::fs::memfs::{MemFs, MemFsOptions};
 use crate::kernel::fs::walk::{WalkCx, WalkFlags};
 use crate::kernel::fs::{CreateArgs, Dentry, FileSystem, FileType, MountFlags, Path, Vfs, procfs, sysfs};
@@ -68,7 +67,9 @@ pub(super) fn root(options: &Options) -> Result<Root> {
             own_ids: options.own_ids,
         };
         let lower: Arc<dyn FileSystem> = match &options.image {
-            Some(image) => ImageFs::new(image.tree.clone(), image.blobs.clone(), LOWER_DEV),
+            Some(image) => image
+                .file_system(LOWER_DEV)
+                .with_context(|| format!("run: {shown}"))?,
             None => open(host).with_context(|| format!("run: {shown}"))?,
         };
         let mut settings = MemFsOptions::new(ROOT_DEV, clock.clone());

@@ -2,23 +2,19 @@
 //!
 //! A [`Tree`] says what files there are; contents are pieces of [`Blob`]s, which are host files. Nothing is ever unpacked and
 //! nothing can be changed: it is the lower tree of an overlay. A file that is mapped is copied into a memfd, since pieces of
-//! an archive do not begin at pages; the last ones are kept.
+//! an archive do not begin at pages.
 
-use std::collections::HashMap;
-use std::os::fd::AsFd;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-use rustix::io::{pread, pwrite};
+use rustix::io::pread;
 
-use super::hostfs::io::{errno, reopen_read_only};
-use super::hostfs::recent::{Kept, Recent};
+use super::copies::Copies;
+use super::hostfs::io::errno;
 use super::{
     DirEntry, File, FileOps, FileSystem, FileType, Inode, Link, MapRequest, Metadata, OpenFlags, SetAttr,
     StatFs,
 };
 use crate::kernel::stop::{Errno, SysResult};
-use crate::kernel::sync::{Lock, Rank};
 use crate::kernel::task::Task;
 use crate::kernel::user_memory::{CHUNK, Sink};
 use crate::platform::{HostFile, PAGE_SIZE};
@@ -27,9 +23,6 @@ mod tree;
 
 pub use tree::{Attributes, BadEntry, Builder, Contents, Extent, Tree, Xattr, Xattrs};
 use tree::{Index, Node};
-
-/// Most copies of files kept for those who will map them again.
-const COPIES_KEPT: usize = 256;
 
 /// Where contents are: a host file that does not change.
 pub type Blob = Arc<HostFile>;
@@ -42,14 +35,7 @@ struct Image {
     tree: Arc<Tree>,
     blobs: Vec<Blob>,
     dev: u64,
-    copies: Recent<Arc<HostFile>>,
-    /// Copies in use or kept.
-    known: Lock<HashMap<Index, Copies>>,
-}
-
-struct Copies {
-    kept: Weak<Kept<Arc<HostFile>>>,
-    used: Weak<HostFile>,
+    copies: Copies,
 }
 
 impl ImageFs {
@@ -59,8 +45,7 @@ impl ImageFs {
             tree,
             blobs,
             dev,
-            copies: Recent::new(COPIES_KEPT),
-            known: Lock::new(Rank::Table, HashMap::new()),
+            copies: Copies::default(),
         })))
     }
 }
@@ -136,46 +121,6 @@ impl Image {
             _ => {}
         }
         Ok(bytes)
-    }
-
-    /// A copy of a file that can be mapped, and not be written.
-    fn copy(&self, index: Index) -> Result<Arc<HostFile>, Errno> {
-        if let Some(known) = self.known.lock().get(&index) {
-            if let Some(kept) = known.kept.upgrade() {
-                return Ok(kept.get().clone());
-            }
-            if let Some(used) = known.used.upgrade() {
-                return Ok(used);
-            }
-        }
-        let contents = &self.node(index)?.contents;
-        let size = size_of(contents);
-        let memfd = memfd_create("uvm", MemfdFlags::CLOEXEC).map_err(errno)?;
-        ftruncate(&memfd, size).map_err(errno)?;
-        let mut pos = 0;
-        while pos < size {
-            let Some(data) = next_data(contents, pos) else {
-                break;
-            };
-            pos = data;
-            let bytes = self.read(contents, pos, CHUNK)?;
-            let mut done = 0;
-            while done < bytes.len() {
-                let n = pwrite(&memfd, &bytes[done..], pos + done as u64).map_err(errno)?;
-                if n == 0 {
-                    return Err(Errno::ENOSPC);
-                }
-                done += n;
-            }
-            pos += bytes.len() as u64;
-        }
-        let file = HostFile::new(reopen_read_only(memfd.as_fd())?)?;
-        let copies = Copies {
-            kept: Arc::downgrade(&self.copies.insert(file.clone())),
-            used: Arc::downgrade(&file),
-        };
-        self.known.lock().insert(index, copies);
-        Ok(file)
     }
 }
 
@@ -396,10 +341,15 @@ impl FileOps for ImageFile {
         if request.shared && request.write {
             return Err(Errno::EACCES.into());
         }
-        match self.0.file_type() {
-            FileType::Regular => Ok(self.0.image.copy(self.0.index)?),
-            _ => Err(Errno::ENODEV.into()),
+        if self.0.file_type() != FileType::Regular {
+            return Err(Errno::ENODEV.into());
         }
+        let image = &self.0.image;
+        let contents = &self.0.node()?.contents;
+        let next_data = |pos| Ok(next_data(contents, pos));
+        let read = |pos, want| image.read(contents, pos, want);
+        let key = u64::from(self.0.index);
+        Ok(image.copies.get(key, size_of(contents), &next_data, &read)?)
     }
 
     fn read_dir(&self, _file: &File, pos: u64, emit: &mut dyn FnMut(DirEntry) -> bool) -> SysResult<()> {

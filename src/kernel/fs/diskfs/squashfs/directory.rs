@@ -1,0 +1,131 @@
+//! Directories: names in byte order, in runs of up to 256 whose inodes are in one table block.
+
+use super::inode::{Contents, Directory, Node};
+use super::meta::Cursor;
+use super::{Entry, Squashfs};
+use crate::kernel::fs::FileType;
+use crate::kernel::fs::diskfs::fields::Fields;
+use crate::kernel::stop::Errno;
+
+/// Most names of a run.
+const RUN_MAX: u32 = 256;
+
+/// Longest name, in bytes.
+const NAME_MAX: usize = 256;
+
+fn directory(node: &Node) -> Result<&Directory, Errno> {
+    match &node.contents {
+        Contents::Directory(directory) => Ok(directory),
+        _ => Err(Errno::EIO),
+    }
+}
+
+pub(super) fn list(
+    fs: &Squashfs,
+    node: &Node,
+    skip: u64,
+    emit: &mut dyn FnMut(Entry<'_>) -> bool,
+) -> Result<(), Errno> {
+    let directory = directory(node)?;
+    let mut left = skip;
+    walk(fs, directory.start.clone(), directory.len, &mut |entry| {
+        if left > 0 {
+            left -= 1;
+            return true;
+        }
+        emit(entry)
+    })
+}
+
+pub(super) fn find(fs: &Squashfs, node: &Node, name: &[u8]) -> Result<u64, Errno> {
+    let directory = directory(node)?;
+    let (start, len) = mark_before(fs, directory, name)?;
+    let mut found = None;
+    walk(fs, start, len, &mut |entry| {
+        if entry.name == name {
+            found = Some(entry.id);
+        }
+        entry.name < name
+    })?;
+    found.ok_or(Errno::ENOENT)
+}
+
+/// Where to begin to look for a name, and how many bytes there are from there on.
+fn mark_before(fs: &Squashfs, directory: &Directory, name: &[u8]) -> Result<(Cursor, u32), Errno> {
+    let mut best = (directory.start.clone(), directory.len);
+    let Some((cursor, marks)) = &directory.marks else {
+        return Ok(best);
+    };
+    let mut cursor = cursor.clone();
+    let mut text = [0; NAME_MAX];
+    for _ in 0..*marks {
+        let mut mark = [0; 12];
+        fs.read_meta(&mut cursor, &mut mark)?;
+        let mark = Fields(&mark);
+        let len = mark.u32(8)?.checked_add(1).ok_or(Errno::EIO)? as usize;
+        let text = text.get_mut(..len).ok_or(Errno::EIO)?;
+        fs.read_meta(&mut cursor, text)?;
+        if *text > *name {
+            break;
+        }
+        // A mark is where a run begins: the block, and how far into the directory it is, which gives the offset.
+        let (skip, block) = (mark.u32(0)?, mark.u32(4)?);
+        let at = fs
+            .directory_table
+            .checked_add(u64::from(block))
+            .ok_or(Errno::EIO)?;
+        let offset = directory.start.offset_after(u64::from(skip));
+        let left = directory.len.checked_sub(skip).ok_or(Errno::EIO)?;
+        best = (Cursor::new(at, offset), left);
+    }
+    Ok(best)
+}
+
+/// Tell `emit` of each name from a run on, until it says false.
+fn walk(
+    fs: &Squashfs,
+    mut cursor: Cursor,
+    mut left: u32,
+    emit: &mut dyn FnMut(Entry<'_>) -> bool,
+) -> Result<(), Errno> {
+    let mut name = [0; NAME_MAX];
+    while left >= 12 {
+        let mut header = [0; 12];
+        fs.read_meta(&mut cursor, &mut header)?;
+        left -= 12;
+        let header = Fields(&header);
+        let count = header.u32(0)?.checked_add(1).filter(|&count| count <= RUN_MAX);
+        let block = u64::from(header.u32(4)?);
+        for _ in 0..count.ok_or(Errno::EIO)? {
+            let mut entry = [0; 8];
+            fs.read_meta(&mut cursor, &mut entry)?;
+            let entry = Fields(&entry);
+            let len = usize::from(entry.u16(6)?) + 1;
+            let name = name.get_mut(..len).ok_or(Errno::EIO)?;
+            fs.read_meta(&mut cursor, name)?;
+            left = left.checked_sub(8 + len as u32).ok_or(Errno::EIO)?;
+            let told = Entry {
+                name,
+                id: Squashfs::id_of((block << 16) | u64::from(entry.u16(0)?)),
+                kind: kind(entry.u16(4)?),
+            };
+            if !emit(told) {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn kind(number: u16) -> Option<FileType> {
+    Some(match number {
+        1 => FileType::Directory,
+        2 => FileType::Regular,
+        3 => FileType::Symlink,
+        4 => FileType::BlockDevice,
+        5 => FileType::CharDevice,
+        6 => FileType::Fifo,
+        7 => FileType::Socket,
+        _ => return None,
+    })
+}
