@@ -38,6 +38,9 @@ fn main() {
             "relocation-model=pic",
             "-C",
             "force-unwind-tables=no",
+            // All in one object: the linker leaves out objects that nobody refers to, and assembly is found by its symbols.
+            "-C",
+            "codegen-units=1",
         ])
         .args([
             "-C",

@@ -62,6 +62,7 @@ families! {
     pipes,
     polling,
     process,
+    processor,
     procfs,
     signals,
     sysv_ipc,

@@ -5,11 +5,14 @@
 
 use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
 
+use crate::cpuid::Answers;
+
 /// First address of the platform's part of the address space, and where the runtime's own code and data lie.
 pub const RUNTIME_BASE: u64 = 0x7fff_0000_0000;
 /// The most that the runtime's code and data take, in bytes.
 pub const RUNTIME_MAX: u64 = 1 << 20;
-/// Pages that a stub can only read: that of the [`Machine`], then one [`Entry`] for each guest thread of the machine.
+/// Pages that a stub can only read: that of the [`Machine`], then one [`Entry`] for each guest thread of the machine, the
+/// [`Room`]s and the [`Answers`].
 pub const FACTS_BASE: u64 = 0x7fff_0800_0000;
 /// Entries there. The first belongs to nobody.
 pub const ENTRIES: usize = 16384;
@@ -17,8 +20,10 @@ pub const ENTRIES: usize = 16384;
 pub const ROOMS_OFFSET: u64 = PAGE + (ENTRIES * size_of::<Entry>()) as u64;
 /// Rooms there: one for each address space of the machine. The first belongs to nobody.
 pub const ROOMS: usize = 16384;
+/// Where the [`Answers`] lie, from the start of those pages. They do not change while there are guests.
+pub const ANSWERS_OFFSET: u64 = ROOMS_OFFSET + (ROOMS * size_of::<Room>()) as u64;
 /// Bytes of all of it.
-pub const FACTS_LEN: u64 = ROOMS_OFFSET + (ROOMS * size_of::<Room>()) as u64;
+pub const FACTS_LEN: u64 = ANSWERS_OFFSET + (size_of::<Answers>() as u64).next_multiple_of(PAGE);
 /// Where the host's own vDSO and its data lie.
 pub const HOST_VDSO_BASE: u64 = 0x7fff_0a00_0000;
 /// Bytes of that.
@@ -211,6 +216,8 @@ pub struct Entry {
     pub euid: AtomicU32,
     pub gid: AtomicU32,
     pub egid: AtomicU32,
+    /// Whether CPUID is answered from the table.
+    pub cpuid: AtomicU32,
 }
 
 /// Ranges of addresses in one [`Room`].

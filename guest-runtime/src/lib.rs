@@ -8,6 +8,7 @@
 #![cfg_attr(uvm_runtime, no_main)]
 
 pub mod abi;
+pub mod cpuid;
 #[cfg(uvm_runtime)]
 #[allow(unsafe_code)]
 mod runtime;

@@ -1,10 +1,11 @@
-//! `uvm doctor`: what this host offers, which platform that allows, and the filter of the seccomp platform.
+//! `uvm doctor`: what this host offers, which platform that allows, what becomes of sensitive instructions, and the filter of the seccomp platform.
 
 use std::io::{self, Write};
 
 use clap::Args;
 
 use super::json::{string, strings};
+use crate::cpu::{INSTRUCTIONS, Instruction, Model, Remedy};
 use crate::machine::default_platform;
 use crate::platform::Io;
 use crate::platform::bpf::{action_name, listing};
@@ -54,6 +55,34 @@ pub(super) fn print(args: &DoctorArgs, out: &mut dyn Write) -> io::Result<u8> {
     Ok(if report.choice.is_some() { 0 } else { NO_PLATFORM })
 }
 
+/// What can be said to `uvm run` on this host of the processor, and what comes of it.
+fn options(has: impl Fn(&str) -> bool) -> Vec<(String, String)> {
+    let cpuid = has("cpuid-faulting");
+    let shown = if cpuid {
+        "by CPUID, /proc/cpuinfo and the auxiliary vector"
+    } else {
+        "without CPUID faulting, guests see this machine's processor"
+    };
+    let mut options = vec![("--cpu host".into(), format!("this machine's processor, {shown}"))];
+    for level in 1..=4 {
+        let name = format!("x86-64-v{level}");
+        let model = name.parse().and_then(|choice| Model::here(&choice, 1));
+        let what = match model {
+            Ok(_) if cpuid => "this machine can show it".to_owned(),
+            Ok(_) => "cannot be shown here: the host has no CPUID faulting".to_owned(),
+            Err(why) => format!("cannot be shown here: {why}"),
+        };
+        options.push((format!("--cpu {name}"), what));
+    }
+    let cpus = if cpuid {
+        "that many CPUs, by every way to ask"
+    } else {
+        "that many CPUs, by every way to ask but CPUID"
+    };
+    options.push(("--cpus N".into(), cpus.into()));
+    options
+}
+
 struct Report {
     choice: Option<PlatformKind>,
     missing: [(PlatformKind, Option<Missing>); 2],
@@ -80,7 +109,53 @@ impl Report {
             }
             facts.into_iter().try_for_each(|fact| fact_text(fact, out))?;
         }
+        writeln!(out, "\nInstructions whose effect depends on the machine")?;
+        for row in INSTRUCTIONS {
+            self.instruction_text(row, out)?;
+        }
+        writeln!(out, "\nOptions of uvm run that follow")?;
+        for (option, what) in options(|id| self.has(id)) {
+            writeln!(out, "  {option:<16} {what}")?;
+        }
         Ok(())
+    }
+
+    /// Whether the host has the fact of this id.
+    fn has(&self, id: &str) -> bool {
+        self.facts.iter().any(|fact| fact.id == id && fact.present)
+    }
+
+    fn instruction_text(&self, row: &Instruction, out: &mut dyn Write) -> io::Result<()> {
+        let (class, handling) = (row.class.name(), row.handling(|id| self.has(id)));
+        let traps = if row.traps(|id| self.has(id)) {
+            "traps"
+        } else {
+            "does not trap"
+        };
+        writeln!(out, "  {} ({class}, {traps} here)", row.names)?;
+        writeln!(out, "      {}", handling.handled)?;
+        match handling.visible {
+            "" => Ok(()),
+            visible => writeln!(out, "      guests see {visible}"),
+        }
+    }
+
+    fn instruction_json(&self, row: &Instruction) -> String {
+        let handling = row.handling(|id| self.has(id));
+        let by = match row.remedy {
+            Remedy::Itself => "\"itself\"".into(),
+            Remedy::Platform => "\"platform\"".into(),
+            Remedy::Host(fact) => string(fact),
+            Remedy::Nothing => "null".into(),
+        };
+        format!(
+            "{{\"names\":{},\"class\":{},\"traps\":{},\"by\":{by},\"handled\":{},\"visible\":{}}}",
+            string(row.names),
+            string(row.class.name()),
+            row.traps(|id| self.has(id)),
+            string(handling.handled),
+            string(handling.visible),
+        )
     }
 
     fn json(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -92,11 +167,21 @@ impl Report {
             format!("{{\"name\":{},\"missing\":{missing}}}", string(kind.name()))
         });
         let facts: Vec<String> = self.facts.iter().map(fact_json).collect();
+        let instructions: Vec<String> = INSTRUCTIONS
+            .iter()
+            .map(|row| self.instruction_json(row))
+            .collect();
+        let options: Vec<String> = options(|id| self.has(id))
+            .iter()
+            .map(|(option, what)| format!("{{\"option\":{},\"what\":{}}}", string(option), string(what)))
+            .collect();
         writeln!(
             out,
-            "{{\"platform\":{choice},\n\"platforms\":[\n{}],\n\"facts\":[\n{}]}}",
+            "{{\"platform\":{choice},\n\"platforms\":[\n{}],\n\"facts\":[\n{}],\n\"instructions\":[\n{}],\n\"options\":[\n{}]}}",
             platforms.join(",\n"),
-            facts.join(",\n")
+            facts.join(",\n"),
+            instructions.join(",\n"),
+            options.join(",\n")
         )
     }
 }

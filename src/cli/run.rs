@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 
 use super::clock::{self, ClockArg};
 use super::values;
+use crate::cpu::Choice;
 use crate::image::{self, Config};
 use crate::machine::{self, Options, TraceTo, User};
 use crate::platform::Io;
@@ -93,6 +94,14 @@ pub(super) struct GuestArgs {
     /// The guest's time of day at first: YYYY-MM-DD, YYYY-MM-DDTHH:MM:SS (UTC) or @SECONDS [default: this machine's]
     #[arg(long, value_name = "TIME", value_parser = clock::time_start)]
     time_start: Option<i64>,
+
+    /// Processor that the guest is shown: this machine's (host), or x86-64-v1 to x86-64-v4, the same on every machine
+    #[arg(long, value_name = "MODEL[,+FEATURE,-FEATURE]", default_value = "host")]
+    cpu: Choice,
+
+    /// How many CPUs the guest has, and the most of this machine's that it uses [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    cpus: Option<u32>,
 
     /// Kill the guest after so many seconds and exit with 124
     #[arg(long, value_name = "SECS", value_parser = values::seconds)]
@@ -238,6 +247,8 @@ impl GuestArgs {
             },
             pace,
             start,
+            cpu: args.cpu,
+            cpus: args.cpus,
             timeout: args.timeout,
             report: false,
             trace: args.trace.map(|file| file.map_or(TraceTo::Stderr, TraceTo::File)),

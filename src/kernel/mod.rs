@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 pub mod abi;
+pub mod cpu;
 pub mod dev;
 pub mod fs;
 pub mod ipc;
@@ -28,6 +29,7 @@ pub mod time;
 pub mod user_memory;
 pub mod wait;
 
+use crate::cpu::Model;
 use crate::platform::Platform;
 use sync::{Lock, Rank};
 use task::PidTable;
@@ -86,6 +88,8 @@ pub struct Boot {
     pub reactor: Arc<Reactor>,
     /// Where syscalls are reported to.
     pub tracer: Option<Box<dyn syscall::Tracer>>,
+    /// The processor that guests are shown.
+    pub model: Model,
 }
 
 impl Kernel {
@@ -98,12 +102,13 @@ impl Kernel {
             clock,
             reactor,
             tracer,
+            model,
         } = boot;
         let uts = Uts {
             nodename,
             domainname: b"(none)".to_vec(),
         };
-        let hardware = sys::Hardware::read();
+        let hardware = sys::Hardware::read(model.cpus, model.cpuinfo());
         let host_clock = platform.host_clock().filter(|_| !clock.is_virtual());
         match time::Vdso::new(host_clock, hardware.cpus) {
             Ok(vdso) => clock.show(vdso),
@@ -118,7 +123,7 @@ impl Kernel {
         Arc::new(Kernel {
             platform,
             hardware,
-            processor: sys::Processor::read(),
+            processor: sys::Processor::new(model),
             clock,
             reactor,
             vfs,

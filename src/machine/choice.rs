@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Error, Result, anyhow};
 
+use crate::platform::cpuid::Answers;
 use crate::platform::host::{self, Fact, Missing, PlatformKind};
 use crate::platform::ptrace::PtracePlatform;
 use crate::platform::seccomp::SeccompPlatform;
@@ -22,12 +23,18 @@ pub fn default_platform(facts: &[Fact]) -> Option<PlatformKind> {
 
 /// Make the platform that is asked for, or else the first that works here. Called by the host thread that will run it.
 ///
-/// `host_clock`: guests may read the host's clock. What is in the way is looked for only when one has failed: looking takes longer than starting.
-pub(super) fn start(asked: Option<PlatformKind>, io: Io, host_clock: bool) -> Result<Arc<dyn Platform>> {
+/// `host_clock`: guests may read the host's clock. `cpuid`: what that instruction tells guests, if not the truth. What is in
+/// the way is looked for only when one has failed: looking takes longer than starting.
+pub(super) fn start(
+    asked: Option<PlatformKind>,
+    io: Io,
+    host_clock: bool,
+    cpuid: Option<&Answers>,
+) -> Result<Arc<dyn Platform>> {
     let candidates = asked.as_ref().map_or(PLATFORMS, std::slice::from_ref);
     let mut failures = Vec::new();
     for kind in candidates {
-        match make(*kind, io, host_clock) {
+        match make(*kind, io, host_clock, cpuid) {
             Ok(platform) => {
                 if !failures.is_empty() {
                     let why = failures.join("; ");
@@ -41,14 +48,14 @@ pub(super) fn start(asked: Option<PlatformKind>, io: Io, host_clock: bool) -> Re
     Err(anyhow!("run: {}", failures.join("; ")))
 }
 
-fn make(kind: PlatformKind, io: Io, host_clock: bool) -> Result<Arc<dyn Platform>> {
+fn make(kind: PlatformKind, io: Io, host_clock: bool, cpuid: Option<&Answers>) -> Result<Arc<dyn Platform>> {
     match kind {
         PlatformKind::Ptrace => {
-            let platform = PtracePlatform::new()?;
+            let platform = PtracePlatform::new(cpuid.is_some())?;
             platform.prepare()?;
             Ok(platform)
         }
-        PlatformKind::Seccomp => Ok(SeccompPlatform::new(io, host_clock)?),
+        PlatformKind::Seccomp => Ok(SeccompPlatform::new(io, host_clock, cpuid)?),
     }
 }
 

@@ -6,6 +6,7 @@ mod command;
 mod files;
 mod limits;
 mod options;
+mod processor;
 mod reader;
 mod report;
 mod signals;
@@ -74,6 +75,7 @@ impl Ended {
 /// Run a guest to its end.
 pub fn run(options: &Options) -> Result<Ended> {
     limits::raise()?;
+    processor::confine(options);
     // The finest: from Linux 6.13 on, times of files can be finer than the tick, and so later than the coarse clock.
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_REALTIME)?;
     let since = Timestamp {
@@ -189,7 +191,9 @@ fn run_first(kernel: &Arc<Kernel>, options: &Options, who: &user::Identity, stdi
 fn build(options: &Options, root: files::Root, recorder: Option<Arc<Recorder>>) -> Result<Arc<Kernel>> {
     let files::Root { vfs, clock, .. } = root;
     let tracer = tracer::tracer(options.trace.as_ref(), recorder)?;
-    let platform = choice::start(options.platform, options.io, !clock.is_virtual())?;
+    let (model, faults) = processor::choose(options)?;
+    let cpuid = faults.then(|| model.answers());
+    let platform = choice::start(options.platform, options.io, !clock.is_virtual(), cpuid)?;
     let reactor = Reactor::new(clock.clone()).context("run: timers and descriptors")?;
     let nodename = options.hostname.clone().into_bytes();
     Ok(Kernel::new(Boot {
@@ -199,6 +203,7 @@ fn build(options: &Options, root: files::Root, recorder: Option<Arc<Recorder>>) 
         clock,
         reactor,
         tracer,
+        model,
     }))
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cpu::Choice;
 use crate::image::Image;
 use crate::kernel::time::{Pace, Start};
 use crate::platform::Io;
@@ -53,6 +54,10 @@ pub struct Options {
     pub pace: Pace,
     /// What its CLOCK_REALTIME reads at first.
     pub start: Start,
+    /// The processor that guests are shown.
+    pub cpu: Choice,
+    /// How many CPUs they have; none: as many as uvm.
+    pub cpus: Option<u32>,
     /// Kill the guest after this long, by the host's clock.
     pub timeout: Option<Duration>,
     /// Note what the guest does, for a report.

@@ -37,6 +37,7 @@ mod stats;
 
 pub use activity::Activity;
 pub use closed::was_closed;
+pub use guest_runtime::cpuid;
 pub use host_file::HostFile;
 pub use shared_memory::SharedMemory;
 pub use stats::Statistics;
@@ -281,6 +282,8 @@ pub struct Facts {
     pub gid: u32,
     /// getegid(2).
     pub egid: u32,
+    /// Whether CPUID may be answered as the platform was told, where it faults at all.
+    pub cpuid: bool,
 }
 
 /// One guest address space. Bad addresses end a copy early; they are never an error of the supervisor.
@@ -492,6 +495,11 @@ pub trait Platform: Send + Sync {
     /// Count in `activity` what goes on: threads with an owner but for those that are parked. Called at most once, before any thread
     /// has an owner.
     fn count_activity(&self, activity: Arc<Activity>);
+
+    /// Whether CPUID of guest code faults (SIGSEGV, SI_KERNEL) where the platform does not answer it as [`Facts::cpuid`] says.
+    fn traps_cpuid(&self) -> bool {
+        false
+    }
 
     /// End all threads from any host thread; [`Platform::run`] then returns soon. Owners are not called.
     fn stop(&self);

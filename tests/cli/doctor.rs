@@ -56,6 +56,32 @@ fn this_host() {
 }
 
 #[test]
+fn the_table_of_instructions() {
+    let json = uvm(["doctor", "--json"]);
+    let known = "all(isinstance(i['traps'], bool) and i['handled'] and i['class'] in \
+        ('privileged', 'control-sensitive', 'behaviour-sensitive', 'innocuous') for i in r['instructions'])";
+    assert_eq!(ask(&json, known), "True");
+    for (name, told) in [
+        ("CPUID", "i['traps'] == f['cpuid-faulting']['present']"),
+        ("SGDT", "i['traps'] == f['umip']['present']"),
+        ("RDPID", "not i['traps'] and 'number' in i['visible']"),
+        ("HLT", "i['traps'] and i['by'] == 'itself'"),
+    ] {
+        let row = format!("[{told} for i in r['instructions'] if i['names'].startswith('{name}')]");
+        assert_eq!(ask(&json, &row), "[True]", "{name}");
+    }
+    assert_eq!(
+        ask(
+            &json,
+            "len([o for o in r['options'] if o['option'].startswith('--cpu x86-64-v')])"
+        ),
+        "4"
+    );
+    let text = uvm(["doctor"]).stdout;
+    assert!(!text.contains("unknown") && !text.contains("?"), "{text}");
+}
+
+#[test]
 fn the_filter() {
     let text = uvm(["doctor", "--filter"]);
     assert_eq!((text.status, text.stderr.as_str()), (0, ""), "{text:?}");

@@ -6,6 +6,7 @@
 use core::arch::global_asm;
 
 use super::commands;
+use super::cpuid;
 use super::signals;
 use super::sys;
 use super::thread::{Block, Frame, STACK};
@@ -193,6 +194,7 @@ extern "C" fn uvm_boot_rust(len: u64) -> *mut Block {
     sys::set_gs_base(block.me as u64);
     commands::begin(block);
     signals::install();
+    cpuid::install();
     commands::serve(block, None);
     // SAFETY: the frame at the top of this stack; only a child of the first stub, that shall run a guest, comes here.
     unsafe { (*block.frame()).regs = block.answer().regs };

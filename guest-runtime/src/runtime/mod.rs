@@ -4,6 +4,7 @@ mod bell;
 mod boot;
 mod clock;
 mod commands;
+mod cpuid;
 mod entry;
 mod facts;
 mod futex;

@@ -2,6 +2,7 @@
 
 use super::clock;
 use super::commands;
+use super::cpuid;
 use super::entry::{self, Fast};
 use super::futex::{self, Outcome};
 use super::memory;
@@ -24,7 +25,11 @@ const SA_NODEFER: u64 = 0x4000_0000;
 const SIG_SETMASK: u64 = 2;
 
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
-const TF: u64 = 1 << 8;
+pub const TF: u64 = 1 << 8;
+/// The resume flag, which a fault has set in what it saves.
+pub const RF: u64 = 1 << 16;
+/// `si_code` of a general protection fault.
+const SI_KERNEL: i32 = 0x80;
 
 /// `ucontext_t` up to the pointer to the floating-point state.
 #[repr(C)]
@@ -43,13 +48,13 @@ pub struct Context {
     rdi: u64,
     rsi: u64,
     rbp: u64,
-    rbx: u64,
-    rdx: u64,
+    pub rbx: u64,
+    pub rdx: u64,
     pub rax: u64,
-    rcx: u64,
+    pub rcx: u64,
     pub rsp: u64,
     pub rip: u64,
-    eflags: u64,
+    pub eflags: u64,
     /// cs, gs, fs, ss from the lowest 16 bits up.
     segments: u64,
     err: u64,
@@ -103,6 +108,9 @@ extern "C" fn on_signal(signal: i32, info: &Info, context: &mut Context) {
         return;
     }
     let in_runtime = (RUNTIME_BASE..RUNTIME_BASE + RUNTIME_MAX).contains(&context.rip);
+    if signal == SIGSEGV && info.code == SI_KERNEL && !in_runtime && cpuid::answered(block, context) {
+        return;
+    }
     if in_runtime {
         if let Some(to) = memory::fixup(context.rip)
             && signal != KICK

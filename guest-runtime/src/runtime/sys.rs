@@ -16,6 +16,7 @@ pub const EXIT: u64 = 60;
 pub const CAPSET: u64 = 126;
 pub const SIGALTSTACK: u64 = 131;
 pub const PRCTL: u64 = 157;
+pub const ARCH_PRCTL: u64 = 158;
 pub const FUTEX: u64 = 202;
 pub const CLOCK_GETTIME: u64 = 228;
 pub const EXIT_GROUP: u64 = 231;

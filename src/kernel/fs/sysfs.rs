@@ -18,14 +18,30 @@ pub fn new(kernel: &Arc<Kernel>, dev: u64) -> Arc<dyn FileSystem> {
     PseudoFs::new("sysfs", SYSFS_MAGIC, dev, kernel.clock.realtime(), root)
 }
 
-type Make = fn(u32) -> String;
+/// What a file is made from.
+#[derive(Clone, Copy)]
+struct Cpus {
+    /// How many there are.
+    count: u32,
+    /// The one that it is of, where there is a file for each.
+    this: u32,
+}
 
-fn cpu_range(cpus: u32) -> String {
-    if cpus > 1 {
-        format!("0-{}", cpus - 1)
+type Make = fn(Cpus) -> String;
+
+/// What makes a file, and the CPU that it is of.
+type Made = (Make, u32);
+
+fn cpu_range(cpus: Cpus) -> String {
+    if cpus.count > 1 {
+        format!("0-{}", cpus.count - 1)
     } else {
         "0".to_owned()
     }
+}
+
+fn this_cpu(cpus: Cpus) -> String {
+    cpus.this.to_string()
 }
 
 /// Every file by its path, made from the number of CPUs; `%` in a path stands for each CPU. A path that ends with a slash
@@ -39,10 +55,14 @@ const FILES: &[(&str, Make)] = &[
     ("dev/block/", |_| String::new()),
     ("dev/char/", |_| String::new()),
     ("devices/system/cpu/cpu%/online", |_| "1".to_owned()),
-    ("devices/system/cpu/cpu%/topology/core_id", |_| "0".to_owned()),
+    ("devices/system/cpu/cpu%/topology/core_cpus_list", this_cpu),
+    ("devices/system/cpu/cpu%/topology/core_id", this_cpu),
+    ("devices/system/cpu/cpu%/topology/core_siblings_list", cpu_range),
+    ("devices/system/cpu/cpu%/topology/package_cpus_list", cpu_range),
     ("devices/system/cpu/cpu%/topology/physical_package_id", |_| {
         "0".to_owned()
     }),
+    ("devices/system/cpu/cpu%/topology/thread_siblings_list", this_cpu),
     ("devices/system/cpu/kernel_max", |_| "8191".to_owned()),
     ("devices/system/cpu/offline", |_| String::new()),
     ("devices/system/cpu/online", cpu_range),
@@ -71,11 +91,11 @@ struct Dir {
 
 impl Dir {
     /// Names below the prefix with what makes them, none for directories.
-    fn below(&self) -> Vec<(String, Option<Make>)> {
+    fn below(&self) -> Vec<(String, Option<Made>)> {
         let Some(kernel) = self.kernel.upgrade() else {
             return Vec::new();
         };
-        let mut found: Vec<(String, Option<Make>)> = Vec::new();
+        let mut found: Vec<(String, Option<Made>)> = Vec::new();
         for (path, make) in FILES {
             let per_cpu = if path.contains('%') {
                 kernel.hardware.cpus
@@ -89,7 +109,10 @@ impl Dir {
                 };
                 let name = rest.split('/').next().unwrap_or_default();
                 if !name.is_empty() && !found.iter().any(|(known, _)| known == name) {
-                    found.push((name.to_owned(), (name.len() == rest.len()).then_some(*make)));
+                    found.push((
+                        name.to_owned(),
+                        (name.len() == rest.len()).then_some((*make, cpu)),
+                    ));
                 }
             }
         }
@@ -99,7 +122,7 @@ impl Dir {
 
 impl PseudoDir for Dir {
     fn list(&self) -> Vec<(String, FileType)> {
-        let kind = |make: &Option<Make>| {
+        let kind = |make: &Option<Made>| {
             if make.is_some() {
                 FileType::Regular
             } else {
@@ -116,7 +139,10 @@ impl PseudoDir for Dir {
         let (_, make) = self.below().into_iter().find(|(known, _)| known == name)?;
         let kernel = self.kernel.clone();
         Some(match make {
-            Some(make) => Entry::text(move || make(kernel.upgrade().map_or(1, |k| k.hardware.cpus)) + "\n"),
+            Some((make, this)) => Entry::text(move || {
+                let count = kernel.upgrade().map_or(1, |k| k.hardware.cpus);
+                make(Cpus { count, this }) + "\n"
+            }),
             None => Entry::dir(Dir {
                 kernel,
                 prefix: format!("{}{name}/", self.prefix),

@@ -20,26 +20,20 @@ pub struct Hardware {
     pub cpus: u32,
     /// Memory in bytes.
     pub memory: u64,
-    /// Text of /proc/cpuinfo.
-    pub cpuinfo: String,
-    /// Speed of the processor as that text has it, in kHz.
+    /// Speed of the processor as /proc/cpuinfo has it, in kHz.
     pub khz: u64,
     /// Identity of this boot, a UUID.
     pub boot_id: String,
 }
 
 impl Hardware {
-    /// The machine that uvm runs on.
-    pub fn read() -> Hardware {
-        let cpus = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
-        let all = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let cpuinfo: String = all.split_inclusive("\n\n").take(cpus as usize).collect();
+    /// The machine that uvm runs on, with so many CPUs and this text in /proc/cpuinfo.
+    pub fn read(cpus: u32, cpuinfo: &str) -> Hardware {
         let memory = nix::sys::sysinfo::sysinfo().map_or(0, |info| info.ram_total());
         Hardware {
             cpus,
             memory,
-            khz: khz(&cpuinfo).unwrap_or(1_000_000),
-            cpuinfo,
+            khz: khz(cpuinfo).unwrap_or(1_000_000),
             boot_id: random_uuid(),
         }
     }

@@ -1,27 +1,49 @@
-//! What a guest is told of the processor, read once at boot.
+//! What a guest is told of the processor.
 
 use zerocopy::FromBytes;
 
-/// What the auxiliary vector of every program says of the processor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use crate::cpu::Model;
+use crate::platform::cpuid::Answers;
+
+/// The processor of a guest.
+#[derive(Clone, Debug)]
 pub struct Processor {
-    /// AT_HWCAP: CPUID 1 EDX.
-    pub hwcap: u64,
-    /// AT_HWCAP2.
-    pub hwcap2: u64,
-    /// AT_MINSIGSTKSZ: what a signal frame takes at most, in bytes.
+    model: Model,
+    /// The host's AT_HWCAP2.
+    host_hwcap2: u64,
+    /// AT_MINSIGSTKSZ: what a signal frame takes at most, in bytes. The host's, whose processor saves it.
     pub min_signal_stack: u64,
 }
 
 impl Processor {
-    /// Ask the host.
-    pub fn read() -> Processor {
+    /// One of this model, on this host.
+    pub fn new(model: Model) -> Processor {
         let auxv = std::fs::read("/proc/self/auxv").unwrap_or_default();
         Processor {
-            hwcap: value(&auxv, libc::AT_HWCAP).unwrap_or(0),
-            hwcap2: value(&auxv, libc::AT_HWCAP2).unwrap_or(0),
+            model,
+            host_hwcap2: value(&auxv, libc::AT_HWCAP2).unwrap_or(0),
             min_signal_stack: value(&auxv, libc::AT_MINSIGSTKSZ).unwrap_or(2048),
         }
+    }
+
+    /// What CPUID says.
+    pub fn answers(&self) -> &Answers {
+        self.model.answers()
+    }
+
+    /// What /proc/cpuinfo says.
+    pub fn cpuinfo(&self) -> &str {
+        self.model.cpuinfo()
+    }
+
+    /// AT_HWCAP: CPUID 1 EDX.
+    pub fn hwcap(&self) -> u64 {
+        self.model.hwcap()
+    }
+
+    /// AT_HWCAP2.
+    pub fn hwcap2(&self) -> u64 {
+        self.model.hwcap2(self.host_hwcap2)
     }
 }
 
@@ -35,11 +57,12 @@ fn value(auxv: &[u8], key: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::Choice;
 
     #[test]
     fn this_host_says_something() {
-        let processor = Processor::read();
-        assert!(processor.hwcap != 0, "{processor:?}");
+        let processor = Processor::new(Model::here(&Choice::default(), 1).unwrap());
+        assert!(processor.hwcap() & 1 << 26 != 0, "{processor:?}");
         assert!(processor.min_signal_stack >= 512, "{processor:?}");
     }
 }

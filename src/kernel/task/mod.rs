@@ -112,6 +112,8 @@ pub struct TaskState {
     pub personality: u32,
     /// Whether reading the time stamp counter faults (PR_SET_TSC).
     pub tsc_faults: bool,
+    /// Whether CPUID faults (ARCH_SET_CPUID of arch_prctl(2)).
+    pub cpuid_faults: bool,
     /// Scheduling policy and the like, kept as data: the host schedules.
     pub sched: SchedState,
 }
@@ -250,6 +252,7 @@ impl Task {
         let waker = TaskWaker::new();
         waker.tell(|facts| {
             facts.open = parts.kernel.tracer.is_none();
+            facts.cpuid = !parts.state.cpuid_faults;
             (facts.pid, facts.tid) = (parts.group.pid, parts.tid);
             creds::tell(facts, &parts.shared.creds);
         });
@@ -334,6 +337,17 @@ impl Task {
     fn review_openness(&self) {
         self.waker
             .tell(|facts| facts.open = self.kernel.tracer.is_none() && !self.is_traced());
+    }
+
+    /// Have CPUID fault, or not.
+    pub fn set_cpuid_faults(&self, faults: bool) {
+        self.state.lock().cpuid_faults = faults;
+        self.waker.tell(|facts| facts.cpuid = !faults);
+    }
+
+    /// Whether somebody who traces it has it execute one instruction.
+    pub fn is_stepped(&self) -> bool {
+        self.is_traced() && self.trace_steps()
     }
 
     /// Its memory.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Call, ExitStatus, Task, exit};
+use crate::kernel::cpu;
 use crate::kernel::signal::{self, Delivery, SigInfo};
 use crate::kernel::stop::{Errno, Stop};
 use crate::kernel::syscall::{self, SyscallCx};
@@ -77,7 +78,7 @@ impl Task {
             }
             Trap::ForeignSyscall => thread.regs_mut().rax = error_value(Errno::ENOSYS),
             Trap::Fault(fault) => {
-                if !tsc::answer(&self, thread, &fault) {
+                if !tsc::answer(&self, thread, &fault) && !cpu::carry_out(&self, thread, &fault) {
                     signal::force(&self, SigInfo::from_fault(&fault));
                 }
             }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Creds, Parts, Rlimits, Shared, Task, TaskState, ThreadGroup};
+use crate::cpu::{Choice, Model};
 use crate::kernel::fs::memfs::{MemFs, MemFsOptions};
 use crate::kernel::fs::{FdTable, MountFlags, Vfs};
 use crate::kernel::mm::Mm;
@@ -23,7 +24,7 @@ pub(in crate::kernel) struct Caller {
 impl Caller {
     /// Root, in an empty address space and an empty tmpfs.
     pub(in crate::kernel) fn new() -> Caller {
-        let platform = PtracePlatform::new().unwrap_or_else(|e| panic!("platform: {e}"));
+        let platform = PtracePlatform::new(false).unwrap_or_else(|e| panic!("platform: {e}"));
         let clock = Arc::new(Clock::new());
         let reactor = Reactor::new(clock.clone()).unwrap_or_else(|e| panic!("reactor: {e}"));
         let root = MemFs::tmpfs(MemFsOptions::new(1, clock.clone()));
@@ -34,6 +35,7 @@ impl Caller {
             clock,
             reactor,
             tracer: None,
+            model: Model::here(&Choice::default(), 2).unwrap_or_else(|e| panic!("processor: {e}")),
         });
         let thread = platform.spawn().unwrap_or_else(|e| panic!("spawn: {e}"));
         let parts = Parts {

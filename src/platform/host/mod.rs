@@ -8,6 +8,9 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 mod probe;
 mod processor;
 
+pub use processor::cpuid;
+
+use super::native;
 use probe::{Obstacle, attempt};
 
 /// `--platform`.
@@ -224,7 +227,7 @@ const QUESTIONS: [Question; 19] = [
         id: "cpuid-faulting",
         what: "CPUID faulting",
         needed_by: &[],
-        needed_for: "showing guests another processor (not done yet)",
+        needed_for: "showing guests the processor of --cpu",
         without: "guests see the host's processor",
         ask: || tried(attempt(probe::cpuid_faulting)),
     },
@@ -259,6 +262,11 @@ pub fn missing(facts: &[Fact], platform: PlatformKind) -> Option<Missing> {
         what: fact.what,
         detail: fact.detail.clone(),
     })
+}
+
+/// Whether the host can have CPUID fault, so that guests see another processor than its own.
+pub fn can_fault_cpuid() -> bool {
+    native::cpuid::can_fault()
 }
 
 /// Whether a platform can run here.

@@ -1,7 +1,7 @@
 //! What the processor offers, as the host has set it up.
 
 use std::arch::is_x86_feature_detected;
-use std::arch::x86_64::{__cpuid_count, _xgetbv, CpuidResult};
+use std::arch::x86_64::{__cpuid_count, _xgetbv};
 
 use super::Answer;
 
@@ -40,7 +40,7 @@ pub(super) fn bmi2() -> Answer {
 pub(super) fn rdpid() -> Answer {
     /// CPUID leaf 7, bit of ecx.
     const RDPID: u32 = 1 << 22;
-    lacks_unless(cpuid(7).ecx & RDPID != 0)
+    lacks_unless(cpuid(7, 0)[2] & RDPID != 0)
 }
 
 fn lacks_unless(there: bool) -> Answer {
@@ -51,19 +51,19 @@ fn lacks_unless(there: bool) -> Answer {
     }
 }
 
-fn cpuid(leaf: u32) -> CpuidResult {
+/// What CPUID tells uvm: eax, ebx, ecx, edx.
+pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
     // SAFETY: every 64-bit processor has the instruction; compilers before 1.94 call it unsafe.
     #[allow(unused_unsafe)]
-    unsafe {
-        __cpuid_count(leaf, 0)
-    }
+    let result = unsafe { __cpuid_count(leaf, subleaf) };
+    [result.eax, result.ebx, result.ecx, result.edx]
 }
 
 pub(super) fn xsave() -> Answer {
     if !is_x86_feature_detected!("xsave") {
         return Err("the processor lacks it, or the host has not enabled it".into());
     }
-    let size = cpuid(XSTATE).ebx;
+    let size = cpuid(XSTATE, 0)[1];
     // SAFETY: the host has enabled XSAVE, and with it this instruction.
     let enabled = unsafe { _xgetbv(0) };
     let names: Vec<&str> = COMPONENTS

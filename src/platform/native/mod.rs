@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+pub(in crate::platform) mod cpuid;
 pub(in crate::platform) mod identity;
 pub(in crate::platform) mod launch;
 pub(in crate::platform) mod maps;

@@ -73,6 +73,8 @@ impl State {
 }
 
 pub(super) struct Core {
+    /// CPUID faults in guests.
+    pub(super) cpuid_faults: bool,
     image: OwnedFd,
     mail: Arc<Mail>,
     /// The thread that ptrace answers to: the first that made a stub.
@@ -85,8 +87,9 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new() -> Result<Core, Errno> {
+    pub(super) fn new(cpuid_faults: bool) -> Result<Core, Errno> {
         Ok(Core {
+            cpuid_faults,
             image: image::create()?,
             mail: Arc::default(),
             tracer: OnceLock::new(),
@@ -144,7 +147,7 @@ impl Core {
 
     fn make_zygote<'a>(&self, slot: &'a mut Option<Zygote>) -> Result<&'a mut Zygote, Errno> {
         if self.with(|s| s.entries.is_empty()) {
-            *slot = Some(Zygote::new(&self.image)?);
+            *slot = Some(Zygote::new(&self.image, self.cpuid_faults)?);
         } else if let Some(zygote) = slot {
             // Those that live on have the old one's descriptors: so must its successor.
             let makers = self.stopped(|_| true);

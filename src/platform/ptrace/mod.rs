@@ -19,6 +19,7 @@ use nix::errno::Errno;
 use self::core::{Core, Task};
 use self::space::PtraceSpace;
 use self::thread::PtraceThread;
+use super::native::cpuid;
 use super::{Activity, Platform, Thread, TrapHandler};
 
 mod core;
@@ -44,10 +45,11 @@ pub struct PtracePlatform {
 }
 
 impl PtracePlatform {
-    /// Prepare; stubs are made when they are needed. Fails when the host has no executable memory files.
-    pub fn new() -> Result<Arc<PtracePlatform>, Errno> {
+    /// Prepare; stubs are made when they are needed. Fails when the host has no executable memory files. `cpuid_faults`:
+    /// whether CPUID of guests is to fault.
+    pub fn new(cpuid_faults: bool) -> Result<Arc<PtracePlatform>, Errno> {
         Ok(Arc::new(PtracePlatform {
-            core: Arc::new(Core::new()?),
+            core: Arc::new(Core::new(cpuid_faults)?),
         }))
     }
 
@@ -86,11 +88,18 @@ impl Platform for PtracePlatform {
     }
 
     fn run(&self) -> Result<(), Errno> {
+        if self.core.cpuid_faults {
+            cpuid::join_guests();
+        }
         run::run(&self.core)
     }
 
     fn count_activity(&self, activity: Arc<Activity>) {
         self.core.mail().count_activity(activity);
+    }
+
+    fn traps_cpuid(&self) -> bool {
+        self.core.cpuid_faults
     }
 
     fn stop(&self) {

@@ -73,7 +73,7 @@ struct Message {
 
 impl Zygote {
     /// Make the zygote from the stub program `image`.
-    pub(super) fn new(image: &OwnedFd) -> Result<Zygote, Errno> {
+    pub(super) fn new(image: &OwnedFd, cpuid_faults: bool) -> Result<Zygote, Errno> {
         let (socket, theirs) = socketpair(
             AddressFamily::Unix,
             SockType::SeqPacket,
@@ -88,12 +88,13 @@ impl Zygote {
             sent: 0,
             cache: Vec::new(),
         };
-        zygote.prepare().inspect_err(|_| zygote.kill())?;
+        zygote.prepare(cpuid_faults).inspect_err(|_| zygote.kill())?;
         Ok(zygote)
     }
 
     /// Leave nothing mapped but the platform's page and the scratch page. EPERM when the host lets no memory be copied.
-    fn prepare(&self) -> Result<(), Errno> {
+    fn prepare(&self, cpuid_faults: bool) -> Result<(), Errno> {
+        const ARCH_SET_CPUID: u64 = 0x1012;
         let above = image::LOAD_ADDR + PAGE_SIZE;
         let len = HOST_END - above;
         self.call_at(image::LOAD_SYSCALL, libc::SYS_munmap, [above, len, 0, 0, 0, 0])?;
@@ -104,6 +105,10 @@ impl Zygote {
         self.map_scratch()?;
         if remote::write(self.tracee.0, SCRATCH, &[0]) != 1 {
             return Err(Errno::EPERM);
+        }
+        if cpuid_faults {
+            // All that come of it inherit that.
+            self.call(libc::SYS_arch_prctl, [ARCH_SET_CPUID, 0, 0, 0, 0, 0])?;
         }
         if let Err(e) = self.install_filter() {
             tracing::warn!("the host has no seccomp filters ({e}): guests can call its vsyscall page");

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
+use guest_runtime::cpuid::Answers;
 use libc::pid_t;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
@@ -28,7 +29,7 @@ use super::regs;
 use super::server::{self, Task};
 use super::space::SeccompSpace;
 use super::thread::{Host, SeccompThread};
-use crate::platform::native::identity;
+use crate::platform::native::{cpuid, identity};
 use crate::platform::stats::Counters;
 use crate::platform::{Activity, ForkKind, HostFile, Io, Thread};
 
@@ -56,19 +57,21 @@ pub(super) struct Core {
     pub(super) io: Io,
     /// Counts threads that are not parked, where somebody wants to know.
     activity: OnceLock<Arc<Activity>>,
+    /// CPUID faults in guests.
+    pub(super) cpuid_faults: bool,
     stopping: AtomicBool,
     copies_forbidden: AtomicBool,
 }
 
 impl Core {
-    pub(super) fn new(io: Io, host_clock: bool) -> Result<Arc<Core>, Errno> {
+    pub(super) fn new(io: Io, host_clock: bool, answers: Option<&Answers>) -> Result<Arc<Core>, Errno> {
         let core = Arc::new(Core {
             processes: Processes::default(),
             counters: Counters::default(),
             patcher: OnceLock::new(),
             deaf: Arc::default(),
             notifier: OnceLock::new(),
-            facts: FactsFile::new()?,
+            facts: FactsFile::new(answers)?,
             host_clock: OnceLock::new(),
             zygote: Mutex::default(),
             group: OnceLock::new(),
@@ -79,16 +82,21 @@ impl Core {
             placement: Placement::new(),
             io,
             activity: OnceLock::new(),
+            cpuid_faults: answers.is_some(),
             stopping: AtomicBool::new(false),
             copies_forbidden: AtomicBool::new(false),
         });
         core.make_zygote(host_clock)?;
         let (sender, woken) = channel();
+        let faults = core.cpuid_faults;
         *lock(&core.wakeups) = Some(sender);
         let spawned = thread::Builder::new()
             .name("wakeups".into())
             .stack_size(1 << 20)
             .spawn(move || {
+                if faults {
+                    cpuid::join_guests();
+                }
                 woken.iter().for_each(server::run_woken);
             });
         spawned.map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EAGAIN)))?;

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use guest_runtime::abi::{
-    ENTRIES, Entry, FACTS_BASE, FACTS_LEN, KEPT, Machine, PAGE, ROOMS, ROOMS_OFFSET, Room,
+    ANSWERS_OFFSET, ENTRIES, Entry, FACTS_BASE, FACTS_LEN, KEPT, Machine, PAGE, ROOMS, ROOMS_OFFSET, Room,
 };
+use guest_runtime::cpuid::Answers;
 use nix::errno::Errno;
 
 use super::kept::Kept;
@@ -52,9 +53,12 @@ impl Free {
 }
 
 impl FactsFile {
-    pub(super) fn new() -> Result<Arc<FactsFile>, Errno> {
+    /// `answers`: what CPUID tells guests, where it shall not tell the truth.
+    pub(super) fn new(answers: Option<&Answers>) -> Result<Arc<FactsFile>, Errno> {
+        let words = answers.into_iter().flat_map(Answers::words);
+        let bytes: Vec<u8> = words.flat_map(u32::to_ne_bytes).collect();
         Ok(Arc::new(FactsFile {
-            memory: SharedMemory::new(c"uvm-facts", FACTS_LEN, &[], 0)?,
+            memory: SharedMemory::new(c"uvm-facts", FACTS_LEN, &bytes, ANSWERS_OFFSET)?,
             entries: Free::new(),
             rooms: Free::new(),
         }))
@@ -136,6 +140,7 @@ impl Sheet {
         put(&entry.euid, facts.euid);
         put(&entry.gid, facts.gid);
         put(&entry.egid, facts.egid);
+        put(&entry.cpuid, u32::from(facts.cpuid));
         put(&entry.open, u32::from(facts.open));
     }
 }
@@ -226,7 +231,7 @@ mod tests {
 
     #[test]
     fn an_entry_tells_what_was_published_last_and_nothing_when_it_is_free() {
-        let file = FactsFile::new().unwrap();
+        let file = FactsFile::new(None).unwrap();
         let (one, two) = (file.sheet(), file.sheet());
         assert_ne!(one.address(), two.address());
         let facts = Facts {
@@ -245,7 +250,7 @@ mod tests {
 
     #[test]
     fn who_comes_when_all_are_taken_is_told_nothing() {
-        let file = FactsFile::new().unwrap();
+        let file = FactsFile::new(None).unwrap();
         let all: Vec<Sheet> = (1..ENTRIES).map(|_| file.sheet()).collect();
         let late = file.sheet();
         late.publish(&Facts {
@@ -259,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_room_names_what_is_kept_and_allows_nothing_when_it_is_free() {
-        let file = FactsFile::new().unwrap();
+        let file = FactsFile::new(None).unwrap();
         let room = file.room();
         let mut kept = Kept::default();
         (0..KEPT as u64 + 3).for_each(|n| kept.insert(n * 100..n * 100 + 10));

@@ -15,6 +15,7 @@ use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
 
+use guest_runtime::cpuid::Answers;
 use nix::errno::Errno;
 
 use self::core::Core;
@@ -59,9 +60,9 @@ pub struct SeccompPlatform {
 
 impl SeccompPlatform {
     /// Make the first stub. Fails where the host lacks what is needed. Guests can only read the host's clock by its own vDSO if
-    /// `host_clock` is given.
-    pub fn new(io: Io, host_clock: bool) -> Result<Arc<SeccompPlatform>, Errno> {
-        let core = Core::new(io, host_clock)?;
+    /// `host_clock` is given. `answers` are what CPUID tells guests; with none it tells them the truth.
+    pub fn new(io: Io, host_clock: bool, answers: Option<&Answers>) -> Result<Arc<SeccompPlatform>, Errno> {
+        let core = Core::new(io, host_clock, answers)?;
         Ok(Arc::new(SeccompPlatform { core }))
     }
 }
@@ -101,6 +102,10 @@ impl Platform for SeccompPlatform {
 
     fn count_activity(&self, activity: Arc<Activity>) {
         self.core.count_activity(activity);
+    }
+
+    fn traps_cpuid(&self) -> bool {
+        self.core.cpuid_faults
     }
 
     fn stop(&self) {

@@ -8,6 +8,7 @@ use super::placement::Server;
 use super::process::lock;
 use super::server;
 use super::thread::Host;
+use crate::platform::native::cpuid;
 
 /// Kernel handlers and what they call. Only what is used of it is ever in memory.
 const STACK: usize = 1 << 20;
@@ -117,6 +118,9 @@ impl Pool {
 
 /// The life of a server thread.
 fn work(core: &Core, first: Arc<Host>) {
+    if core.cpuid_faults {
+        cpuid::join_guests();
+    }
     let worker = Arc::new(Worker::default());
     let mut server = Server::new();
     core.placement.begin(&mut server, first.seat());

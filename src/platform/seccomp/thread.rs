@@ -371,7 +371,7 @@ impl SeccompThread {
         }
         self.have = Some(self.regs);
         self.count(request.kind, request.cpu);
-        if stepping && (stepped || self.at_call) {
+        if stepping && (request.kind == kind::FAULT || self.at_call) {
             // What it was let go on with, not what the guest itself had set.
             self.regs.eflags &= !TRAP_FLAG;
             self.regs.r11 &= if self.at_call { !TRAP_FLAG } else { u64::MAX };

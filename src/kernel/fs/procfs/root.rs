@@ -17,7 +17,7 @@ type Make = fn(&Kernel) -> String;
 
 const FILES: &[(&str, Make)] = &[
     ("cmdline", |_| "uvm\n".to_owned()),
-    ("cpuinfo", |k| k.hardware.cpuinfo.clone()),
+    ("cpuinfo", |k| k.processor.cpuinfo().to_owned()),
     ("devices", |_| DEVICES.to_owned()),
     ("diskstats", |_| String::new()),
     ("execdomains", |_| "0-0\tLinux           \t[kernel]\n".to_owned()),

@@ -85,6 +85,7 @@ pub(super) fn commit(cx: &mut SyscallCx<'_>, ready: Ready) -> SysResult<()> {
     if tsc_faults {
         let _ = loaded.thread.trap_tsc(true);
     }
+    task.set_cpuid_faults(false);
     note_peak(task);
     task.set_creds(loaded.creds.creds);
     drop(task.set_mm(loaded.mm));

@@ -351,7 +351,7 @@ fn auxv_entries(kernel: &Kernel, image: &Image, creds: &NewCreds, bias: u64, bas
     let who = &creds.creds;
     vec![
         (libc::AT_MINSIGSTKSZ, facts.min_signal_stack),
-        (libc::AT_HWCAP, facts.hwcap),
+        (libc::AT_HWCAP, facts.hwcap()),
         (libc::AT_PAGESZ, PAGE_SIZE),
         (libc::AT_CLKTCK, 100),
         (libc::AT_PHDR, headers),
@@ -365,7 +365,7 @@ fn auxv_entries(kernel: &Kernel, image: &Image, creds: &NewCreds, bias: u64, bas
         (libc::AT_GID, u64::from(who.gid)),
         (libc::AT_EGID, u64::from(who.egid)),
         (libc::AT_SECURE, u64::from(creds.secure)),
-        (libc::AT_HWCAP2, facts.hwcap2),
+        (libc::AT_HWCAP2, facts.hwcap2()),
     ]
 }
 

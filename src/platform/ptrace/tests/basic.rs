@@ -28,7 +28,7 @@ fn a_syscall_traps_and_its_result_arrives() {
 
 #[test]
 fn nothing_but_the_platform_page_is_mapped_at_first() {
-    let platform = PtracePlatform::new().unwrap();
+    let platform = PtracePlatform::new(false).unwrap();
     let thread = platform.spawn().unwrap();
     assert_eq!(thread.space().mappings().unwrap(), []);
     drop(thread);

@@ -64,7 +64,7 @@ fn cost_of_operations() {
         Next::Exit
     });
     let begin = Instant::now();
-    let platform = PtracePlatform::new().unwrap();
+    let platform = PtracePlatform::new(false).unwrap();
     drop(platform.spawn().unwrap());
     print_each("platform and first spawn", 1, begin);
     let begin = Instant::now();

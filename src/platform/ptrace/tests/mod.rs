@@ -52,7 +52,7 @@ fn map(thread: &mut dyn Thread, addr: u64, len: u64, prot: Prot) -> Result<u64, 
 
 /// A new platform and a stopped thread in it that will run `code`.
 fn guest(code: &[u8]) -> (Arc<PtracePlatform>, Box<dyn Thread>) {
-    let platform = PtracePlatform::new().unwrap();
+    let platform = PtracePlatform::new(false).unwrap();
     let thread = guest_in(&platform, code);
     (platform, thread)
 }

@@ -38,7 +38,7 @@ fn map(thread: &mut dyn Thread, addr: u64, len: u64, prot: Prot) {
 
 /// A new platform, whether the host lets it copy between processes or not, and a stopped thread that makes system calls.
 fn guest(may_copy: bool) -> (Arc<SeccompPlatform>, Box<dyn Thread>) {
-    let platform = SeccompPlatform::new(Io::Enlightened, true).unwrap();
+    let platform = SeccompPlatform::new(Io::Enlightened, true, None).unwrap();
     if !may_copy {
         platform.core.forbid_copies();
     }

@@ -1,0 +1,11 @@
+//! The processor that guests are shown: which features it has, what CPUID and /proc/cpuinfo say of it, and what becomes of every
+//! instruction whose effect depends on more than the guest's own registers and memory.
+
+mod cpuinfo;
+mod features;
+mod instructions;
+mod leaves;
+mod model;
+
+pub use instructions::{Class, Handling, INSTRUCTIONS, Instruction, Remedy};
+pub use model::{Choice, HostProcessor, Model};
