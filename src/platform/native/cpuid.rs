@@ -4,8 +4,6 @@
 //! longer than all the rest of the change. So the supervisor's threads that guests hand over to have it on as well. If one of
 //! them executes CPUID all the same, its switch goes off and it goes on.
 
-use std::sync::Once;
-
 use libc::{c_int, c_void, siginfo_t};
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -20,20 +18,18 @@ pub(in crate::platform) fn can_fault() -> bool {
     set(ALLOW).is_ok()
 }
 
-/// Have the switch of this host thread as guests have it.
+/// Be ready for threads of this process that have it on.
+pub(in crate::platform) fn expect_faults() {
+    // What asks the processor once asks it now.
+    let _ = std::arch::is_x86_feature_detected!("avx2");
+    let flags = SaFlags::SA_SIGINFO | SaFlags::SA_ONSTACK | SaFlags::SA_NODEFER;
+    let action = SigAction::new(SigHandler::SigAction(on_fault), flags, SigSet::empty());
+    // SAFETY: the handler makes host calls and changes nothing else.
+    let _ = unsafe { sigaction(Signal::SIGSEGV, &action) };
+}
+
+/// Have the switch of this host thread as guests have it, once faults are [expected](expect_faults).
 pub(in crate::platform) fn join_guests() {
-    static NET: Once = Once::new();
-    NET.call_once(|| {
-        // What asks the processor once asks it now.
-        let _ = std::arch::is_x86_feature_detected!("avx2");
-        let action = SigAction::new(
-            SigHandler::SigAction(on_fault),
-            SaFlags::SA_ONSTACK | SaFlags::SA_NODEFER,
-            SigSet::empty(),
-        );
-        // SAFETY: the handler makes one host call and changes nothing else.
-        let _ = unsafe { sigaction(Signal::SIGSEGV, &action) };
-    });
     // A host that cannot leaves guests with its own processor.
     let _ = set(FAULT);
 }
@@ -61,6 +57,7 @@ mod tests {
     #[test]
     fn a_thread_that_asks_the_processor_all_the_same_is_told() {
         let told = std::thread::spawn(|| {
+            expect_faults();
             join_guests();
             [0, 0].map(|leaf| std::arch::x86_64::__cpuid_count(leaf, 0))
         });

@@ -89,6 +89,7 @@ impl Platform for PtracePlatform {
 
     fn run(&self) -> Result<(), Errno> {
         if self.core.cpuid_faults {
+            cpuid::expect_faults();
             cpuid::join_guests();
         }
         run::run(&self.core)

@@ -89,6 +89,9 @@ impl Core {
         core.make_zygote(host_clock)?;
         let (sender, woken) = channel();
         let faults = core.cpuid_faults;
+        if faults {
+            cpuid::expect_faults();
+        }
         *lock(&core.wakeups) = Some(sender);
         let spawned = thread::Builder::new()
             .name("wakeups".into())
