@@ -34,6 +34,9 @@ fn main() {
             "-O",
             "-C",
             "panic=abort",
+            // Else the linker may find nothing that refers to some unit's assembly, and leave that out.
+            "-C",
+            "codegen-units=1",
             "-C",
             "relocation-model=pic",
             "-C",

@@ -298,6 +298,8 @@ pub struct Request {
     pub patched: u32,
     /// How many segments there are.
     pub count: u32,
+    /// Bytes that the host has moved for the call already.
+    pub moved: u64,
     /// The guest's registers.
     pub regs: Registers,
     /// The exception of [`kind::FAULT`].
@@ -326,11 +328,17 @@ pub const GRANTS: usize = 64;
 pub const NO_POSITION: u64 = u64::MAX;
 /// The first number of descriptors that are handed in to stay.
 pub const HANDED: u32 = 16;
+/// Of [`Grant::state`]: the host's descriptor.
+pub const DESCRIPTOR: u64 = 0xffff;
+/// Of [`Grant::state`]: it is the reading end of a pipe.
+pub const PIPE_READS: u64 = 1 << 16;
+/// Of [`Grant::state`]: it is the writing end of a pipe.
+pub const PIPE_WRITES: u64 = 1 << 17;
 
-/// What a guest thread may read by itself for one of its guest's descriptors.
+/// What a guest thread may use by itself for one of its guest's descriptors.
 #[repr(C)]
 pub struct Grant {
-    /// The host's descriptor in the lower half, anything but 0 in the upper half; 0 when there is none.
+    /// [`DESCRIPTOR`] and what it is in the lower half, anything but 0 in the upper half; 0 when there is none.
     pub state: AtomicU64,
     /// The position that read(2) uses and moves, or [`NO_POSITION`].
     pub position: AtomicU64,
@@ -359,6 +367,8 @@ pub struct Page {
     pub native: AtomicU64,
     /// By guest descriptor.
     pub grants: [Grant; GRANTS],
+    /// The [`Grant::state`] of the pipe that it is reading or writing by itself; 0 for none.
+    pub busy: AtomicU64,
     /// Whether it waits in a call that the host does.
     pub rests: AtomicU32,
     /// The trap.

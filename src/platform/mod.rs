@@ -108,8 +108,8 @@ pub enum Trap {
     Fault(Fault),
     /// The thread was running and somebody called [`ThreadHandle::kick`].
     Interrupted,
-    /// The thread was kicked while it waits by a futex of its own ([`Freedom::futexes`]): registers as at [`Trap::Syscall`].
-    /// It goes on waiting when it is resumed with the same ones.
+    /// The thread was kicked in a call that the platform makes itself, by a futex of its own ([`Freedom::futexes`]) or a pipe
+    /// that it was [granted](Thread::grant): registers as at [`Trap::Syscall`]. [`Next::Again`] has it go on with that.
     Waiting,
     /// The thread was parked and somebody called [`ThreadHandle::kick`].
     Woken,
@@ -137,6 +137,9 @@ pub struct Fault {
 pub enum Next {
     /// Run guest code with the present registers.
     Resume,
+    /// Have the platform make the call that the thread stands behind: after [`Trap::Waiting`], or when the thread was granted what
+    /// that takes.
+    Again,
     /// Run one instruction, then report [`Fault`] with SIGTRAP/TRAP_TRACE; a syscall instruction is reported as
     /// [`Trap::Syscall`] instead.
     Step,
@@ -193,21 +196,40 @@ pub trait Thread: Send + std::any::Any {
     /// Trap CPU time stamp reads as SIGSEGV faults instead of answering natively (PR_SET_TSC).
     fn trap_tsc(&mut self, on: bool) -> Result<(), Errno>;
 
-    /// Give the thread `file`, a descriptor that can only read, for calls that read the guest's descriptor `number` from the
-    /// beginning of the grant on. None where that cannot be; reading traps then, as ever.
-    fn grant(&mut self, number: u32, file: &Arc<HostFile>) -> Option<Arc<dyn Grant>> {
-        let _ = (number, file);
+    /// Give the thread `file` for calls on the guest's descriptor `number` from the beginning of the grant on. None where that
+    /// cannot be; such calls trap then, as ever.
+    fn grant(&mut self, number: u32, file: &Arc<HostFile>, what: Granted) -> Option<Arc<dyn Grant>> {
+        let _ = (number, file, what);
         None
+    }
+
+    /// Whether the call that it stands behind came in such a way that it could have been made by a granted pipe.
+    fn may_use_pipes(&self) -> bool {
+        false
+    }
+
+    /// Bytes that the platform has moved of that call, which the guest may lie about.
+    fn moved(&self) -> u64 {
+        0
     }
 
     /// Restrict the host CPUs this thread runs on. `mask` is a bit per CPU, lowest first.
     fn set_affinity(&mut self, mask: &[u64]) -> Result<(), Errno>;
 }
 
-/// A file that a guest thread reads by one of its descriptors without a trap. What can be done with it from any host thread.
+/// What is [granted](Thread::grant).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Granted {
+    /// A plain file to read, by a descriptor that can only read.
+    File,
+    /// One end of a host pipe, which can be read or written.
+    Pipe,
+}
+
+/// A file that a guest thread uses by one of its descriptors without a trap. What can be done with it from any host thread.
 ///
-/// A read in progress counts only if it is done before the grant ends, or the position that it used is taken back; otherwise
-/// it traps.
+/// A read of a plain file that is in progress counts only if it is done before the grant ends, or the position that it used is
+/// taken back; otherwise it traps. What was done with a pipe is done; who wants to know when that is over asks for it.
 pub trait Grant: Send + Sync {
     /// From now on the thread may read at offsets that it gives, and as soon as it is lent one at a position.
     fn begin(&self);
@@ -226,12 +248,21 @@ pub trait Grant: Send + Sync {
 
     /// Whether the thread is there still, with the same address space.
     fn is_alive(&self) -> bool;
+
+    /// After the end: whether a call that the thread makes by the pipe may still be in progress.
+    fn is_busy(&self) -> bool;
+
+    /// After the end: interrupt a call in progress, and have `then` called when the thread has come to the supervisor.
+    fn when_quiet(&self, then: Box<dyn FnOnce() + Send>);
+
+    /// Kill the process of the thread, which does not come.
+    fn kill(&self);
 }
 
 /// How guests reach files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Io {
-    /// Plain files may be [granted](Thread::grant).
+    /// Plain files and pipes may be [granted](Thread::grant).
     #[default]
     Enlightened,
     /// Only by the supervisor: no host call that a guest can reach takes a descriptor of a file.

@@ -86,7 +86,7 @@ fn the_filter() {
     let text = uvm(["doctor", "--filter"]);
     assert_eq!((text.status, text.stderr.as_str()), (0, ""), "{text:?}");
     for line in [
-        "    17  pread64           allow   fd is 16 to 511",
+        "    17  pread64           allow   fd is 32 to 511",
         "    11  munmap            allow   any",
         "   0  load architecture",
     ] {

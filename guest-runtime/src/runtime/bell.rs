@@ -42,6 +42,7 @@ impl Block {
             (*request).cpu = sys::cpu();
             (*request).patched = u32::from(patched);
             (*request).count = segments;
+            (*request).moved = core::mem::take(&mut self.moved);
             (*request).regs = *regs;
             (*request).exception = exception;
             self.req = self.req.wrapping_add(1);

@@ -12,6 +12,7 @@ use super::facts;
 use super::futex::{self, Outcome};
 use super::granted;
 use super::native;
+use super::pipes;
 use super::signals::Context;
 use super::sys;
 use super::thread::Block;
@@ -330,15 +331,23 @@ extern "C" fn uvm_patched(block: &mut Block) -> u32 {
         regs.rax = result as u64;
         return u32::from(regs.eflags & (TF | AC) != 0);
     }
-    let told = match futex::call(block, regs, None) {
-        Outcome::Made(result) => {
-            regs.rax = result as u64;
-            return u32::from(regs.eflags & (TF | AC) != 0);
+    let told = loop {
+        let outcome = match pipes::call(block, regs) {
+            Outcome::Rings => futex::call(block, regs, None),
+            outcome => outcome,
+        };
+        match outcome {
+            Outcome::Made(result) => {
+                regs.rax = result as u64;
+                return u32::from(regs.eflags & (TF | AC) != 0);
+            }
+            Outcome::Told(action) => break action,
+            Outcome::Rings => block.ring(kind::SYSCALL, true, regs, Exception::default()),
         }
-        Outcome::Told(action) => action,
-        Outcome::Rings => {
-            block.ring(kind::SYSCALL, true, regs, Exception::default());
-            commands::serve(block, None)
+        // Unless the supervisor has just granted what it takes to make the call here.
+        match commands::serve(block, None) {
+            action::AGAIN => {}
+            action => break action,
         }
     };
     let full = told == action::RESUME_FULL;

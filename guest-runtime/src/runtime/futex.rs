@@ -33,37 +33,47 @@ const EINTR: i64 = -4;
 const EFAULT: i64 = -14;
 const EINVAL: i64 = -22;
 /// What `uvm_wait` gives when a kick came before the host began to wait.
-const KICKED: i64 = 1;
+const KICKED: i64 = i64::MIN;
 
 global_asm!(
     r#"
-    # uvm_wait(block, uaddr, op, val, deadline, val3): what the host says, or 1
+    # uvm_wait(block, number and arguments): what the host says, or the least number there is
     .globl uvm_wait, uvm_wait_start, uvm_wait_call, uvm_wait_kicked
 uvm_wait:
     mov rax, rdi
-    mov rdi, rsi
-    mov rsi, rdx
-    mov rdx, rcx
-    mov r10, r8
-    xor r8d, r8d
+    mov rcx, rsi
+    mov rdi, [rcx + 8]
+    mov rsi, [rcx + 16]
+    mov rdx, [rcx + 24]
+    mov r10, [rcx + 32]
+    mov r8, [rcx + 40]
+    mov r9, [rcx + 48]
 uvm_wait_start:
     cmp qword ptr [rax + 32], 0
     jne uvm_wait_kicked
-    mov eax, 202
+    mov rax, [rcx]
 uvm_wait_call:
     syscall
     ret
 uvm_wait_kicked:
     mov eax, 1
+    shl rax, 63
     ret
 "#
 );
 
 unsafe extern "C" {
-    fn uvm_wait(block: *mut Block, uaddr: u64, op: u64, val: u64, deadline: u64, val3: u64) -> i64;
+    fn uvm_wait(block: *mut Block, call: *const [u64; 7]) -> i64;
     safe fn uvm_wait_start();
     safe fn uvm_wait_call();
     safe fn uvm_wait_kicked();
+}
+
+/// Make a host call that may wait: its number and arguments. None when a kick ended the wait, or came before it.
+pub fn interruptible(block: &mut Block, call: &[u64; 7]) -> Option<i64> {
+    // SAFETY: what the call does is the caller's business; as code it changes no more than a call may.
+    let result = unsafe { uvm_wait(block, call) };
+    (result != EINTR && result != KICKED).then_some(result)
 }
 
 /// Where to go on after a kick at `rip`, if that is between the last look for one and the host's wait.
@@ -153,9 +163,8 @@ fn wait(
     rests(block, 1);
     let before = room.rewriting.load(Ordering::SeqCst);
     let outcome = loop {
-        // SAFETY: a host call that changes no memory, with a deadline that lives as long as this.
-        let result = unsafe { uvm_wait(block, regs.rdi, op, regs.rdx, at, bits) };
-        if result != EINTR && result != KICKED {
+        // The deadline lives as long as this.
+        if let Some(result) = interruptible(block, &[sys::FUTEX, regs.rdi, op, regs.rdx, at, 0, bits]) {
             break Outcome::Made(result);
         }
         block.ring(kind::WAITING, context.is_none(), regs, Exception::default());

@@ -1,4 +1,4 @@
-//! Reading of granted files: a host descriptor for a guest's own, which the supervisor put here and says so on the page.
+//! Reading of granted plain files: a host descriptor for a guest's own, which the supervisor put here and says so on the page.
 //!
 //! Only by patched sites, and only while nobody wants to see this thread's calls. A result counts when the grant has held
 //! all the while; the call is made again, by the supervisor, when not, and for every error.
@@ -7,7 +7,9 @@ use core::sync::atomic::Ordering;
 
 use super::sys;
 use super::thread::Block;
-use crate::abi::{Entry, GRANTS, Grant, NO_POSITION, RUNTIME_BASE, Registers};
+use crate::abi::{
+    DESCRIPTOR, Entry, GRANTS, Grant, NO_POSITION, PIPE_READS, PIPE_WRITES, RUNTIME_BASE, Registers,
+};
 
 const READ: u64 = 0;
 const LSEEK: u64 = 8;
@@ -28,7 +30,7 @@ pub fn call(block: &Block, regs: &Registers) -> Option<i64> {
         (&page.grants[descriptor], (*facts).open.load(Ordering::Relaxed))
     };
     let state = grant.state.load(Ordering::SeqCst);
-    if state == 0 || open == 0 {
+    if state == 0 || state & (PIPE_READS | PIPE_WRITES) != 0 || open == 0 {
         return None;
     }
     let result = match regs.rax {
@@ -50,7 +52,7 @@ fn pread(state: u64, regs: &Registers, offset: u64) -> Option<i64> {
     if end > RUNTIME_BASE {
         return None;
     }
-    let descriptor = state & 0xffff_ffff;
+    let descriptor = state & DESCRIPTOR;
     let read = sys::call_apart(PREAD, &[descriptor, regs.rsi, regs.rdx, offset, 0, 0]);
     (read >= 0).then_some(read)
 }

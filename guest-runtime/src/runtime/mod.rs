@@ -12,6 +12,7 @@ mod granted;
 mod marshal;
 mod memory;
 mod native;
+mod pipes;
 mod signals;
 mod sys;
 mod thread;

@@ -4,6 +4,8 @@ use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+pub const READ: u64 = 0;
+pub const WRITE: u64 = 1;
 pub const MMAP: u64 = 9;
 pub const MPROTECT: u64 = 10;
 pub const MUNMAP: u64 = 11;

@@ -42,6 +42,8 @@ pub struct Block {
     pub lost: u32,
     /// The trap flag, if it was found set, and cleared, while the entry code ran: its copy on the stack may lack it.
     pub stepping: u64,
+    /// What the next ring tells to have been moved for its call.
+    pub moved: u64,
 }
 
 impl Block {
@@ -61,6 +63,7 @@ impl Block {
     /// Begin with a fresh doorbell page.
     pub fn forget(&mut self) {
         (self.req, self.rsp_seen, self.done, self.pending) = (0, 0, 0, 0);
+        self.moved = 0;
     }
 
     /// The block of the thread that runs on an alternate stack with something at `address`.

@@ -179,8 +179,8 @@ pub trait FileOps: Send + Sync + Any {
         Err(Errno::ENODEV.into())
     }
 
-    /// A host descriptor of the contents that can only read, for a guest thread to read by itself. The ticket ends before
-    /// they change in a way that the descriptor does not show, or the next read has to be noted. None where that cannot be.
+    /// A host descriptor of the contents that can only read, for a guest thread to read by itself, or of the pipe's end. The ticket
+    /// ends before they change in a way that the descriptor does not show, or the next read has to be noted. None where that cannot be.
     fn lend(&self, file: &File, ticket: &Arc<Ticket>) -> Option<Arc<HostFile>> {
         let _ = (file, ticket);
         None
@@ -380,8 +380,11 @@ impl File {
     /// Change the flags that F_SETFL can change.
     pub fn set_flags(&self, flags: OpenFlags) {
         let kept = self.flags() - OpenFlags::SETTABLE;
-        self.flags
-            .store((kept | (flags & OpenFlags::SETTABLE)).bits(), Ordering::Relaxed);
+        let now = (kept | (flags & OpenFlags::SETTABLE)).bits();
+        if self.flags.swap(now, Ordering::SeqCst) != now {
+            // Who uses it without the kernel would not see that.
+            self.grants.end();
+        }
     }
 
     /// Whether calls on it do not wait.

@@ -1,4 +1,4 @@
-//! Enlightened reading: files that guest threads read by themselves, without a trap.
+//! Enlightened I/O: files that guest threads read, and pipes that they read and write, by themselves, without a trap.
 //!
 //! A thread that reads a file again and again is given a host descriptor of it by its platform, which can read and nothing
 //! else. What it does with that is no more than what it was allowed when it opened the file; so ending a grant is never a
@@ -7,15 +7,17 @@
 //! contents move elsewhere (copy-up), the next read has to note the access time, somebody watches files by inotify(7). Whoever
 //! looks at the position of the open file description takes it back first.
 //!
-//! A call in progress that a ticket's end overtakes is made again, by the kernel.
+//! A call in progress that a ticket's end overtakes is made again, by the kernel; not so with pipes, where what was moved was
+//! moved, and the [pipe](super::pipe) waits until no thread can be in one.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
+use super::pipe::Pipe;
 use super::{Fd, File};
 use crate::kernel::sync::{Lock, Rank};
 use crate::kernel::syscall::SyscallCx;
-use crate::platform::Grant;
+use crate::platform::{Grant, Granted};
 
 /// Reads by the kernel after which a grant pays, if there are as many more. A dynamic linker reads a library three times.
 const READS: u32 = 4;
@@ -30,6 +32,8 @@ const MOST: usize = 8;
 pub struct Ticket {
     owner: i32,
     number: u32,
+    /// Whether calls by it wait, when that makes a difference.
+    waits: bool,
     state: Lock<State>,
 }
 
@@ -41,11 +45,19 @@ struct State {
     position: Option<u64>,
 }
 
+impl State {
+    /// The grant, unless it has ended.
+    fn current(&self) -> Option<&Arc<dyn Grant>> {
+        self.grant.as_ref().filter(|_| !self.over)
+    }
+}
+
 impl Ticket {
-    fn new(owner: i32, number: u32) -> Arc<Ticket> {
+    fn new(owner: i32, number: u32, waits: bool) -> Arc<Ticket> {
         Arc::new(Ticket {
             owner,
             number,
+            waits,
             state: Lock::new(Rank::Leaf, State::default()),
         })
     }
@@ -64,9 +76,36 @@ impl Ticket {
     /// From now on reads of that descriptor trap.
     pub fn end(&self) {
         let mut state = self.state.lock();
-        state.over = true;
-        if let Some(grant) = state.grant.take() {
-            state.position = grant.end();
+        if !std::mem::replace(&mut state.over, true) {
+            state.position = state.grant.as_ref().and_then(|grant| grant.end());
+        }
+    }
+
+    /// Whether it has ended, or its thread has.
+    pub(super) fn is_over(&self) -> bool {
+        let state = self.state.lock();
+        state.over || state.grant.as_ref().is_some_and(|grant| !grant.is_alive())
+    }
+
+    /// After the end: whether the thread may still be in a call that it makes by the pipe.
+    pub(super) fn is_busy(&self) -> bool {
+        let state = self.state.lock();
+        state.grant.as_ref().is_some_and(|grant| grant.is_busy())
+    }
+
+    /// Have `then` called when it is in none any more, after an interruption. Never called when there is no such thread.
+    pub(super) fn when_quiet(&self, then: Box<dyn FnOnce() + Send>) {
+        let grant = self.state.lock().grant.clone();
+        if let Some(grant) = grant {
+            grant.when_quiet(then);
+        }
+    }
+
+    /// Kill the process of the thread, which does not come.
+    pub(super) fn kill(&self) {
+        let grant = self.state.lock().grant.clone();
+        if let Some(grant) = grant {
+            grant.kill();
         }
     }
 
@@ -77,13 +116,13 @@ impl Ticket {
 
     fn is_in_force(&self) -> bool {
         let state = self.state.lock();
-        state.grant.as_ref().is_some_and(|grant| grant.is_alive())
+        state.current().is_some_and(|grant| grant.is_alive())
     }
 
     /// Let read(2) begin at `position` and move it. Whether that is possible.
     pub(super) fn lend_position(&self, position: u64) -> bool {
         let state = self.state.lock();
-        state.grant.as_ref().is_some_and(|grant| {
+        state.current().is_some_and(|grant| {
             grant.lend_position(position);
             true
         })
@@ -93,13 +132,13 @@ impl Ticket {
     pub(super) fn take_position(&self) -> Option<u64> {
         let mut state = self.state.lock();
         let left = state.position.take();
-        left.or_else(|| state.grant.as_ref()?.take_position())
+        left.or_else(|| state.current()?.take_position())
     }
 
     /// The position as it is now.
     pub(super) fn position(&self) -> Option<u64> {
         let state = self.state.lock();
-        state.position.or_else(|| state.grant.as_ref()?.position())
+        state.position.or_else(|| state.current()?.position())
     }
 }
 
@@ -221,17 +260,47 @@ pub(super) fn offer(cx: &mut SyscallCx<'_>, fd: Fd, file: &Arc<File>, at_positio
     let (owner, Ok(number)) = (cx.task.tid(), u32::try_from(fd.0)) else {
         return;
     };
-    let ticket = file.grants.of(owner, number).or_else(|| grant(cx, file, number));
+    let ticket = file.grants.of(owner, number).or_else(|| grant(cx, fd, file, number));
     if let Some(ticket) = ticket
         && at_position
     {
         file.pos.lend(&ticket);
     }
-    // Another thread may have closed it meanwhile, which found no ticket.
-    let is_still = cx.task.files().get(fd).is_ok_and(|now| Arc::ptr_eq(&now, file));
-    if !is_still {
-        file.grants.end();
+}
+
+/// The calling thread has read or written `file`, maybe a pipe, by its descriptor `fd`: have the bytes hosted if that pays.
+pub(super) fn offer_pipe(cx: &mut SyscallCx<'_>, fd: Fd, file: &Arc<File>) {
+    let Some(pipe) = Pipe::of(file) else { return };
+    if !pipe.pays() || file.path.is_some() || pipe.is_hosted() || !may_grant(cx) || !cx.thread.may_use_pipes() {
+        return;
     }
+    let number = u32::try_from(fd.0).ok().filter(|_| pipe.host(&cx.kernel.vfs.host_pipes));
+    if let Some(number) = number {
+        grant(cx, fd, file, number);
+    }
+}
+
+/// Whether the platform is to make this call on `file` by itself: it is one on an end of a hosted pipe, which its thread was granted
+/// just now, or with which it was making the call already.
+pub(super) fn hand_over(cx: &mut SyscallCx<'_>, fd: Fd, file: &Arc<File>) -> bool {
+    let (Some(pipe), Ok(number)) = (Pipe::of(file), u32::try_from(fd.0)) else {
+        return false;
+    };
+    if !pipe.is_hosted() {
+        return false;
+    }
+    let held = file.grants.of(cx.task.tid(), number);
+    if cx.state.own {
+        return held.is_some() && !cx.task.is_traced();
+    }
+    // Who has a grant and comes all the same cannot make this call.
+    let may = held.is_none() && cx.state.progress == 0 && may_grant(cx) && cx.thread.may_use_pipes();
+    may && grant(cx, fd, file, number).is_some()
+}
+
+/// Whether nobody wants to see what this thread does.
+fn may_grant(cx: &SyscallCx<'_>) -> bool {
+    cx.kernel.tracer.is_none() && !cx.task.is_traced() && !cx.kernel.vfs.watches.any()
 }
 
 /// The position of `file` was moved: let the thread that has a grant go on there.
@@ -243,22 +312,36 @@ pub(super) fn moved(cx: &SyscallCx<'_>, fd: Fd, file: &Arc<File>) {
     }
 }
 
-fn grant(cx: &mut SyscallCx<'_>, file: &Arc<File>, number: u32) -> Option<Arc<Ticket>> {
-    if cx.kernel.tracer.is_some() {
+fn grant(cx: &mut SyscallCx<'_>, fd: Fd, file: &Arc<File>, number: u32) -> Option<Arc<Ticket>> {
+    let ticket = Ticket::new(cx.task.tid(), number, !file.nonblocking());
+    if begin(cx, file, &ticket).is_none() {
+        ticket.end();
         return None;
     }
-    let ticket = Ticket::new(cx.task.tid(), number);
+    // Another thread may have closed it meanwhile, or changed how it waits, which found no ticket.
+    let is_still = cx.task.files().get(fd).is_ok_and(|now| Arc::ptr_eq(&now, file));
+    if !is_still || ticket.waits != !file.nonblocking() {
+        file.grants.end();
+    }
+    Some(ticket)
+}
+
+fn begin(cx: &mut SyscallCx<'_>, file: &Arc<File>, ticket: &Arc<Ticket>) -> Option<()> {
     // In this order: whoever begins to watch, or to change contents, ends what he finds.
-    cx.kernel.vfs.watches.granted.add(&ticket);
-    if cx.kernel.vfs.watches.any() {
+    cx.kernel.vfs.watches.granted.add(ticket);
+    if !may_grant(cx) {
         return None;
     }
-    let host = file.ops.lend(file, &ticket)?;
-    let grant = cx.thread.grant(number, &host)?;
-    if !file.grants.add(&ticket) {
+    let host = file.ops.lend(file, ticket)?;
+    let what = match Pipe::of(file) {
+        Some(_) => Granted::Pipe,
+        None => Granted::File,
+    };
+    let grant = cx.thread.grant(ticket.number, &host, what)?;
+    if !file.grants.add(ticket) {
         grant.end();
         return None;
     }
     ticket.begin(grant);
-    Some(ticket)
+    Some(())
 }

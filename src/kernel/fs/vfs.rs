@@ -11,6 +11,7 @@ use super::dentry::Remembered;
 use super::inotify::{Notice, Watches};
 use super::locks::LockTable;
 use super::names::NameCache;
+use super::pipe::HostPipes;
 use super::special::SpecialFiles;
 use super::types::FsTypes;
 use super::{BusyFiles, Dentry, FileSystem, FsContext, Inode, MountFlags, MountTree};
@@ -41,6 +42,8 @@ pub struct Vfs {
     pub busy: Arc<BusyFiles>,
     /// Locks on files.
     pub locks: Arc<LockTable>,
+    /// Pipes whose bytes are with the host.
+    pub host_pipes: HostPipes,
 }
 
 impl Vfs {
@@ -55,6 +58,7 @@ impl Vfs {
             watches: Arc::default(),
             busy: Arc::default(),
             locks: Arc::default(),
+            host_pipes: HostPipes::default(),
         }
     }
 

@@ -39,7 +39,7 @@ use super::syscall::CallState;
 use super::user_memory::UserMemory;
 use super::wait::reactor::Timer;
 use super::wait::{Events, OnSignal, Registration, Wakeup};
-use crate::platform::{Facts, Regs, Thread, ThreadHandle};
+use crate::platform::{Facts, Thread, ThreadHandle};
 
 /// A guest process or thread id.
 pub type Pid = i32;
@@ -164,10 +164,20 @@ pub(in crate::kernel) struct Call {
 
 impl Call {
     /// One that the platform has been carrying out.
-    fn own(regs: &Regs) -> Call {
+    fn own(thread: &dyn Thread) -> Call {
+        let regs = thread.regs();
         let mut call = Call::new(regs.orig_rax & 0xffff_ffff, regs.args());
         call.state.own = true;
+        call.note_moved(thread);
         call
+    }
+
+    /// Begin where the platform has come to. Only a write(2) can be left half done.
+    fn note_moved(&mut self, thread: &dyn Thread) {
+        let moved = thread.moved();
+        if self.nr == libc::SYS_write as u64 && moved < self.args[2] {
+            self.state.progress = usize::try_from(moved).unwrap_or(0);
+        }
     }
 
     fn new(nr: u64, args: [u64; 6]) -> Call {

@@ -83,7 +83,7 @@ impl Task {
                 }
             }
             Trap::Waiting => {
-                call.get_or_insert_with(|| Call::own(thread.regs()));
+                call.get_or_insert_with(|| Call::own(thread));
             }
             Trap::Interrupted | Trap::Woken => {}
             Trap::Died => {
@@ -107,7 +107,8 @@ impl Task {
         // What a handler of a caught signal sees of an interrupted call, and Linux's value until there is a result.
         regs.rax = error_value(Errno::ENOSYS);
         // The kernel takes the lower half for the number.
-        let call = Call::new(regs.orig_rax & 0xffff_ffff, regs.args());
+        let mut call = Call::new(regs.orig_rax & 0xffff_ffff, regs.args());
+        call.note_moved(thread);
         if let Some(tracer) = &self.kernel.tracer {
             tracer.enter(self.tid(), call.nr, &call.args, &self.memory());
         }
@@ -143,7 +144,7 @@ impl Task {
                     Ran::Left => return Next::Exit,
                     Ran::Own(_) if !self.attention.load(Ordering::SeqCst) => {
                         *call = None;
-                        return Next::Resume;
+                        return Next::Again;
                     }
                     Ran::Own(on_signal) => running.on_signal = on_signal,
                     Ran::Blocked(_) if self.trace_is_busy() => continue,

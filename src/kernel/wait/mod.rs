@@ -155,6 +155,12 @@ impl WaitQueue {
         }
     }
 
+    /// Whether anybody is registered for one of `events`.
+    pub fn is_awaited(&self, events: Events) -> bool {
+        let waiters = self.0.waiters.lock();
+        waiters.entries.values().any(|entry| entry.interest.intersects(events))
+    }
+
     /// Whether both are the same queue.
     pub fn same(&self, other: &WaitQueue) -> bool {
         Arc::ptr_eq(&self.0, &other.0)

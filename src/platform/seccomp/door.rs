@@ -58,6 +58,7 @@ impl Door {
             door.grant(place).state.store(0, Ordering::SeqCst);
         }
         door.rests_word().store(0, Ordering::SeqCst);
+        door.busy_word().store(0, Ordering::SeqCst);
         // Until the host says otherwise. For a stub's first thread it never does: its slot is not used again.
         door.alive().store(1, Ordering::SeqCst);
         Ok(door)
@@ -104,6 +105,16 @@ impl Door {
     /// Whether, as the guest says, it waits by a futex of its own.
     pub(super) fn rests(&self) -> bool {
         self.rests_word().load(Ordering::SeqCst) != 0
+    }
+
+    /// The state of the granted pipe that, as the guest says, it is using.
+    pub(super) fn busy(&self) -> u64 {
+        self.busy_word().load(Ordering::SeqCst)
+    }
+
+    fn busy_word(&self) -> &AtomicU64 {
+        // SAFETY: as in `req`.
+        unsafe { &(*self.page.as_ptr()).busy }
     }
 
     fn rests_word(&self) -> &AtomicU32 {

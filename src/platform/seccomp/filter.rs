@@ -24,16 +24,21 @@ use crate::platform::bpf::{ARCH_X86_64, Field, Instruction, Test, give, if_all, 
 #[allow(unsafe_code)]
 mod tests;
 
-/// Descriptors that the supervisor hands in for reading. They are low, as a fork copies the table up to the highest one.
-pub const HAND_READ: Range<u32> = HANDED..512;
+/// Descriptors of pipes that the supervisor hands in. They are low, as a fork copies the table up to the highest one.
+pub const HAND_PIPE: Range<u32> = HANDED..32;
+
+/// Descriptors of plain files that it hands in for reading.
+pub const HAND_READ: Range<u32> = HAND_PIPE.end..512;
 
 /// Bytes of a `syscall` instruction; the host shows the address behind it.
 const SYSCALL_LEN: u32 = 2;
 
 /// Calls in the order of how often a busy guest makes them; the others follow by number.
-const FREQUENT: [i64; 8] = [
+const FREQUENT: [i64; 10] = [
     libc::SYS_futex,
     libc::SYS_pread64,
+    libc::SYS_read,
+    libc::SYS_write,
     libc::SYS_mmap,
     libc::SYS_munmap,
     libc::SYS_rt_sigreturn,
@@ -43,7 +48,7 @@ const FREQUENT: [i64; 8] = [
 ];
 
 /// Calls on descriptors of files; with [`Io::Mediated`] none of them is let through.
-const ON_FILES: [i64; 1] = [libc::SYS_pread64];
+const ON_FILES: [i64; 3] = [libc::SYS_pread64, libc::SYS_read, libc::SYS_write];
 
 /// Tests that all have to hold.
 type Rule = &'static [Test];
@@ -84,7 +89,10 @@ const CLOCK_GETTIME: &[Rule] = &[&[Test::Is(Field::Low(0), libc::CLOCK_MONOTONIC
 /// At offsets that the call gives: nothing of a descriptor changes.
 const PREAD: &[Rule] = &[&[Test::Within(Field::Low(0), HAND_READ.start, HAND_READ.end)]];
 
-/// Not huge pages, of a reserve that is the whole host's, nor what was handed in for reading. Minus one is no descriptor.
+/// Pipes alone, where there is no offset to move.
+const PIPE: &[Rule] = &[&[Test::Within(Field::Low(0), HAND_PIPE.start, HAND_PIPE.end)]];
+
+/// Not huge pages, of a reserve that is the whole host's, nor what was handed in. Minus one is no descriptor.
 const MMAP: &[Rule] = &[
     &[
         Test::NoneOf(Field::Low(3), libc::MAP_HUGETLB as u32),
@@ -92,7 +100,7 @@ const MMAP: &[Rule] = &[
     ],
     &[
         Test::NoneOf(Field::Low(3), libc::MAP_HUGETLB as u32),
-        Test::Within(Field::Low(4), 0, HAND_READ.start),
+        Test::Within(Field::Low(4), 0, HANDED),
     ],
 ];
 
@@ -142,10 +150,12 @@ const CLONE: &[Rule] = &[&[Test::NoneOf(
 )]];
 
 /// Any of these rules has to hold for a call that the table calls `checked` or `asked`.
-const RULES: [(i64, &[Rule]); 10] = [
+const RULES: [(i64, &[Rule]); 12] = [
     (libc::SYS_futex, FUTEX),
     (libc::SYS_clock_gettime, CLOCK_GETTIME),
     (libc::SYS_pread64, PREAD),
+    (libc::SYS_read, PIPE),
+    (libc::SYS_write, PIPE),
     (libc::SYS_mmap, MMAP),
     (libc::SYS_madvise, MADVISE),
     (libc::SYS_sendmsg, SENDMSG),

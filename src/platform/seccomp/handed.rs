@@ -1,27 +1,30 @@
-//! Descriptors that a stub was handed, for guest threads to read files by themselves.
+//! Descriptors that a stub was handed, for guest threads to read files, and to read or write pipes, by themselves.
 //!
-//! They are open for reading alone, of files that the guest process may read, and the filter lets nothing but pread(2) and
-//! close(2) through with their numbers: no call moves an offset, changes a flag or learns more than the contents. What a
-//! guest thread finds on its page only tells it which descriptor to use: whatever it makes of that, it reads what it might
-//! have read anyway.
+//! Those of files are open for reading alone, of files that the guest process may read, and the filter lets nothing but pread(2)
+//! and close(2) through with their numbers: no call moves an offset, changes a flag or learns more than the contents. Those of
+//! pipes are one end each of one that the guest process has that end of, and there it is read(2), write(2) and close(2). What a
+//! guest thread finds on its page only tells it which descriptor to use: whatever it makes of that, it reads and writes what it
+//! might have anyway.
 //!
 //! A thread closes what it was handed, with an answer of its own, so never while it reads. Its number is used again when the
 //! thread has rung after that. A stub that is cloned closes its copies.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
-use guest_runtime::abi::{COMMANDS, Command, GRANTS, NO_POSITION, op};
+use guest_runtime::abi::{COMMANDS, Command, GRANTS, NO_POSITION, PIPE_READS, PIPE_WRITES, op};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::door::Door;
-use super::filter::HAND_READ;
+use super::filter::{HAND_PIPE, HAND_READ};
 use super::launch::call;
 use super::process::{HostProcess, lock};
-use super::thread::{SeccompThread, decode};
-use crate::platform::{Grant, HostFile, Io};
+use super::server;
+use super::thread::{Host, SeccompThread, decode};
+use crate::platform::{Grant, Granted, HostFile, Io};
 
 /// Descriptors that one thread can have: all closed by one answer.
 const MOST: usize = 16;
@@ -31,9 +34,9 @@ const MOST: usize = 16;
 pub(super) struct Numbers(Mutex<BTreeSet<u32>>);
 
 impl Numbers {
-    fn take(&self) -> Option<u32> {
+    fn take(&self, mut among: Range<u32>) -> Option<u32> {
         let mut taken = lock(&self.0);
-        let free = HAND_READ.into_iter().find(|number| !taken.contains(number))?;
+        let free = among.find(|number| !taken.contains(number))?;
         taken.insert(free);
         Some(free)
     }
@@ -64,6 +67,8 @@ struct Lists {
     unwanted: Vec<u32>,
     /// Told to be closed by the last answer.
     told: Vec<u32>,
+    /// To be called when the thread next comes to the supervisor.
+    quiet: Vec<Box<dyn FnOnce() + Send>>,
 }
 
 impl Handed {
@@ -88,9 +93,11 @@ impl Handed {
         let mut lists = lock(&self.lists);
         let told = std::mem::take(&mut lists.told);
         lists.open.retain(|number| !told.contains(number));
+        let quiet = std::mem::take(&mut lists.quiet);
         self.changing.store(!lists.unwanted.is_empty(), Ordering::SeqCst);
         drop(lists);
         process.numbers.free(&told);
+        quiet.into_iter().for_each(|then| then());
     }
 
     /// The thread ends: what it still has open.
@@ -104,7 +111,11 @@ impl Handed {
                 .map(|words| AtomicU64::new(words.position.load(Ordering::SeqCst)))
                 .collect()
         });
-        std::mem::take(&mut lists.open)
+        let quiet = std::mem::take(&mut lists.quiet);
+        let open = std::mem::take(&mut lists.open);
+        drop(lists);
+        quiet.into_iter().for_each(|then| then());
+        open
     }
 
     fn is_over(&self) -> bool {
@@ -127,6 +138,7 @@ fn close(number: u32) -> Command {
 
 /// A descriptor handed to a thread for one of its guest's.
 struct HandedFile {
+    host: Weak<Host>,
     handed: Arc<Handed>,
     door: Arc<Door>,
     /// The guest's number.
@@ -184,30 +196,58 @@ impl Grant for HandedFile {
     fn is_alive(&self) -> bool {
         !self.handed.is_over()
     }
+
+    /// A thread that has stopped is in no call. It sees that the grant has ended before it makes another.
+    fn is_busy(&self) -> bool {
+        let says_so = self.door.busy() == self.state && self.is_alive();
+        let host = self.host.upgrade().filter(|_| says_so);
+        host.is_some_and(|host| !host.process.is_dead() && host.is_running())
+    }
+
+    fn when_quiet(&self, then: Box<dyn FnOnce() + Send>) {
+        let mut lists = lock(&self.handed.lists);
+        lists.quiet.push(then);
+        self.handed.changing.store(true, Ordering::SeqCst);
+        drop(lists);
+        if let Some(host) = self.host.upgrade() {
+            server::kick(&host);
+        }
+    }
+
+    fn kill(&self) {
+        if let Some(host) = self.host.upgrade() {
+            host.process.kill();
+        }
+    }
 }
 
 impl SeccompThread {
-    /// Hand `file` in for the guest's descriptor `place`. None when it cannot be read only, or there are too many.
-    pub(super) fn hand_in(&self, place: u32, file: &HostFile) -> Option<Arc<dyn Grant>> {
+    /// Hand `file` in for the guest's descriptor `place`. None when it can do more than it should, or there are too many.
+    pub(super) fn hand_in(&self, place: u32, file: &HostFile, what: Granted) -> Option<Arc<dyn Grant>> {
         let host = self.host();
         let place = usize::try_from(place).ok().filter(|place| *place < GRANTS)?;
         if host.core.io == Io::Mediated || lock(&host.handed.lists).open.len() >= MOST {
             return None;
         }
         let flags = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL).ok()?);
-        if flags & OFlag::O_ACCMODE != OFlag::O_RDONLY || flags.contains(OFlag::O_PATH) {
-            return None;
-        }
+        let (among, kind) = match (what, flags & OFlag::O_ACCMODE) {
+            _ if flags.contains(OFlag::O_PATH) => return None,
+            (Granted::File, OFlag::O_RDONLY) => (HAND_READ, 0),
+            (Granted::Pipe, OFlag::O_RDONLY) => (HAND_PIPE, PIPE_READS),
+            (Granted::Pipe, OFlag::O_WRONLY) => (HAND_PIPE, PIPE_WRITES),
+            _ => return None,
+        };
         let fd = file.as_fd().try_clone_to_owned().ok()?;
-        let number = host.process.numbers.take()?;
+        let number = host.process.numbers.take(among)?;
         // Should it fail, nobody knows whether the number is in use: it stays taken.
         self.take(fd, number)?;
         let mut lists = lock(&host.handed.lists);
         lists.serial = lists.serial.wrapping_add(1).max(1);
         lists.open.push(number);
-        let state = u64::from(lists.serial) << 32 | u64::from(number);
+        let state = u64::from(lists.serial) << 32 | kind | u64::from(number);
         drop(lists);
         Some(Arc::new(HandedFile {
+            host: Arc::downgrade(host),
             handed: Arc::clone(&host.handed),
             door: host.shared_door(),
             place,

@@ -221,6 +221,7 @@ fn deliver(mut task: Task, mut trap: Trap) {
         }
         HANDLING.set(host.seat().id());
         let next = marshal::during(&host, || Arc::clone(&task.owner).trap(&mut *task.thread, trap));
+        task.thread.set_waiting(next == Next::Again);
         if next == Next::Park {
             // Whoever it waits for may look at its memory.
             host.settle();

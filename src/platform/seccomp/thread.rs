@@ -25,7 +25,7 @@ use super::xstate;
 use crate::platform::native::stat;
 use crate::platform::stats::Counters;
 use crate::platform::{
-    Facts, Fault, ForkKind, Grant, HostFile, MemOp, Regs, Space, Thread, ThreadHandle, Trap,
+    Facts, Fault, ForkKind, Grant, Granted, HostFile, Io, MemOp, Regs, Space, Thread, ThreadHandle, Trap,
 };
 
 /// How long a runtime may take for commands, and a new stub to say hello, before its process is killed.
@@ -281,7 +281,7 @@ impl ThreadHandle for Handle {
 
     fn is_waiting(&self) -> bool {
         let host = &self.0;
-        host.door.rests() && host.is_running() && stat::sleeps(host.process.pid, host.tid)
+        (host.door.rests() || host.door.busy() != 0) && host.is_running() && stat::sleeps(host.process.pid, host.tid)
     }
 
     fn cpu_time(&self) -> (u64, u64) {
@@ -309,8 +309,10 @@ pub(super) struct SeccompThread {
     at_call: bool,
     /// That call came by a patched site.
     patched: bool,
-    /// The runtime is making that call itself.
-    own_call: bool,
+    /// The runtime is to make that call itself.
+    again: bool,
+    /// Bytes that it says the host has moved for it.
+    moved: u64,
     /// The CPU it rang from, as it says.
     cpu: u32,
     /// Somebody let it go on, or told it to end: dropping this object changes nothing.
@@ -327,7 +329,8 @@ impl SeccompThread {
             have: None,
             at_call: false,
             patched: false,
-            own_call: false,
+            again: false,
+            moved: 0,
             cpu: u32::MAX,
             released: false,
         })
@@ -353,8 +356,9 @@ impl SeccompThread {
         self.host.handed.rang(&self.host.process);
         self.regs = regs::from_guest(&request.regs);
         self.cpu = request.cpu;
-        self.own_call = matches!(request.kind, kind::SITE | kind::WAITING);
-        self.at_call = self.own_call || request.kind == kind::SYSCALL;
+        self.again = matches!(request.kind, kind::SITE | kind::WAITING);
+        self.moved = request.moved;
+        self.at_call = self.again || request.kind == kind::SYSCALL;
         self.patched = self.at_call && request.patched != 0;
         let stepped = request.kind == kind::FAULT && request.exception.signal == libc::SIGTRAP;
         if !self.patched {
@@ -412,7 +416,12 @@ impl SeccompThread {
 
     /// Whether it is to go on with a call that the runtime makes itself.
     pub(super) fn is_waiting(&self) -> bool {
-        self.own_call && self.have == Some(self.regs)
+        self.again
+    }
+
+    /// What its owner wants of it.
+    pub(super) fn set_waiting(&mut self, again: bool) {
+        self.again = again && self.at_call;
     }
 
     /// Let it run guest code, or go on with a call.
@@ -627,8 +636,16 @@ impl Thread for SeccompThread {
         self.call(&[call(libc::SYS_prctl, args)]).map(drop)
     }
 
-    fn grant(&mut self, number: u32, file: &Arc<HostFile>) -> Option<Arc<dyn Grant>> {
-        self.hand_in(number, file)
+    fn grant(&mut self, number: u32, file: &Arc<HostFile>, what: Granted) -> Option<Arc<dyn Grant>> {
+        self.hand_in(number, file, what)
+    }
+
+    fn may_use_pipes(&self) -> bool {
+        self.patched && self.host.core.io == Io::Enlightened
+    }
+
+    fn moved(&self) -> u64 {
+        self.moved
     }
 
     fn set_affinity(&mut self, mask: &[u64]) -> Result<(), Errno> {

@@ -5,8 +5,8 @@
 macro_rules! fs_rows {
     ($($callback:ident)::+ $(, $($extra:tt)*)?) => {
         $($callback)::+! { fs [$($($extra)*)?]
-              0 read (fd: Fd, buf: OutBuf(count), count: Size) -> Size, full, blocks, kernel;
-              1 write (fd: Fd, buf: InBuf(count), count: Size) -> Size, full, blocks, kernel;
+              0 read (fd: Fd, buf: OutBuf(count), count: Size) -> Size, full, blocks, kernel, checked;
+              1 write (fd: Fd, buf: InBuf(count), count: Size) -> Size, full, blocks, kernel, checked;
               2 open (path: Path, flags: Flags(OPEN), mode: Mode) -> Fd, full, blocks, kernel;
               3 close (fd: Fd) -> Int, full, kernel, always;
               4 stat (path: Path, statbuf: Out(Stat)) -> Int, full, kernel;

@@ -8,7 +8,7 @@
 #include <sys/uio.h>
 
 /* The first number that anything is handed in with, and the first that nothing is. */
-enum { FIRST = 16, END = 512 };
+enum { FIRST = 32, END = 512 };
 /* Reads after which a file is handed in for certain. */
 enum { OFTEN = 200 };
 enum { HANDED = 7, NOT_HANDED = 8 };
@@ -65,7 +65,7 @@ static void other_call(uint64_t which)
 /* pread of what was not handed in: outside of the range it is not even answered. */
 static void other_number(uint64_t which)
 {
-	static const uint32_t numbers[] = { 0, 1, 2, 3, 4, 5, 15, END, 1000, 4095, 0x7fffffff, 0xffffffff };
+	static const uint32_t numbers[] = { 0, 1, 2, 3, 4, 5, 15, 16, 31, END, 1000, 4095, 0x7fffffff, 0xffffffff };
 	handed_file();
 	host_pread(numbers[which]);
 	_exit(BREACH);
@@ -140,7 +140,7 @@ static void forged_position(uint64_t which)
 
 static void forged_descriptor(uint64_t which)
 {
-	static const uint64_t states[] = { 1, 3, 1ul << 32 | 3, 1ul << 32 | 5, 1ul << 32 | END, 1ul << 32 | 17, 1ul << 32 | 0xffffffff, 0 };
+	static const uint64_t states[] = { 1, 3, 1ul << 32 | 3, 1ul << 32 | 5, 1ul << 32 | END, 1ul << 32 | FIRST + 1, 1ul << 32 | 0xffffffff, 0 };
 	char bytes[64];
 	int fd = handed_file();
 	_Atomic uint64_t *word = grant_word();
@@ -180,7 +180,7 @@ int main(int argc, char **argv)
 			int status = finish_attack("another call", other_call, i);
 			NEED(WIFSIGNALED(status));
 		}
-		for (uint64_t i = 0; i < 12; i++)
+		for (uint64_t i = 0; i < 14; i++)
 			finish_attack("another number", other_number, i);
 		NEED(finish_attack("a closed file", after_close, 0) == 0);
 		NEED(finish_attack("a fork", after_fork, 0) == 0);

@@ -1,12 +1,13 @@
 //! Pipes and FIFOs: pipe(7), fifo(7).
 //!
 //! A [`Pipe`] is a bounded byte queue with counted ends. An anonymous pipe has two [`PipeEnd`]s from the start; the ends of a
-//! FIFO are opened one by one on the pipe that the FIFO's inode stands for.
+//! FIFO are opened one by one on the pipe that the FIFO's inode stands for. While a pipe is [`hosted`], its bytes are with the host.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{AnonKind, File, FileOps, OpenFlags};
+use self::hosted::{History, Hosted};
+use super::{AnonKind, File, FileOps, OpenFlags, Ticket};
 use crate::kernel::signal::{self, SigInfo};
 use crate::kernel::stop::{Errno, SysResult, fail};
 use crate::kernel::sync::{Lock, Rank, lock_two};
@@ -14,10 +15,13 @@ use crate::kernel::syscall::SyscallCx;
 use crate::kernel::task::{Capability, Creds, current};
 use crate::kernel::user_memory::{Sink, Source, UserAddr, UserRef};
 use crate::kernel::wait::{Events, WaitFor, WaitQueue};
+use crate::platform::HostFile;
 
 mod fifo;
+mod hosted;
 
 pub use fifo::Fifos;
+pub use hosted::HostPipes;
 
 /// Writes up to this many bytes are never split (PIPE_BUF).
 pub const PIPE_BUF: usize = 4096;
@@ -44,6 +48,9 @@ struct State {
     /// How often an end was opened, ever: what opening the other end of a FIFO waits for.
     reader_opens: u64,
     writer_opens: u64,
+    /// Where the bytes are, behind those in `data`, if not there.
+    hosted: Option<Box<Hosted>>,
+    history: History,
 }
 
 impl State {
@@ -90,6 +97,8 @@ impl Pipe {
                     writers: 0,
                     reader_opens: 0,
                     writer_opens: 0,
+                    hosted: None,
+                    history: History::default(),
                 },
             ),
             queue: WaitQueue::new(),
@@ -127,7 +136,8 @@ impl Pipe {
 
     /// Bytes waiting to be read.
     pub fn len(&self) -> usize {
-        self.state.lock().data.len()
+        let state = self.state.lock();
+        state.data.len() + state.len_hosted()
     }
 
     /// Whether nothing waits to be read.
@@ -135,7 +145,7 @@ impl Pipe {
         self.len() == 0
     }
 
-    /// Bytes that can be written without waiting.
+    /// Bytes that can be written without waiting. It must have been [reclaimed](Pipe::reclaim), as for all that follow.
     pub fn room(&self) -> usize {
         self.state.lock().room()
     }
@@ -237,6 +247,23 @@ impl Pipe {
             return Ok(0);
         }
         let mut state = self.state.lock();
+        state.settle(&self.queue);
+        if state.data.is_empty() && state.is_hosted() {
+            let read = state.read_hosted(to);
+            if !matches!(read, Ok(0)) {
+                if !state.data.is_empty() {
+                    // What could not be given goes first, and so by the kernel alone.
+                    state.take_back(&self.queue);
+                }
+                drop(state);
+                self.queue.notify(Events::WRITE);
+                return Ok(read?);
+            }
+            let waits = !nonblocking || state.writers == 0;
+            if waits && !state.take_back(&self.queue) {
+                return Err(state.until_back(&self.queue, Events::READ).into());
+            }
+        }
         if state.data.is_empty() {
             if state.writers == 0 {
                 return Ok(0);
@@ -274,12 +301,29 @@ impl Pipe {
             return Ok(0);
         }
         let mut state = self.state.lock();
+        state.settle(&self.queue);
         if state.readers == 0 {
             drop(state);
             return Err(broken_pipe().into());
         }
         let (mut moved, mut memory_ended) = (0, false);
-        while moved < wanted && !memory_ended {
+        if packets {
+            state.make_unfit();
+        } else {
+            (moved, memory_ended) = state.write_hosted(from)?;
+        }
+        let waits = moved < wanted && !memory_ended && (packets || !nonblocking);
+        if state.is_hosted() && waits && !state.take_back(&self.queue) {
+            if moved > 0 {
+                self.queue.notify(Events::READ);
+            }
+            return if nonblocking {
+                fail!(EAGAIN)
+            } else {
+                Err(state.until_back(&self.queue, Events::WRITE).into())
+            };
+        }
+        while moved < wanted && !state.is_hosted() && !memory_ended {
             let left = wanted - moved;
             // Atomic when it is short, or a packet.
             let most = if packets { left.min(PIPE_BUF) } else { left };
@@ -373,6 +417,10 @@ impl Drop for PipeEnd {
         state.readers -= usize::from(self.reads);
         state.writers -= usize::from(self.writes);
         let (no_readers, no_writers) = (state.readers == 0, state.writers == 0);
+        if no_readers || no_writers {
+            // Who waits by itself is to see that. Whether others have the host's ends means nothing.
+            state.take_back(&self.pipe.queue);
+        }
         drop(state);
         if self.reads && no_readers {
             self.pipe.queue.notify(Events::ERR | Events::WRITE);
@@ -398,7 +446,7 @@ impl FileOps for PipeEnd {
         let state = self.pipe.state.lock();
         let mut events = Events::empty();
         if self.reads {
-            if !state.data.is_empty() {
+            if !state.data.is_empty() || state.len_hosted() > 0 {
                 events |= Events::READ;
             }
             if state.writers == 0 && self.quiet_until_writer != Some(state.writer_opens) {
@@ -406,7 +454,8 @@ impl FileOps for PipeEnd {
             }
         }
         if self.writes {
-            if state.room() >= PIPE_BUF {
+            let has_room = state.has_room_hosted();
+            if has_room.unwrap_or_else(|| state.room() >= PIPE_BUF) {
                 events |= Events::WRITE;
             }
             if state.readers == 0 {
@@ -417,7 +466,19 @@ impl FileOps for PipeEnd {
     }
 
     fn queues(&self, _: &File, interest: Events) -> Vec<(WaitQueue, Events)> {
+        let mut state = self.pipe.state.lock();
+        state.make_unfit();
+        state.take_back(&self.pipe.queue);
+        drop(state);
         vec![(self.pipe.queue.clone(), interest)]
+    }
+
+    fn lend(&self, file: &File, ticket: &Arc<Ticket>) -> Option<Arc<HostFile>> {
+        let plain = file.path.is_none() && !file.flags().contains(OpenFlags::DIRECT);
+        if !plain || self.reads && self.writes {
+            return None;
+        }
+        self.pipe.lend(self.reads, !file.nonblocking(), ticket)
     }
 
     fn ioctl(&self, cx: &mut SyscallCx<'_>, _: &Arc<File>, request: u32, arg: u64) -> SysResult<u64> {

@@ -111,7 +111,10 @@ pub(super) fn fcntl(cx: &mut SyscallCx<'_>, fd: Fd, cmd: i32, arg: u64) -> SysRe
             let pipe = Pipe::of(&file).ok_or(Errno::EBADF)?;
             let size = match cmd {
                 libc::F_GETPIPE_SZ => pipe.capacity(),
-                _ => pipe.set_capacity(arg & u64::from(u32::MAX), &cx.task.creds())?,
+                _ => {
+                    pipe.reclaim()?;
+                    pipe.set_capacity(arg & u64::from(u32::MAX), &cx.task.creds())?
+                }
             };
             Ok(size as u64)
         }

@@ -12,6 +12,7 @@ use crate::kernel::syscall::SyscallCx;
 use crate::kernel::task::Capability;
 use crate::kernel::task::pidfd::PidFd;
 use crate::kernel::user_memory::{IoVec, MAX_TRANSFER, Sink, Source, UserAddr, UserBuf, UserRef};
+use crate::kernel::wait::OnSignal;
 
 /// Where a transfer happens.
 #[derive(Clone, Copy)]
@@ -32,11 +33,15 @@ const RWF_IGNORED: u32 = 1 | 2 | 4;
 pub(super) fn read(cx: &mut SyscallCx<'_>, fd: Fd, buf: UserAddr, count: u64) -> SysResult<usize> {
     let file = readable(cx, fd)?;
     let buf = UserBuf::new(&cx.memory, buf, count)?;
+    if count > 0 && grant::hand_over(cx, fd, &file) {
+        return Err(Stop::Own(OnSignal::Restart));
+    }
     let read = read_from(cx, &file, buf, At::Position, 0)?;
     // Who got less is at the end, and seldom goes on.
-    if read as u64 == count {
+    if read as u64 == count && file.ops.seekable() {
         grant::offer(cx, fd, &file, true);
     }
+    grant::offer_pipe(cx, fd, &file);
     Ok(read)
 }
 
@@ -44,7 +49,12 @@ pub(super) fn read(cx: &mut SyscallCx<'_>, fd: Fd, buf: UserAddr, count: u64) ->
 pub(super) fn write(cx: &mut SyscallCx<'_>, fd: Fd, buf: UserAddr, count: u64) -> SysResult<usize> {
     let file = writable(cx, fd)?;
     let buf = UserBuf::new(&cx.memory, buf, count)?;
-    write_to(cx, &file, buf, At::Position, 0)
+    if count > 0 && grant::hand_over(cx, fd, &file) {
+        return Err(Stop::Own(OnSignal::Restart));
+    }
+    let written = write_to(cx, &file, buf, At::Position, 0)?;
+    grant::offer_pipe(cx, fd, &file);
+    Ok(written)
 }
 
 /// pread(2).

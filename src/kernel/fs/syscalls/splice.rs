@@ -246,6 +246,9 @@ pub(super) fn splice(
     let asked = flags & SPLICE_NONBLOCK != 0;
     let nonblocking =
         asked || pipe_in.is_some() && source.nonblocking() || pipe_out.is_some() && target.nonblocking();
+    for pipe in pipe_in.iter().chain(&pipe_out) {
+        unless_blocking(pipe.reclaim(), nonblocking)?;
+    }
     let mut from = Place::new(cx, source, off_in)?;
     let mut to = Place::new(cx, target, off_out)?;
     let len = cut(len);
@@ -310,6 +313,9 @@ pub(super) fn tee(cx: &mut SyscallCx<'_>, input: Fd, out: Fd, len: u64, flags: u
         return fail!(EINVAL);
     };
     let nonblocking = flags & SPLICE_NONBLOCK != 0 || source.nonblocking() || target.nonblocking();
+    for pipe in [from, to] {
+        unless_blocking(pipe.reclaim(), nonblocking)?;
+    }
     unless_blocking(from.transfer(to, cut(len), false), nonblocking)
 }
 

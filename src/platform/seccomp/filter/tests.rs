@@ -41,7 +41,8 @@ fn wanted(number: u32, args: [u64; 6]) -> u32 {
         libc::SYS_madvise => cut(2) < 100 || cut(2) == 102 || cut(2) == 103,
         libc::SYS_futex => matches!(cut(1) & !0x180, 0 | 1 | 9 | 10) || matches!(cut(1), 131..=133),
         libc::SYS_clock_gettime => cut(0) == 1,
-        libc::SYS_pread64 => (16..512).contains(&cut(0)),
+        libc::SYS_pread64 => (32..512).contains(&cut(0)),
+        libc::SYS_read | libc::SYS_write => (16..32).contains(&cut(0)),
         libc::SYS_sendmsg => cut(0) == 3,
         libc::SYS_prctl => (cut(0) == 1 && args[1] == 9) || cut(0) == 26,
         libc::SYS_membarrier => [0, 8, 16, 32, 64].contains(&cut(0)),
@@ -58,6 +59,7 @@ fn argument() -> impl Strategy<Value = u64> {
         0u64..140,
         Just(15),
         Just(16),
+        31u64..33,
         510u64..514,
         4094u64..4098,
         Just(0x180),
@@ -189,9 +191,11 @@ fn frequent_calls_have_short_paths() {
     };
     // Nine instructions come before the first call's.
     assert!(steps(libc::SYS_futex, [0, 128, 0, 0, 0, 0]) <= 14);
-    assert!(steps(libc::SYS_pread64, [20; 6]) <= 15);
-    assert!(steps(libc::SYS_mmap, [0; 6]) <= 22);
-    assert!(steps(libc::SYS_munmap, [0; 6]) <= 18);
+    assert!(steps(libc::SYS_pread64, [40; 6]) <= 15);
+    assert!(steps(libc::SYS_read, [20; 6]) <= 16);
+    assert!(steps(libc::SYS_write, [20; 6]) <= 17);
+    assert!(steps(libc::SYS_mmap, [0; 6]) <= 24);
+    assert!(steps(libc::SYS_munmap, [0; 6]) <= 20);
 }
 
 #[test]
@@ -201,7 +205,9 @@ fn conditions_are_told_with_the_names_of_arguments() {
         let entry = entries.iter().find(|entry| entry.row.name == name);
         entry.map(Entry::conditions).unwrap_or_default()
     };
-    assert_eq!(told("pread64"), ["fd is 16 to 511"]);
+    assert_eq!(told("pread64"), ["fd is 32 to 511"]);
+    assert_eq!(told("read"), ["fd is 16 to 31"]);
+    assert_eq!(told("write"), ["fd is 16 to 31"]);
     assert_eq!(
         told("futex"),
         [
