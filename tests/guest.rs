@@ -51,6 +51,7 @@ families! {
     files,
     futexes,
     granted,
+    hosted_pipes,
     locks,
     memory,
     misc,

@@ -320,7 +320,8 @@ fn grant(cx: &mut SyscallCx<'_>, fd: Fd, file: &Arc<File>, number: u32) -> Optio
     }
     // Another thread may have closed it meanwhile, or changed how it waits, which found no ticket.
     let is_still = cx.task.files().get(fd).is_ok_and(|now| Arc::ptr_eq(&now, file));
-    if !is_still || ticket.waits != !file.nonblocking() {
+    let waits = !file.nonblocking();
+    if !is_still || ticket.waits != waits {
         file.grants.end();
     }
     Some(ticket)

@@ -140,7 +140,7 @@ static void forged_position(uint64_t which)
 
 static void forged_descriptor(uint64_t which)
 {
-	static const uint64_t states[] = { 1, 3, 1ul << 32 | 3, 1ul << 32 | 5, 1ul << 32 | END, 1ul << 32 | FIRST + 1, 1ul << 32 | 0xffffffff, 0 };
+	static const uint64_t states[] = { 1, 3, 1ul << 32 | 3, 1ul << 32 | 5, 1ul << 32 | END, 1ul << 32 | (FIRST + 1), 1ul << 32 | 0xffffffff, 0 };
 	char bytes[64];
 	int fd = handed_file();
 	_Atomic uint64_t *word = grant_word();

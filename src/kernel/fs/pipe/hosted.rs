@@ -171,8 +171,10 @@ impl State {
         let Some(hosted) = &mut self.hosted else {
             return true;
         };
-        if hosted.ending.is_none() {
-            hosted.ending = Some(now());
+        let was_ending = hosted.ending.is_some();
+        // The time is known in handlers alone.
+        hosted.ending = Some(hosted.ending.flatten().or_else(now));
+        if !was_ending {
             self.history.calls = 0;
             self.history.taken_back += 1;
             hosted.users.iter().for_each(|user| user.ticket.end());
