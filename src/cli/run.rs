@@ -82,7 +82,7 @@ pub(super) struct GuestArgs {
     #[arg(long, value_enum, env = "UVM_PLATFORM", hide_env_values = true)]
     platform: Option<PlatformArg>,
 
-    /// Whether guest threads may read plain files by host descriptors that can do nothing else, or only uvm does
+    /// Whether guest threads may read plain files, and use pipes, by host descriptors that can do nothing else, or only uvm does
     #[arg(long, value_enum, default_value = "enlightened", value_name = "HOW")]
     io: IoArg,
 

@@ -32,6 +32,7 @@ attacks! {
     foreign_entry,
     forged_pages,
     handed_files,
+    handed_pipes,
     host_signals,
     native_clone,
     platform_memory,

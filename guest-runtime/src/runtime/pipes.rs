@@ -13,7 +13,8 @@ use super::native;
 use super::sys;
 use super::thread::Block;
 use crate::abi::{
-    DESCRIPTOR, Entry, Exception, GRANTS, PIPE_READS, PIPE_WRITES, Page, RUNTIME_BASE, Registers, action, kind,
+    DESCRIPTOR, Entry, Exception, GRANTS, PIPE_READS, PIPE_WRITES, Page, RUNTIME_BASE, Registers, action,
+    kind,
 };
 
 /// The most that one call moves.
@@ -83,5 +84,10 @@ pub fn call(block: &mut Block, regs: &Registers) -> Outcome {
 /// Whether nobody wants to see this thread's calls.
 fn is_open(page: &Page) -> bool {
     // SAFETY: the facts are mapped as long as the runtime is.
-    unsafe { (*(page.facts.load(Ordering::Relaxed) as *const Entry)).open.load(Ordering::SeqCst) != 0 }
+    unsafe {
+        (*(page.facts.load(Ordering::Relaxed) as *const Entry))
+            .open
+            .load(Ordering::SeqCst)
+            != 0
+    }
 }

@@ -53,7 +53,7 @@ impl State {
 }
 
 impl Ticket {
-    fn new(owner: i32, number: u32, waits: bool) -> Arc<Ticket> {
+    pub(super) fn new(owner: i32, number: u32, waits: bool) -> Arc<Ticket> {
         Arc::new(Ticket {
             owner,
             number,
@@ -63,7 +63,7 @@ impl Ticket {
     }
 
     /// Let the thread read, unless this is over already.
-    fn begin(&self, grant: Arc<dyn Grant>) {
+    pub(super) fn begin(&self, grant: Arc<dyn Grant>) {
         let mut state = self.state.lock();
         if state.over {
             grant.end();
@@ -260,7 +260,10 @@ pub(super) fn offer(cx: &mut SyscallCx<'_>, fd: Fd, file: &Arc<File>, at_positio
     let (owner, Ok(number)) = (cx.task.tid(), u32::try_from(fd.0)) else {
         return;
     };
-    let ticket = file.grants.of(owner, number).or_else(|| grant(cx, fd, file, number));
+    let ticket = file
+        .grants
+        .of(owner, number)
+        .or_else(|| grant(cx, fd, file, number));
     if let Some(ticket) = ticket
         && at_position
     {
@@ -271,10 +274,13 @@ pub(super) fn offer(cx: &mut SyscallCx<'_>, fd: Fd, file: &Arc<File>, at_positio
 /// The calling thread has read or written `file`, maybe a pipe, by its descriptor `fd`: have the bytes hosted if that pays.
 pub(super) fn offer_pipe(cx: &mut SyscallCx<'_>, fd: Fd, file: &Arc<File>) {
     let Some(pipe) = Pipe::of(file) else { return };
-    if !pipe.pays() || file.path.is_some() || pipe.is_hosted() || !may_grant(cx) || !cx.thread.may_use_pipes() {
+    if !pipe.pays() || file.path.is_some() || pipe.is_hosted() || !may_grant(cx) || !cx.thread.may_use_pipes()
+    {
         return;
     }
-    let number = u32::try_from(fd.0).ok().filter(|_| pipe.host(&cx.kernel.vfs.host_pipes));
+    let number = u32::try_from(fd.0)
+        .ok()
+        .filter(|_| pipe.host(&cx.kernel.vfs.host_pipes));
     if let Some(number) = number {
         grant(cx, fd, file, number);
     }

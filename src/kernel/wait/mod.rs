@@ -158,7 +158,10 @@ impl WaitQueue {
     /// Whether anybody is registered for one of `events`.
     pub fn is_awaited(&self, events: Events) -> bool {
         let waiters = self.0.waiters.lock();
-        waiters.entries.values().any(|entry| entry.interest.intersects(events))
+        waiters
+            .entries
+            .values()
+            .any(|entry| entry.interest.intersects(events))
     }
 
     /// Whether both are the same queue.

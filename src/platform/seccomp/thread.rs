@@ -281,7 +281,9 @@ impl ThreadHandle for Handle {
 
     fn is_waiting(&self) -> bool {
         let host = &self.0;
-        (host.door.rests() || host.door.busy() != 0) && host.is_running() && stat::sleeps(host.process.pid, host.tid)
+        (host.door.rests() || host.door.busy() != 0)
+            && host.is_running()
+            && stat::sleeps(host.process.pid, host.tid)
     }
 
     fn cpu_time(&self) -> (u64, u64) {

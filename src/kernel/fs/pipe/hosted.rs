@@ -232,7 +232,9 @@ impl State {
 
     /// Write without waiting to the host's; also whether the source's memory ended.
     pub(super) fn write_hosted(&mut self, from: &mut dyn Source) -> Result<(usize, bool), Errno> {
-        let Some(hosted) = &self.hosted else { return Ok((0, false)) };
+        let Some(hosted) = &self.hosted else {
+            return Ok((0, false));
+        };
         let mut moved = 0;
         let mut bytes = vec![0; from.remaining().min(DEFAULT_CAPACITY)];
         while from.remaining() > 0 {
@@ -285,7 +287,10 @@ impl Pipe {
     /// Whether its ends may be granted.
     pub fn is_hosted(&self) -> bool {
         let state = self.state.lock();
-        state.hosted.as_ref().is_some_and(|hosted| hosted.ending.is_none())
+        state
+            .hosted
+            .as_ref()
+            .is_some_and(|hosted| hosted.ending.is_none())
     }
 
     /// Count a call by the kernel; whether hosting pays.
@@ -335,7 +340,9 @@ impl Pipe {
     pub(super) fn lend(&self, reads: bool, waits: bool, ticket: &Arc<Ticket>) -> Option<Arc<HostFile>> {
         let mut state = self.state.lock();
         let hosted = state.hosted.as_mut().filter(|hosted| hosted.ending.is_none())?;
-        hosted.users.retain(|user| !user.ticket.is_over() || user.ticket.is_busy());
+        hosted
+            .users
+            .retain(|user| !user.ticket.is_over() || user.ticket.is_busy());
         if hosted.users.len() >= MOST_USERS {
             return None;
         }
