@@ -300,8 +300,13 @@ pub(super) fn hand_over(cx: &mut SyscallCx<'_>, fd: Fd, file: &Arc<File>) -> boo
         return held.is_some() && !cx.task.is_traced();
     }
     // Who has a grant and comes all the same cannot make this call.
-    let may = held.is_none() && cx.state.progress == 0 && may_grant(cx) && cx.thread.may_use_pipes();
+    let may = held.is_none() && cx.state.progress == 0 && may_use_pipes(cx);
     may && grant(cx, fd, file, number).is_some()
+}
+
+/// Whether this thread may wait without the kernel, which looks at who waits when its clock is a virtual one.
+fn may_use_pipes(cx: &SyscallCx<'_>) -> bool {
+    cx.thread.may_use_pipes() && may_grant(cx) && !cx.kernel.clock.is_virtual()
 }
 
 /// Whether nobody wants to see what this thread does.
