@@ -3,32 +3,19 @@
 mod support;
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use support::UVM;
+use support::images::{
+    Files, archive_of, base, digest, gzip, header, layer, layout, scratch, text, write_layout, xz, zstd,
+};
 use support::process::{Outcome, run};
-use support::{UVM, rootfs};
 
 const LIMIT: Duration = Duration::from_secs(120);
-
-/// An empty directory of this test's own.
-fn scratch(name: &str) -> PathBuf {
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let unique = format!(
-        "{name}-{}-{}",
-        std::process::id(),
-        COUNT.fetch_add(1, Ordering::Relaxed)
-    );
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("images").join(unique);
-    fs::create_dir_all(&path).expect("create a scratch directory");
-    path
-}
 
 /// Runs uvm with a store of this test process's own.
 fn uvm(arguments: &[&str]) -> Outcome {
@@ -39,160 +26,6 @@ fn uvm(arguments: &[&str]) -> Outcome {
         b"",
         LIMIT,
     )
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("UTF-8")
-}
-
-/// A root with busybox, as a plain archive.
-fn base() -> &'static [u8] {
-    static BASE: OnceLock<Vec<u8>> = OnceLock::new();
-    BASE.get_or_init(|| {
-        let mut archive = tar::Builder::new(Vec::new());
-        for directory in ["bin/", "etc/", "tmp/", "lib64/", "lib/", "lib/x86_64-linux-gnu/"] {
-            entry(&mut archive, tar::EntryType::Directory, directory, 0o755, b"");
-        }
-        for file in [
-            "bin/busybox",
-            "lib64/ld-linux-x86-64.so.2",
-            "lib/x86_64-linux-gnu/libc.so.6",
-            "lib/x86_64-linux-gnu/libresolv.so.2",
-        ] {
-            let bytes = fs::read(rootfs().join(file)).expect("read from the Debian root");
-            entry(&mut archive, tar::EntryType::Regular, file, 0o755, &bytes);
-        }
-        let passwd = b"root:x:0:0:root:/:/bin/sh\nann:x:1000:100:Ann:/home/ann:/bin/sh\n";
-        entry(&mut archive, tar::EntryType::Regular, "etc/passwd", 0o644, passwd);
-        entry(
-            &mut archive,
-            tar::EntryType::Regular,
-            "etc/secret",
-            0o600,
-            b"secret\n",
-        );
-        entry(&mut archive, tar::EntryType::Fifo, "etc/fifo", 0o4700, b"");
-        let mut header = header(tar::EntryType::Symlink, 0o777, 0);
-        archive
-            .append_link(&mut header, "bin/sh", "busybox")
-            .expect("append");
-        header.set_entry_type(tar::EntryType::Link);
-        archive
-            .append_link(&mut header, "etc/again", "etc/secret")
-            .expect("append");
-        archive.into_inner().expect("finish")
-    })
-}
-
-fn header(kind: tar::EntryType, mode: u32, size: usize) -> tar::Header {
-    let mut header = tar::Header::new_gnu();
-    header.set_entry_type(kind);
-    header.set_mode(mode);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(1_500_000_000);
-    header.set_size(size as u64);
-    header
-}
-
-fn entry(archive: &mut tar::Builder<Vec<u8>>, kind: tar::EntryType, path: &str, mode: u32, data: &[u8]) {
-    let mut header = header(kind, mode, data.len());
-    archive.append_data(&mut header, path, data).expect("append");
-}
-
-fn layer(files: &[(&str, &str)]) -> Vec<u8> {
-    let mut archive = tar::Builder::new(Vec::new());
-    for (path, data) in files {
-        entry(
-            &mut archive,
-            tar::EntryType::Regular,
-            path,
-            0o644,
-            data.as_bytes(),
-        );
-    }
-    archive.into_inner().expect("finish")
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(bytes).expect("compress");
-    encoder.finish().expect("compress")
-}
-
-fn zstd(bytes: &[u8]) -> Vec<u8> {
-    ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
-}
-
-fn xz(bytes: &[u8]) -> Vec<u8> {
-    let directory = scratch("xz");
-    fs::write(directory.join("file"), bytes).expect("write");
-    let done = Command::new("xz")
-        .arg("-0")
-        .arg(directory.join("file"))
-        .status()
-        .expect("run xz");
-    assert!(done.success());
-    fs::read(directory.join("file.xz")).expect("read")
-}
-
-fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
-/// The files of a layout by name.
-type Files = Vec<(String, Vec<u8>)>;
-
-/// An OCI layout.
-fn layout(layers: &[Vec<u8>], config: &Value) -> Files {
-    let mut files = vec![(
-        "oci-layout".to_owned(),
-        br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec(),
-    )];
-    let mut blob = |bytes: Vec<u8>, kind: &str| {
-        let digest = digest(&bytes);
-        let descriptor =
-            json!({"mediaType": kind, "digest": format!("sha256:{digest}"), "size": bytes.len()});
-        files.push((format!("blobs/sha256/{digest}"), bytes));
-        descriptor
-    };
-    let layers: Vec<Value> = layers
-        .iter()
-        .map(|bytes| blob(bytes.clone(), "application/vnd.oci.image.layer.v1.tar"))
-        .collect();
-    let config = blob(
-        json!({"architecture": "amd64", "os": "linux", "config": config})
-            .to_string()
-            .into_bytes(),
-        "application/vnd.oci.image.config.v1+json",
-    );
-    let manifest = json!({"schemaVersion": 2, "config": config, "layers": layers});
-    let manifest = blob(
-        manifest.to_string().into_bytes(),
-        "application/vnd.oci.image.manifest.v1+json",
-    );
-    let index = json!({"schemaVersion": 2, "manifests": [manifest]});
-    files.push(("index.json".to_owned(), index.to_string().into_bytes()));
-    files
-}
-
-fn write_layout(directory: &Path, files: &[(String, Vec<u8>)]) {
-    for (name, bytes) in files {
-        let path = directory.join(name);
-        fs::create_dir_all(path.parent().expect("a directory")).expect("create");
-        fs::write(path, bytes).expect("write");
-    }
-}
-
-fn archive_of(files: &[(String, Vec<u8>)]) -> Vec<u8> {
-    let mut archive = tar::Builder::new(Vec::new());
-    for (name, bytes) in files {
-        entry(&mut archive, tar::EntryType::Regular, name, 0o644, bytes);
-    }
-    archive.into_inner().expect("finish")
 }
 
 /// What tells two roots apart, but for sizes and times of directories.

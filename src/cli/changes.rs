@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
 use super::secrets::Around;
+use crate::image;
 use crate::machine::{Changes, Ended};
 
 /// Options about changes.
@@ -64,7 +65,8 @@ impl ChangesArgs {
             self.show(&changes, form)?;
         }
         if let Some(path) = &self.export {
-            write_file(path, |out| changes.export(out))
+            let latest = image::epoch()?;
+            write_file(path, |out| changes.export(latest, out))
                 .with_context(|| format!("do: --export {}", path.display()))?;
         }
         if !self.apply.is_empty() {

@@ -12,6 +12,8 @@ mod changes;
 mod clock;
 mod do_;
 mod doctor;
+mod export;
+mod image;
 mod json;
 mod run;
 mod secrets;
@@ -35,6 +37,11 @@ enum Verb {
     Run(Box<run::RunArgs>),
     /// Run a command on a throw-away view of this machine and see what it changed
     Do(Box<do_::DoArgs>),
+    /// Manage the images in the store
+    #[command(subcommand)]
+    Image(image::ImageVerb),
+    /// Write all files of an image as one tar archive
+    Export(export::ExportArgs),
     /// Restore the terminal when uvm is killed
     #[command(name = crate::machine::GUARD_VERB, hide = true)]
     TerminalGuard {
@@ -61,6 +68,8 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let done = match cli.verb {
         Verb::Run(args) => run::run(*args),
         Verb::Do(args) => do_::run(*args),
+        Verb::Image(verb) => image::run(verb),
+        Verb::Export(args) => export::run(&args),
         Verb::TerminalGuard { guard } => crate::machine::terminal_guard(guard).map(|()| 0),
         Verb::Doctor(args) => to_stdout(|out| doctor::print(&args, out)),
         Verb::Syscalls { json } => to_stdout(|out| {

@@ -11,8 +11,8 @@ use clap::{Args, ValueEnum};
 use super::clock::{self, ClockArg};
 use super::values;
 use crate::cpu::Choice;
-use crate::image::{self, Config};
-use crate::machine::{self, Options, TraceTo, User};
+use crate::image::{self, Config, Reference, Store, Subject};
+use crate::machine::{self, Ended, Options, TraceTo, User};
 use crate::platform::Io;
 use crate::platform::host::PlatformKind;
 
@@ -20,7 +20,8 @@ use crate::platform::host::PlatformKind;
 #[derive(Args)]
 pub(super) struct RunArgs {
     /// What becomes the guest's root: a directory (`/` is this machine), or an image: a tar archive of one, a squashfs,
-    /// erofs or ext4 file, an OCI layout or archive, or what `docker save` wrote. It is not written to
+    /// erofs or ext4 file, an OCI layout or archive, what `docker save` wrote, or a name in the store (see `uvm image`). It
+    /// is not written to
     rootfs: PathBuf,
 
     /// Command to run [default: the image's, else the user's shell in the guest's /etc/passwd, else /bin/sh]
@@ -43,8 +44,12 @@ pub(super) struct RunArgs {
     entrypoint: Option<OsString>,
 
     /// Let the guest write to ROOTFS itself
-    #[arg(long, conflicts_with_all = ["read_only", "max_disk"])]
+    #[arg(long, conflicts_with_all = ["read_only", "max_disk", "commit"])]
     writable: bool,
+
+    /// If the command succeeds, put the image into the store under this name, with what was written as a new layer
+    #[arg(long, value_name = "NAME", value_parser = values::reference)]
+    commit: Option<Reference>,
 }
 
 /// Options of every guest.
@@ -164,18 +169,50 @@ pub(super) fn run(args: RunArgs) -> Result<u8> {
     options.user = args.user.map_or(User::Root, User::Named);
     options.writable = args.writable;
     let shown = options.rootfs.display().to_string();
-    if image::is_image(&options.rootfs).with_context(|| format!("run: {shown}"))? {
+    let subject = image::find(&options.rootfs).with_context(|| format!("run: {shown}"))?;
+    if let Subject::Image(image) = subject {
         if options.writable {
             bail!("run: --writable: {shown} is an image, which is never written");
         }
-        let image = image::open(&options.rootfs).with_context(|| format!("run: {shown}"))?;
         apply_config(&mut options, &image.config, args.entrypoint.is_some());
         options.image = Some(Arc::new(image));
+    } else if args.commit.is_some() {
+        bail!("run: --commit: {shown} is a directory; make an image of it by 'uvm image import'");
     }
     if let Some(program) = args.entrypoint {
         options.command.insert(0, program);
     }
-    Ok(machine::run(&options)?.status)
+    let ended = machine::run(&options)?;
+    if let Some(name) = &args.commit {
+        commit(&options, &ended, name).with_context(|| format!("run: --commit {name}"))?;
+    }
+    Ok(ended.status)
+}
+
+/// Keep what was written as a layer of a new image, if the command succeeded.
+fn commit(options: &Options, ended: &Ended, name: &Reference) -> Result<()> {
+    if ended.status != 0 {
+        eprintln!(
+            "uvm: run: --commit: the command failed with status {}; nothing was stored",
+            ended.status
+        );
+        return Ok(());
+    }
+    let (Some(image), Some(changes)) = (&options.image, ended.changes()?) else {
+        return Ok(());
+    };
+    let command: Vec<_> = options
+        .command
+        .iter()
+        .map(|word| word.to_string_lossy())
+        .collect();
+    let by = format!("uvm run {}", command.join(" "));
+    let latest = image::epoch()?;
+    let store = Store::open()?;
+    image::commit(&store, image, name, by.trim_end(), &mut |out| {
+        changes.export(latest, out)
+    })
+    .map(|_| ())
 }
 
 /// What an image says of how it is run holds where the user says nothing.

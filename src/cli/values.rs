@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::image::Reference;
 use crate::machine::{TmpfsMount, Volume};
 
 /// A number of bytes: `4096`, `64k`, `10m`, `2g` (powers of 1024).
@@ -127,6 +128,11 @@ pub(super) fn env_file(path: &Path) -> Result<Vec<(OsString, OsString)>> {
         );
     }
     Ok(found)
+}
+
+/// The name of an image.
+pub(super) fn reference(text: &str) -> Result<Reference, String> {
+    Reference::parse(text).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use ruzstd::decoding::StreamingDecoder;
 use sha2::{Digest, Sha256};
 
 use super::blob::{Window, WindowReader};
-use super::store::Store;
+use super::cache::Cache;
 use crate::platform::HostFile;
 
 /// Most that a compressed archive may grow to: this much, or this many times its size.
@@ -23,7 +23,7 @@ const PIECE: usize = 256 << 10;
 
 /// How an archive is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Compression {
+pub(super) enum Compression {
     Gzip,
     Zstd,
     Xz,
@@ -39,7 +39,8 @@ impl std::fmt::Display for Compression {
     }
 }
 
-fn compression(window: &Window) -> Result<Option<Compression>> {
+/// How a file is compressed, by its first bytes.
+pub(super) fn compression(window: &Window) -> Result<Option<Compression>> {
     let mut magic = [0; 6];
     let read = window.read_at(&mut magic, 0)?;
     Ok(match &magic[..read] {
@@ -52,10 +53,10 @@ fn compression(window: &Window) -> Result<Option<Compression>> {
 }
 
 /// An archive that is not compressed: this one, or what comes out of it. `digest` is the SHA-256 that it must have.
-pub(super) fn plain(window: &Window, digest: Option<&str>, store: &Store) -> Result<Window> {
+pub(super) fn plain(window: &Window, digest: Option<&str>, cache: &Cache) -> Result<Window> {
     let Some(compression) = compression(window)? else {
         if let Some(digest) = digest {
-            check(window, digest, store)?;
+            check(window, digest, cache)?;
         }
         return Ok(window.clone());
     };
@@ -63,23 +64,24 @@ pub(super) fn plain(window: &Window, digest: Option<&str>, store: &Store) -> Res
         Some(digest) => format!("sha256-{digest}.tar"),
         None => format!("file-{}.tar", window.identity()?),
     };
-    if let Some(kept) = store.find(&name) {
+    if let Some(kept) = cache.find(&name) {
         return Window::whole(HostFile::new(kept.into())?);
     }
-    let mut file = store.create()?;
+    let mut file = cache.create()?;
     let hashed = expand_as(compression, window, &mut |bytes| file.write_all(bytes))?;
     if let Some(digest) = digest {
         hashed.check(digest)?;
     }
-    store.keep(&file, &name);
+    cache.keep(&file, &name);
     Window::whole(HostFile::new(file.into())?)
 }
 
-/// Tell `put` what comes out of a compressed archive.
-#[cfg(test)]
+/// Tell `put` what comes out of a compressed archive, or all of one that is not compressed.
 pub(super) fn expand(window: &Window, put: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<()> {
-    let compression = compression(window)?.context("it is not compressed")?;
-    expand_as(compression, window, put).map(|_| ())
+    match compression(window)? {
+        Some(compression) => expand_as(compression, window, put).map(|_| ()),
+        None => Ok(drain(&mut window.reader(), put)?),
+    }
 }
 
 fn expand_as(
@@ -131,13 +133,13 @@ fn drain(from: &mut dyn Read, put: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> i
 }
 
 /// Check an archive that is read in place, once for each state of its file.
-fn check(window: &Window, digest: &str, store: &Store) -> Result<()> {
+fn check(window: &Window, digest: &str, cache: &Cache) -> Result<()> {
     let name = format!("checked-{digest}-{}", window.identity()?);
-    if store.find(&name).is_some() {
+    if cache.find(&name).is_some() {
         return Ok(());
     }
     Hashed::new(window).check(digest)?;
-    store.keep(&store.create()?, &name);
+    cache.keep(&cache.create()?, &name);
     Ok(())
 }
 
@@ -146,8 +148,13 @@ pub(super) fn check_bytes(bytes: &[u8], digest: &str) -> Result<()> {
     compare(&Sha256::digest(bytes), digest)
 }
 
+/// Hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn compare(found: &[u8], digest: &str) -> Result<()> {
-    let found: String = found.iter().map(|byte| format!("{byte:02x}")).collect();
+    let found = hex(found);
     if found != digest {
         bail!("it is damaged: its digest is sha256:{found} instead of sha256:{digest}");
     }

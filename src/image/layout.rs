@@ -10,13 +10,15 @@ use serde_json::Value;
 use super::archive::{self, Kind};
 use super::blob::Window;
 use super::compressed::check_bytes;
+use super::reference::is_sha256;
+use super::store::{LAYER_TYPE, MANIFEST_TYPE};
 use crate::platform::HostFile;
 
 /// Longest document, in bytes.
 const DOCUMENT_MAX: u64 = 8 << 20;
 
 /// How deep indexes may be in each other.
-const INDEX_DEPTH: usize = 4;
+pub(super) const INDEX_DEPTH: usize = 4;
 
 /// Most layers, as docker has it but with room to spare.
 const LAYERS_MAX: usize = 1024;
@@ -40,17 +42,26 @@ pub struct Config {
 }
 
 /// What an image consists of.
+#[derive(Clone)]
 pub(super) struct Manifest {
     pub(super) config: Config,
     /// Lowest first.
     pub(super) layers: Vec<Layer>,
+    /// The configuration as it is written.
+    pub(super) config_text: Vec<u8>,
+    /// Media type and text of the manifest, if it is one of OCI's kind.
+    pub(super) text: Option<(String, Vec<u8>)>,
+    /// What it is called there.
+    pub(super) name: Option<String>,
 }
 
 /// A layer, compressed or not.
+#[derive(Clone)]
 pub(super) struct Layer {
     pub(super) window: Window,
     /// The SHA-256 that it must have, in hexadecimal.
     pub(super) digest: Option<String>,
+    pub(super) media_type: String,
 }
 
 /// Where the parts of an image are.
@@ -161,31 +172,31 @@ impl Source {
     }
 
     /// The document of a descriptor, checked against its digest.
-    fn document(&self, descriptor: &Value) -> Result<Value> {
+    pub(super) fn document(&self, descriptor: &Value) -> Result<Vec<u8>> {
         let digest = digest(descriptor)?;
-        let read = || -> Result<Value> {
-            let bytes = self
-                .part(&format!("blobs/sha256/{digest}"))?
-                .bytes(DOCUMENT_MAX)?;
+        let read = || -> Result<Vec<u8>> {
+            let part = self.part(&format!("blobs/sha256/{digest}"))?;
+            let bytes = part.bytes(DOCUMENT_MAX)?;
             check_bytes(&bytes, &digest)?;
-            Ok(serde_json::from_slice(&bytes)?)
+            Ok(bytes)
         };
         read().with_context(|| format!("document sha256:{}", &digest[..12]))
     }
 }
 
+/// A document as a tree of values.
+pub(super) fn parse(text: &[u8]) -> Result<Value> {
+    Ok(serde_json::from_slice(text)?)
+}
+
 /// The digits of a descriptor's digest.
-fn digest(descriptor: &Value) -> Result<String> {
+pub(super) fn digest(descriptor: &Value) -> Result<String> {
     let text = descriptor["digest"].as_str().unwrap_or_default();
     let digits = text.strip_prefix("sha256:").filter(|digits| is_sha256(digits));
     match digits {
         Some(digits) => Ok(digits.to_owned()),
         None => bail!("'{}' is no sha256 digest", text.escape_debug()),
     }
-}
-
-fn is_sha256(digits: &str) -> bool {
-    digits.len() == 64 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Read what an image consists of.
@@ -197,51 +208,63 @@ pub(super) fn read(source: &Source) -> Result<Manifest> {
 }
 
 fn oci(source: &Source) -> Result<Manifest> {
-    let mut index = source.json("index.json")?;
+    let index = source.json("index.json")?;
+    of_descriptor(source, choose(&index)?)
+}
+
+/// Read what the image consists of that a descriptor leads to: by its manifest, or by an index of manifests.
+pub(super) fn of_descriptor(source: &Source, descriptor: &Value) -> Result<Manifest> {
+    let mut chosen = descriptor.clone();
     for _ in 0..INDEX_DEPTH {
-        let chosen = choose(&index)?.clone();
-        let document = source.document(&chosen)?;
+        let text = source.document(&chosen)?;
+        let document = parse(&text)?;
         if document["manifests"].is_array() {
-            index = document;
+            chosen = choose(&document)?.clone();
             continue;
         }
-        let config = source
-            .document(&document["config"])
-            .context("the image's configuration")?;
+        let config_text = source.document(&document["config"]);
+        let config_text = config_text.context("the image's configuration")?;
         let Some(descriptors) = document["layers"].as_array() else {
             bail!("its manifest names no layers");
         };
-        let layer = |descriptor: &Value| -> Result<Layer> {
-            let kind = descriptor["mediaType"].as_str().unwrap_or_default();
-            if !kind.contains("layer") && !kind.contains("rootfs") || kind.contains("encrypted") {
-                bail!(
-                    "a layer is of type '{}', which is not supported",
-                    kind.escape_debug()
-                );
-            }
-            let digest = digest(descriptor)?;
-            let window = source.part(&format!("blobs/sha256/{digest}"))?;
-            if descriptor["size"]
-                .as_u64()
-                .is_some_and(|size| size != window.len())
-            {
-                bail!(
-                    "layer sha256:{} has another length than its manifest says",
-                    &digest[..12]
-                );
-            }
-            Ok(Layer {
-                window,
-                digest: Some(digest),
-            })
-        };
         check_count(descriptors.len())?;
+        let layers = descriptors.iter().map(|descriptor| layer(source, descriptor));
+        let media_type = chosen["mediaType"].as_str().or(document["mediaType"].as_str());
+        let name = |key: &str| descriptor["annotations"][key].as_str().map(str::to_owned);
         return Ok(Manifest {
-            config: config_of(&config),
-            layers: descriptors.iter().map(layer).collect::<Result<_>>()?,
+            config: config_of(&parse(&config_text).context("the image's configuration")?),
+            layers: layers.collect::<Result<_>>()?,
+            config_text,
+            text: Some((media_type.unwrap_or(MANIFEST_TYPE).to_owned(), text)),
+            name: name("io.containerd.image.name").or_else(|| name("org.opencontainers.image.ref.name")),
         });
     }
     bail!("its indexes are nested more than {INDEX_DEPTH} deep")
+}
+
+/// A layer of an OCI image.
+fn layer(source: &Source, descriptor: &Value) -> Result<Layer> {
+    let media_type = descriptor["mediaType"].as_str().unwrap_or_default();
+    if !media_type.contains("layer") && !media_type.contains("rootfs") || media_type.contains("encrypted") {
+        bail!(
+            "a layer is of type '{}', which is not supported",
+            media_type.escape_debug()
+        );
+    }
+    let digest = digest(descriptor)?;
+    let window = source.part(&format!("blobs/sha256/{digest}"))?;
+    let told = descriptor["size"].as_u64();
+    if told.is_some_and(|size| size != window.len()) {
+        bail!(
+            "layer sha256:{} has another length than its manifest says",
+            &digest[..12]
+        );
+    }
+    Ok(Layer {
+        window,
+        digest: Some(digest),
+        media_type: media_type.to_owned(),
+    })
 }
 
 /// The manifest for this machine: the only one, or the first for amd64.
@@ -268,11 +291,9 @@ fn docker(source: &Source) -> Result<Manifest> {
     let Some([image]) = manifest.as_array().map(Vec::as_slice) else {
         bail!("manifest.json does not name exactly one image");
     };
-    let config = source.json(
-        image["Config"]
-            .as_str()
-            .context("manifest.json names no configuration")?,
-    )?;
+    let config = image["Config"].as_str();
+    let config = config.context("manifest.json names no configuration")?;
+    let config_text = source.part(config)?.bytes(DOCUMENT_MAX)?;
     let names = strings(&image["Layers"]);
     check_count(names.len())?;
     let layer = |name: &String| -> Result<Layer> {
@@ -282,11 +303,15 @@ fn docker(source: &Source) -> Result<Manifest> {
         Ok(Layer {
             window: source.part(name)?,
             digest: digest.map(str::to_owned),
+            media_type: LAYER_TYPE.to_owned(),
         })
     };
     Ok(Manifest {
-        config: config_of(&config),
+        config: config_of(&parse(&config_text).with_context(|| format!("'{}'", config.escape_debug()))?),
         layers: names.iter().map(layer).collect::<Result<_>>()?,
+        config_text,
+        text: None,
+        name: strings(&image["RepoTags"]).into_iter().next(),
     })
 }
 

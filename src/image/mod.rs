@@ -5,12 +5,16 @@
 
 mod archive;
 mod blob;
+mod cache;
 mod compressed;
+mod import;
 mod layout;
+pub mod pack;
+mod reference;
 mod store;
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -21,8 +25,11 @@ use crate::kernel::fs::imagefs::{Attributes, Blob, Builder, Contents, ImageFs, T
 use crate::platform::HostFile;
 use archive::{Found, Kind, NoArchive};
 use blob::Window;
+use cache::Cache;
+pub use import::{commit, import};
 pub use layout::Config;
-use store::Store;
+pub use reference::Reference;
+pub use store::{Collected, Details, Entry, Store, epoch};
 
 /// Most bytes of names, link texts and extended attributes of one image.
 const TEXT_MAX: u64 = 1 << 30;
@@ -32,6 +39,8 @@ pub struct Image {
     files: Files,
     /// How it is to be run; nothing is said by a plain archive.
     pub config: Config,
+    /// What it was made from.
+    parts: Parts,
 }
 
 /// The files of an image.
@@ -56,59 +65,91 @@ impl Image {
     }
 }
 
-/// Whether a path is an image, and not the directory of a root file system.
-pub fn is_image(path: &Path) -> Result<bool> {
-    let kind = std::fs::metadata(path)?;
-    if kind.is_dir() {
-        return Ok(layout::is_layout(path));
-    }
-    if !kind.is_file() {
-        bail!("it is neither a directory nor the file of an image");
-    }
-    Ok(true)
+/// What an image is made from.
+enum Parts {
+    /// A file system.
+    Disk,
+    /// An archive that is not compressed.
+    Plain(Window),
+    /// Layers.
+    Layered(Box<layout::Manifest>),
 }
 
-/// Read what an image consists of.
+/// What a user means by ROOTFS or IMAGE.
+pub enum Subject {
+    /// The directory of a root file system.
+    Directory(PathBuf),
+    /// An image.
+    Image(Image),
+}
+
+/// Find out what a user means: a path if there is one, else the name of an image in the store.
+pub fn find(text: &Path) -> Result<Subject> {
+    match std::fs::metadata(text) {
+        Ok(kind) if kind.is_dir() && !layout::is_layout(text) => Ok(Subject::Directory(text.to_owned())),
+        Ok(kind) if !kind.is_dir() && !kind.is_file() => {
+            bail!("it is neither a directory nor the file of an image")
+        }
+        Ok(_) => Ok(Subject::Image(open(text)?)),
+        Err(error) => match text.to_str().map(Reference::parse) {
+            Some(Ok(reference)) => named(&reference),
+            _ => Err(error.into()),
+        },
+    }
+}
+
+/// An image of the store; there is nothing at a path of this name.
+fn named(reference: &Reference) -> Result<Subject> {
+    let store = Store::existing();
+    let found = store.as_ref().map(|store| store.find(reference)).transpose()?;
+    match (&store, found.flatten()) {
+        (Some(store), Some(entry)) => Ok(Subject::Image(store.image(&entry)?)),
+        _ => bail!("there is no such file or directory, and no image {reference} in the store"),
+    }
+}
+
+/// Read what the image at a path consists of.
 pub fn open(path: &Path) -> Result<Image> {
-    let store = Store::open();
+    let cache = Cache::open();
     if path.is_dir() {
         let source = layout::Source::Directory(path.to_owned());
-        return layered(&layout::read(&source)?, &store);
+        return layered(layout::read(&source)?, &cache);
     }
     let file = HostFile::new(File::open(path)?.into())?;
-    single(&Window::whole(file)?, &store).map_err(|error| match error.is::<NoArchive>() {
+    single(&Window::whole(file)?, &cache).map_err(|error| match error.is::<NoArchive>() {
         true => anyhow!("it is no tar archive, no squashfs, erofs or ext4, and no directory"),
         false => error,
     })
 }
 
 /// An image in one file.
-fn single(file: &Window, store: &Store) -> Result<Image> {
-    let whole = compressed::plain(file, None, store)?;
+fn single(file: &Window, cache: &Cache) -> Result<Image> {
+    let whole = compressed::plain(file, None, cache)?;
     if !archive::begins(&whole)?
         && let Some(kind) = diskfs::recognise(&whole)?
     {
         return Ok(Image {
             files: Files::Disk(Arc::new(whole), kind),
             config: Config::default(),
+            parts: Parts::Disk,
         });
     }
     if let Some(source) = layout::Source::archive(&whole)? {
-        return layered(&layout::read(&source)?, store);
+        return layered(layout::read(&source)?, cache);
     }
     let mut making = Making::default();
     making.add(&whole, false)?;
-    Ok(making.finish(Config::default()))
+    Ok(making.finish(Config::default(), Parts::Plain(whole)))
 }
 
-fn layered(manifest: &layout::Manifest, store: &Store) -> Result<Image> {
+fn layered(manifest: layout::Manifest, cache: &Cache) -> Result<Image> {
     let mut making = Making::default();
     for (number, layer) in manifest.layers.iter().enumerate() {
-        let added = compressed::plain(&layer.window, layer.digest.as_deref(), store)
+        let added = compressed::plain(&layer.window, layer.digest.as_deref(), cache)
             .and_then(|window| making.add(&window, true));
         added.with_context(|| format!("layer {} of {}", number + 1, manifest.layers.len()))?;
     }
-    Ok(making.finish(manifest.config.clone()))
+    Ok(making.finish(manifest.config.clone(), Parts::Layered(Box::new(manifest))))
 }
 
 /// An image of which some layers have been read.
@@ -169,12 +210,12 @@ impl Making {
             .put(&found.path, attributes, contents, Some(found.xattrs))?)
     }
 
-    fn finish(self, config: Config) -> Image {
+    fn finish(self, config: Config, parts: Parts) -> Image {
         let files = Files::Archives {
             tree: Arc::new(self.builder.finish()),
             blobs: self.blobs,
         };
-        Image { files, config }
+        Image { files, config, parts }
     }
 }
 

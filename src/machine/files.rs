@@ -7,13 +7,13 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail};
 use nix::errno::Errno;
 
-use super::reader::InodeReader;
 use super::{Options, Volume};
 use crate::kernel::Kernel;
 use crate::kernel::dev;
 use crate::kernel::dev::tty::devpts::DevPts;
 use crate::kernel::fs::hostfs::{Coherence, HostFs, HostFsOptions};
 use crate::kernel::fs::memfs::{MemFs, MemFsOptions};
+use crate::kernel::fs::reader::InodeReader;
 use crate::kernel::fs::walk::{WalkCx, WalkFlags};
 use crate::kernel::fs::{CreateArgs, Dentry, FileSystem, FileType, MountFlags, Path, Vfs, procfs, sysfs};
 use crate::kernel::time::Clock;
@@ -45,8 +45,11 @@ pub(super) struct Root {
 pub(super) fn root(options: &Options) -> Result<Root> {
     let clock = Arc::new(Clock::starting(options.pace, options.start));
     let shown = options.rootfs.display();
-    let kind = std::fs::metadata(&options.rootfs).with_context(|| format!("run: {shown}"))?;
-    if !kind.is_dir() && options.image.is_none() {
+    let is_directory = || -> Result<bool> {
+        let kind = std::fs::metadata(&options.rootfs).with_context(|| format!("run: {shown}"))?;
+        Ok(kind.is_dir())
+    };
+    if options.image.is_none() && !is_directory()? {
         bail!("run: {shown} is not a directory; give the directory that becomes the guest's root");
     }
     let open = |host| HostFs::open_hiding(&options.rootfs, host, &options.hidden);
@@ -126,11 +129,8 @@ fn kernel_mounts(kernel: &Arc<Kernel>, options: &Options) -> Result<(), Errno> {
             MemFsOptions::new(dev, kernel.clock.clone()).apply(data.as_bytes())?,
         ))
     };
-    if options
-        .rootfs
-        .canonicalize()
-        .is_ok_and(|path| path == std::path::Path::new("/"))
-    {
+    let is_root = |path: std::path::PathBuf| path == std::path::Path::new("/");
+    if options.image.is_none() && options.rootfs.canonicalize().is_ok_and(is_root) {
         // Sockets and pid files of this machine's services mean nothing in the guest.
         mount_at(
             kernel,

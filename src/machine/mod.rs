@@ -7,7 +7,6 @@ mod files;
 mod limits;
 mod options;
 mod processor;
-mod reader;
 mod report;
 mod signals;
 mod stdio;

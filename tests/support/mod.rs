@@ -4,6 +4,7 @@
 //! Each test crate uses a part of this, hence no warnings about the rest.
 #![allow(dead_code)]
 
+pub(crate) mod images;
 pub(crate) mod normalise;
 pub(crate) mod process;
 pub(crate) mod pty;

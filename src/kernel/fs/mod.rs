@@ -27,6 +27,7 @@ mod names;
 pub mod pipe;
 pub mod procfs;
 pub mod pseudo;
+pub mod reader;
 mod special;
 mod syscalls;
 pub mod sysfs;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use bitflags::bitflags;
 
-use super::super::reader::InodeReader;
 use super::quoted;
+use crate::image::pack::{self, Xattr};
 use crate::kernel::fs::memfs::Change;
+use crate::kernel::fs::reader::InodeReader;
 use crate::kernel::fs::{FileType, Inode, Link, Metadata, major, minor};
 use crate::kernel::stop::Errno;
 
@@ -33,9 +34,6 @@ bitflags! {
         const XATTRS = 128;
     }
 }
-
-/// Name and value of an extended attribute.
-type Xattr = (Vec<u8>, Vec<u8>);
 
 /// A file on one side of a change.
 pub(super) struct Side {
@@ -74,17 +72,7 @@ impl Side {
 
     /// Extended attributes by name.
     pub(super) fn xattrs(&self) -> Result<Vec<Xattr>, Errno> {
-        let mut found = Vec::new();
-        for name in self.inode.list_xattr()? {
-            match self.inode.get_xattr(&name) {
-                Ok(value) => found.push((name, value)),
-                // Listed, but not for us: access control lists, which no guest can change.
-                Err(Errno::ENODATA | Errno::EOPNOTSUPP | Errno::EPERM | Errno::EACCES) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-        found.sort();
-        Ok(found)
+        pack::xattrs(&self.inode)
     }
 
     pub(super) fn reader(&self) -> Result<InodeReader, Errno> {

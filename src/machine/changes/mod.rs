@@ -66,9 +66,10 @@ impl Changes {
         apply::apply(root, &chosen, self.since)
     }
 
-    /// Write the changes as the tar archive of an OCI image layer: what was removed is a whiteout.
-    pub fn export(&self, out: &mut dyn Write) -> io::Result<()> {
-        export::write(&self.entries, out)
+    /// Write the changes as the tar archive of an OCI image layer: what was removed is a whiteout. Times that are later than
+    /// `latest`, in seconds, become that.
+    pub fn export(&self, latest: Option<i64>, out: &mut dyn Write) -> io::Result<()> {
+        export::write(&self.entries, latest, out)
     }
 }
 

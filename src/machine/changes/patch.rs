@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use similar::TextDiff;
 
-use super::super::reader::InodeReader;
 use super::entry::{Entry, Side, What};
 use super::quoted;
+use crate::kernel::fs::reader::InodeReader;
 use crate::kernel::fs::{FileType, Inode};
 use crate::kernel::stop::Errno;
 

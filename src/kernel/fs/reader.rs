@@ -7,21 +7,22 @@ use crate::kernel::fs::{File, Inode, OpenFlags};
 use crate::kernel::stop::{Errno, Stop};
 use crate::kernel::user_memory::KernelSink;
 
-/// A regular file or a directory of a guest, opened for reading.
-pub(super) struct InodeReader {
+/// A regular file or a directory, opened for reading.
+pub struct InodeReader {
     file: Arc<File>,
     pos: u64,
 }
 
 impl InodeReader {
-    pub(super) fn open(inode: &Arc<dyn Inode>) -> Result<InodeReader, Errno> {
+    /// Open it.
+    pub fn open(inode: &Arc<dyn Inode>) -> Result<InodeReader, Errno> {
         let ops = inode.clone().open(OpenFlags::empty())?;
         let file = File::anonymous(ops, String::new(), inode.clone(), OpenFlags::empty());
         Ok(InodeReader { file, pos: 0 })
     }
 
     /// The names in a directory, in byte order.
-    pub(super) fn names(self) -> Result<Vec<Vec<u8>>, Errno> {
+    pub fn names(self) -> Result<Vec<Vec<u8>>, Errno> {
         let mut names = Vec::new();
         let listed = self.file.ops.read_dir(&self.file, 0, &mut |entry| {
             if entry.name != b"." && entry.name != b".." {

@@ -1,4 +1,4 @@
-//! Where decompressed layers are kept for the next start: `$XDG_DATA_HOME/uvm/layers`.
+//! What is kept for the next start: decompressed layers and indexes, in `$XDG_DATA_HOME/uvm/layers`. All of it can be made anew.
 
 use std::fs::{DirBuilder, File};
 use std::io;
@@ -9,28 +9,25 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, fdatasync, linkat, openat};
 
-/// The store; without a directory where there can be none.
-pub(super) struct Store(Option<PathBuf>);
+/// The cache; without a directory where there can be none.
+pub(super) struct Cache(Option<PathBuf>);
 
-impl Store {
+impl Cache {
     /// The caller's.
-    pub(super) fn open() -> Store {
-        let absolute = |name: &str| {
-            let path = std::env::var_os(name).map(PathBuf::from);
-            path.filter(|path| path.is_absolute())
-        };
-        let data =
-            absolute("XDG_DATA_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/share")));
-        let directory = data.map(|data| data.join("uvm/layers"));
-        let made =
-            directory.filter(|path| DirBuilder::new().recursive(true).mode(0o700).create(path).is_ok());
-        Store(made)
+    pub(super) fn open() -> Cache {
+        let directory = data_directory().map(|data| data.join("layers"));
+        Cache(directory.filter(|path| make_directory(path).is_ok()))
+    }
+
+    /// Where it is.
+    pub(super) fn directory(&self) -> Option<&Path> {
+        self.0.as_deref()
     }
 
     /// One that keeps nothing.
     #[cfg(test)]
-    pub(super) fn none() -> Store {
-        Store(None)
+    pub(super) fn none() -> Cache {
+        Cache(None)
     }
 
     /// What is kept under a name.
@@ -48,7 +45,7 @@ impl Store {
         Ok(made.into())
     }
 
-    /// Keep a file that [`Store::create`] made, whole. Whether it can be kept makes no difference to who uses it now.
+    /// Keep a file that [`Cache::create`] made, whole. Whether it can be kept makes no difference to who uses it now.
     pub(super) fn keep(&self, file: &File, name: &str) {
         let Some(directory) = &self.0 else { return };
         if fdatasync(file).is_err() {
@@ -60,7 +57,23 @@ impl Store {
     }
 }
 
-fn unnamed(directory: &Path) -> rustix::io::Result<OwnedFd> {
+/// `$XDG_DATA_HOME/uvm`, as the base directory specification has it; none without a home.
+pub(super) fn data_directory() -> Option<PathBuf> {
+    let absolute = |name: &str| {
+        let path = std::env::var_os(name).map(PathBuf::from);
+        path.filter(|path| path.is_absolute())
+    };
+    let data = absolute("XDG_DATA_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/share")));
+    data.map(|data| data.join("uvm"))
+}
+
+/// A directory of the user's own, with those above it.
+pub(super) fn make_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// A new file without a name in a directory.
+pub(super) fn unnamed(directory: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     openat(CWD, directory, flags, Mode::from_raw_mode(0o600))
 }

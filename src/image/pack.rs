@@ -1,0 +1,198 @@
+//! Writing files into archives.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use tar::{Builder, EntryType, Header};
+
+use crate::kernel::fs::reader::InodeReader;
+use crate::kernel::fs::{FileType, Inode, Link, Metadata, major, minor};
+use crate::kernel::stop::Errno;
+use crate::kernel::time::Timestamp;
+
+/// Name and value of an extended attribute.
+pub type Xattr = (Vec<u8>, Vec<u8>);
+
+/// Writes a tar archive that depends on the files alone.
+pub struct Packer<'a> {
+    archive: Builder<&'a mut dyn Write>,
+    /// The first name of each file that has several.
+    names: HashMap<u64, Vec<u8>>,
+    /// No time is later than this.
+    latest: Option<i64>,
+}
+
+impl<'a> Packer<'a> {
+    /// Write to `out`; times that are later than `latest` become that.
+    pub fn new(out: &'a mut dyn Write, latest: Option<i64>) -> Packer<'a> {
+        Packer {
+            archive: Builder::new(out),
+            names: HashMap::new(),
+            latest,
+        }
+    }
+
+    /// End the archive.
+    pub fn finish(self) -> io::Result<()> {
+        self.archive.into_inner()?.flush()
+    }
+
+    /// An empty file that means something by its name.
+    pub fn marker(&mut self, path: &[u8]) -> io::Result<()> {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::Regular);
+        header.set_mode(0o644);
+        header.set_size(0);
+        header.set_mtime(0);
+        header.set_uid(0);
+        header.set_gid(0);
+        self.archive.append_data(&mut header, path_of(path), io::empty())
+    }
+
+    /// A file by its name: a hard link if an earlier name was that of the same file. Sockets have no place in archives.
+    pub fn file(&mut self, path: &[u8], inode: &Arc<dyn Inode>, meta: &Metadata) -> io::Result<()> {
+        let kind = inode.file_type();
+        if kind == FileType::Socket {
+            return Ok(());
+        }
+        let time = self.time(meta.mtime);
+        let mut header = Header::new_gnu();
+        header.set_mode(meta.mode & 0o7777);
+        header.set_uid(meta.uid.into());
+        header.set_gid(meta.gid.into());
+        header.set_mtime(u64::try_from(time.sec).unwrap_or(0));
+        header.set_size(0);
+        if kind != FileType::Directory && meta.nlink > 1 {
+            if let Some(known) = self.names.get(&meta.ino) {
+                header.set_entry_type(EntryType::Link);
+                return self
+                    .archive
+                    .append_link(&mut header, path_of(path), path_of(known));
+            }
+            self.names.insert(meta.ino, path.to_owned());
+        }
+        let xattrs = xattrs(inode)?;
+        self.records(time, &xattrs)?;
+        match kind {
+            FileType::Regular => {
+                header.set_entry_type(EntryType::Regular);
+                header.set_size(meta.size);
+                let data = InodeReader::open(inode)?.take(meta.size);
+                return self.archive.append_data(&mut header, path_of(path), data);
+            }
+            FileType::Symlink => {
+                header.set_entry_type(EntryType::Symlink);
+                let Link::Text(target) = inode.read_link(None)? else {
+                    return Err(Errno::EINVAL.into());
+                };
+                return self
+                    .archive
+                    .append_link(&mut header, path_of(path), path_of(&target));
+            }
+            FileType::Directory => header.set_entry_type(EntryType::Directory),
+            FileType::Fifo => header.set_entry_type(EntryType::Fifo),
+            FileType::CharDevice => header.set_entry_type(EntryType::Char),
+            FileType::BlockDevice | FileType::Socket => header.set_entry_type(EntryType::Block),
+        }
+        if matches!(kind, FileType::CharDevice | FileType::BlockDevice) {
+            header.set_device_major(major(meta.rdev))?;
+            header.set_device_minor(minor(meta.rdev))?;
+        }
+        self.archive.append_data(&mut header, path_of(path), io::empty())
+    }
+
+    /// A directory, if it is not the root itself, and all below it; names in byte order.
+    pub fn tree(&mut self, root: &Arc<dyn Inode>) -> io::Result<()> {
+        let mut left = vec![(b"./".to_vec(), root.clone())];
+        while let Some((path, inode)) = left.pop() {
+            let shown = || String::from_utf8_lossy(&path).into_owned();
+            let at = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", shown()));
+            let meta = inode.metadata().map_err(|errno| at(errno.into()))?;
+            self.file(&path, &inode, &meta).map_err(at)?;
+            if inode.file_type() != FileType::Directory {
+                continue;
+            }
+            let names = InodeReader::open(&inode).and_then(InodeReader::names);
+            for name in names.map_err(|errno| at(errno.into()))?.into_iter().rev() {
+                let child = inode.lookup(&name).map_err(|errno| at(errno.into()))?;
+                let slash: &[u8] = match child.file_type() {
+                    FileType::Directory => b"/",
+                    _ => b"",
+                };
+                left.push(([&path, &name[..], slash].concat(), child));
+            }
+        }
+        Ok(())
+    }
+
+    fn time(&self, time: Timestamp) -> Timestamp {
+        match self.latest {
+            Some(latest) if time.sec >= latest => Timestamp { sec: latest, nsec: 0 },
+            _ => time,
+        }
+    }
+
+    /// What a header has no room for.
+    fn records(&mut self, time: Timestamp, xattrs: &[Xattr]) -> io::Result<()> {
+        let mut records: Vec<(String, Vec<u8>)> = Vec::new();
+        if time.nsec != 0 || time.sec < 0 {
+            records.push(("mtime".to_owned(), decimal(time).into_bytes()));
+        }
+        for (name, value) in xattrs {
+            let name = format!("SCHILY.xattr.{}", String::from_utf8_lossy(name));
+            records.push((name, value.clone()));
+        }
+        if records.is_empty() {
+            return Ok(());
+        }
+        let records = records
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_slice()));
+        self.archive.append_pax_extensions(records)
+    }
+}
+
+/// Seconds with a fraction, without zeroes at its end.
+fn decimal(time: Timestamp) -> String {
+    let all = i128::from(time.sec) * 1_000_000_000 + i128::from(time.nsec);
+    let (sign, all) = (if all < 0 { "-" } else { "" }, all.unsigned_abs());
+    let text = format!("{sign}{}.{:09}", all / 1_000_000_000, all % 1_000_000_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// The extended attributes of a file, by name.
+pub fn xattrs(inode: &Arc<dyn Inode>) -> Result<Vec<Xattr>, Errno> {
+    let mut found = Vec::new();
+    for name in inode.list_xattr()? {
+        match inode.get_xattr(&name) {
+            Ok(value) => found.push((name, value)),
+            // Listed, but not for us: access control lists, which no guest can change.
+            Err(Errno::ENODATA | Errno::EOPNOTSUPP | Errno::EPERM | Errno::EACCES) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn path_of(bytes: &[u8]) -> &Path {
+    use std::os::unix::ffi::OsStrExt;
+    Path::new(std::ffi::OsStr::from_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_as_pax_has_them() {
+        let text = |sec, nsec| decimal(Timestamp { sec, nsec });
+        assert_eq!(text(5, 250_000_000), "5.25");
+        assert_eq!(text(10, 0), "10");
+        assert_eq!(text(-2, 750_000_000), "-1.25");
+        assert_eq!(text(-1, 0), "-1");
+        assert_eq!(text(0, 1), "0.000000001");
+    }
+}
