@@ -43,6 +43,11 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<OsString>,
 
+    /// Give the guest a file of this machine as a disk, /dev/vda and so on: what it writes goes to the file, or with :cow to
+    /// memory; with :ro it cannot write
+    #[arg(long, value_name = "FILE[:ro|:cow]")]
+    disk: Vec<OsString>,
+
     /// Let the guest write to ROOTFS itself
     #[arg(long, conflicts_with_all = ["read_only", "max_disk", "commit"])]
     writable: bool,
@@ -168,6 +173,11 @@ pub(super) fn run(args: RunArgs) -> Result<u8> {
     options.hostname = args.hostname;
     options.user = args.user.map_or(User::Root, User::Named);
     options.writable = args.writable;
+    options.disks = args
+        .disk
+        .iter()
+        .map(|text| values::disk(text))
+        .collect::<Result<_>>()?;
     let shown = options.rootfs.display().to_string();
     let subject = image::find(&options.rootfs).with_context(|| format!("run: {shown}"))?;
     if let Subject::Image(image) = subject {
@@ -262,6 +272,7 @@ impl GuestArgs {
                 .iter()
                 .map(|v| values::volume(v))
                 .collect::<Result<_>>()?,
+            disks: Vec::new(),
             tmpfs: args
                 .tmpfs
                 .iter()

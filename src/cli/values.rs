@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::image::Reference;
-use crate::machine::{TmpfsMount, Volume};
+use crate::machine::{DiskFile, DiskWrites, TmpfsMount, Volume};
 
 /// A number of bytes: `4096`, `64k`, `10m`, `2g` (powers of 1024).
 pub(super) fn size(text: &str) -> Result<u64, String> {
@@ -60,6 +60,25 @@ pub(super) fn volume(text: &OsStr) -> Result<Volume> {
         target: absolute(target).with_context(|| format!("-v '{shown}'"))?,
         read_only,
     })
+}
+
+/// `FILE[:ro|:cow]`.
+pub(super) fn disk(text: &OsStr) -> Result<DiskFile> {
+    let bytes = text.as_bytes();
+    let cut = |mode: &[u8]| bytes.strip_suffix(mode);
+    let (path, writes) = match (cut(b":ro"), cut(b":cow")) {
+        (Some(path), _) => (path, DiskWrites::Refused),
+        (_, Some(path)) => (path, DiskWrites::Kept),
+        _ => (bytes, DiskWrites::Through),
+    };
+    if path.is_empty() {
+        bail!(
+            "--disk '{}': give FILE, FILE:ro or FILE:cow",
+            text.to_string_lossy()
+        );
+    }
+    let path = PathBuf::from(OsStr::from_bytes(path));
+    Ok(DiskFile { path, writes })
 }
 
 /// `DST[:size=SIZE]`.
@@ -167,6 +186,15 @@ mod tests {
         for wrong in ["", "/a", "/a:b", ":/b", "/a:/b:rx", "/a:/b:ro:x"] {
             assert!(volume(OsStr::new(wrong)).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn disks() {
+        let writes = |text| disk(OsStr::new(text)).map(|disk| (disk.path, disk.writes)).ok();
+        assert_eq!(writes("a:b"), Some(("a:b".into(), DiskWrites::Through)));
+        assert_eq!(writes("a:ro"), Some(("a".into(), DiskWrites::Refused)));
+        assert_eq!(writes("a:cow"), Some(("a".into(), DiskWrites::Kept)));
+        assert_eq!((writes(""), writes(":cow")), (None, None));
     }
 
     #[test]

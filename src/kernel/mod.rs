@@ -50,6 +50,8 @@ pub struct Kernel {
     pub reactor: Arc<Reactor>,
     /// The guest's files.
     pub vfs: fs::Vfs,
+    /// Disks and loop devices.
+    pub block: dev::block::BlockDevices,
     /// Terminals.
     pub terminals: dev::tty::Terminals,
     /// The process tree.
@@ -127,6 +129,7 @@ impl Kernel {
             clock,
             reactor,
             vfs,
+            block: dev::block::BlockDevices::default(),
             terminals: dev::tty::Terminals::default(),
             pids: PidTable::default(),
             futexes: ipc::futex::Futexes::default(),

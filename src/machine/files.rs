@@ -10,12 +10,15 @@ use nix::errno::Errno;
 use super::{Options, Volume};
 use crate::kernel::Kernel;
 use crate::kernel::dev;
+use crate::kernel::dev::block::DeviceMedium;
 use crate::kernel::dev::tty::devpts::DevPts;
+use crate::kernel::fs::diskfs;
 use crate::kernel::fs::hostfs::{Coherence, HostFs, HostFsOptions};
 use crate::kernel::fs::memfs::{MemFs, MemFsOptions};
 use crate::kernel::fs::reader::InodeReader;
 use crate::kernel::fs::walk::{WalkCx, WalkFlags};
 use crate::kernel::fs::{CreateArgs, Dentry, FileSystem, FileType, MountFlags, Path, Vfs, procfs, sysfs};
+use crate::kernel::task::Task;
 use crate::kernel::time::Clock;
 
 /// Longest file of the guest that the machine itself reads, in bytes.
@@ -90,6 +93,7 @@ pub(super) fn root(options: &Options) -> Result<Root> {
 pub(super) fn mount_all(kernel: &Arc<Kernel>, options: &Options) -> Result<()> {
     dev::register(&kernel.vfs.special);
     kernel_mounts(kernel, options).context("run: setting up the guest's /proc, /sys and /dev")?;
+    super::disks::add(kernel, options)?;
     for mount in &options.tmpfs {
         let data = mount.size.map_or(String::new(), |size| format!("size={size}"));
         let settings = MemFsOptions::new(next_dev(kernel), kernel.clock.clone())
@@ -180,6 +184,7 @@ fn kernel_mounts(kernel: &Arc<Kernel>, options: &Options) -> Result<(), Errno> {
         let inode = dir.inode().symlink(name.as_bytes(), target.as_bytes(), &args)?;
         kernel.vfs.added(&dir.dentry, name.as_bytes(), inode);
     }
+    kernel.block.start(kernel, lookup(kernel, b"/dev")?)?;
     let pts = DevPts::new(kernel, PTS_DEV);
     mount_at(
         kernel,
@@ -212,6 +217,18 @@ fn register_types(kernel: &Arc<Kernel>) {
             ))
         }),
     );
+    for (name, kind) in [
+        ("squashfs", diskfs::Kind::Squashfs),
+        ("erofs", diskfs::Kind::Erofs),
+        ("ext2", diskfs::Kind::Ext4),
+        ("ext3", diskfs::Kind::Ext4),
+        ("ext4", diskfs::Kind::Ext4),
+    ] {
+        types.register_disk(
+            name,
+            Arc::new(move |task, source, data| on_device(task, source, data, kind)),
+        );
+    }
     types.register(
         "proc",
         Arc::new(|task, _, _| Ok(procfs::new(&task.kernel, PROC_DEV))),
@@ -224,6 +241,36 @@ fn register_types(kernel: &Arc<Kernel>) {
         "devpts",
         Arc::new(move |_, _, _| Ok(DevPts::new(&weak.upgrade().ok_or(Errno::ENODEV)?, PTS_DEV))),
     );
+}
+
+/// What is on a block device of the guest, and of this kind.
+fn on_device(
+    task: &Task,
+    source: &[u8],
+    data: &[u8],
+    kind: diskfs::Kind,
+) -> Result<Arc<dyn FileSystem>, Errno> {
+    let walk = WalkCx::of(task);
+    let path = walk.lookup(None, source, WalkFlags::FOLLOW)?;
+    drop(walk);
+    let meta = path.inode().metadata()?;
+    if meta.file_type() != FileType::BlockDevice {
+        return Err(Errno::ENOTBLK);
+    }
+    if path.mount.flags().contains(MountFlags::NODEV) {
+        return Err(Errno::EACCES);
+    }
+    let kernel = &task.kernel;
+    let medium = Arc::new(DeviceMedium(kernel.block.open(meta.rdev)?));
+    if diskfs::recognise(&*medium)? != Some(kind) {
+        return Err(Errno::EINVAL);
+    }
+    let replayed = !data.split(|&byte| byte == b',').any(|option| option == b"noload");
+    let fs = diskfs::open(medium, kind, meta.rdev, replayed);
+    fs.map_err(|bad| {
+        tracing::info!("{}: {bad}", String::from_utf8_lossy(source));
+        bad.errno()
+    })
 }
 
 /// Mount on an absolute path, making the directory when it is missing.

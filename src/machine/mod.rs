@@ -3,6 +3,7 @@
 mod changes;
 mod choice;
 mod command;
+mod disks;
 mod files;
 mod limits;
 mod options;
@@ -16,6 +17,7 @@ mod user;
 
 pub use changes::{Changes, Refused};
 pub use choice::default_platform;
+pub use disks::{DiskFile, DiskWrites};
 pub use options::{Options, TmpfsMount, TraceTo, User, Volume};
 pub use terminal::{GUARD_VERB, guard as terminal_guard};
 

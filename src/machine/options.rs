@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::DiskFile;
 use crate::cpu::Choice;
 use crate::image::Image;
 use crate::kernel::time::{Pace, Start};
@@ -30,6 +31,8 @@ pub struct Options {
     pub umask: u32,
     /// Host directories and files to show in the guest.
     pub volumes: Vec<Volume>,
+    /// Host files that the guest has as disks.
+    pub disks: Vec<DiskFile>,
     /// Memory file systems to mount.
     pub tmpfs: Vec<TmpfsMount>,
     /// Host name.

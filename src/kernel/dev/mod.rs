@@ -1,5 +1,6 @@
 //! Devices and other ends that lead out of the guest.
 
+pub mod block;
 mod mem;
 pub mod stream;
 pub mod tty;
@@ -11,7 +12,8 @@ use super::fs::{Special, SpecialFiles};
 use tty::{ConsoleDriver, ControllingDriver, PTS_MAJOR, PtmxDriver, PtsDriver};
 
 /// Nodes that /dev has: name, major, minor, permission bits.
-pub const NODES: [(&str, u32, u32, u32); 8] = [
+pub const NODES: [(&str, u32, u32, u32); 9] = [
+    block::CONTROL_NODE,
     ("null", mem::MEM_MAJOR, 3, 0o666),
     ("zero", mem::MEM_MAJOR, 5, 0o666),
     ("full", mem::MEM_MAJOR, 7, 0o666),
@@ -24,6 +26,7 @@ pub const NODES: [(&str, u32, u32, u32); 8] = [
 
 /// Make the drivers of all devices and of FIFOs known.
 pub fn register(special: &SpecialFiles) {
+    block::register(special);
     special.register(Special::CharMajor(mem::MEM_MAJOR), Arc::new(mem::MemDriver));
     special.register(Special::Char(5, 0), Arc::new(ControllingDriver));
     special.register(Special::Char(5, 1), Arc::new(ConsoleDriver));

@@ -164,6 +164,10 @@ pub trait FileSystem: Send + Sync {
     fn dev(&self) -> u64;
     /// statfs(2).
     fn statfs(&self) -> Result<StatFs, Errno>;
+    /// Whether nothing can ever be written to it.
+    fn is_read_only(&self) -> bool {
+        false
+    }
     /// Options for /proc/mounts, beginning with a comma when not empty.
     fn options(&self) -> String {
         String::new()

@@ -2,9 +2,12 @@
 
 use std::sync::{Arc, Weak};
 
-use super::pseudo::{Entry, PseudoDir, PseudoFs};
-use super::{FileSystem, FileType};
+use super::pseudo::{Entry, PseudoDir, PseudoFs, PseudoLink};
+use super::{FileSystem, FileType, Link};
 use crate::kernel::Kernel;
+use crate::kernel::dev::block::{self, Shown};
+use crate::kernel::stop::Errno;
+use crate::kernel::task::Task;
 
 /// Magic of statfs(2).
 const SYSFS_MAGIC: u64 = 0x6265_6572;
@@ -28,9 +31,6 @@ struct Cpus {
 }
 
 type Make = fn(Cpus) -> String;
-
-/// What makes a file, and the CPU that it is of.
-type Made = (Make, u32);
 
 fn cpu_range(cpus: Cpus) -> String {
     if cpus.count > 1 {
@@ -83,6 +83,14 @@ const FILES: &[(&str, Make)] = &[
     ("power/", |_| String::new()),
 ];
 
+/// What a name stands for.
+enum What {
+    Directory,
+    /// A file, and the CPU that it is of.
+    Made(Make, u32),
+    Device(Shown),
+}
+
 /// The directory of all files whose paths begin with a prefix.
 struct Dir {
     kernel: Weak<Kernel>,
@@ -90,12 +98,22 @@ struct Dir {
 }
 
 impl Dir {
-    /// Names below the prefix with what makes them, none for directories.
-    fn below(&self) -> Vec<(String, Option<Made>)> {
+    /// Names below the prefix with what they stand for.
+    fn below(&self) -> Vec<(String, What)> {
         let Some(kernel) = self.kernel.upgrade() else {
             return Vec::new();
         };
-        let mut found: Vec<(String, Option<Made>)> = Vec::new();
+        let mut found: Vec<(String, What)> = Vec::new();
+        let mut add = |path: &str, what: What| {
+            let Some(rest) = path.strip_prefix(&self.prefix) else {
+                return;
+            };
+            let name = rest.split('/').next().unwrap_or_default();
+            if !name.is_empty() && !found.iter().any(|(known, _)| known == name) {
+                let is_whole = name.len() == rest.len();
+                found.push((name.to_owned(), if is_whole { what } else { What::Directory }));
+            }
+        };
         for (path, make) in FILES {
             let per_cpu = if path.contains('%') {
                 kernel.hardware.cpus
@@ -103,18 +121,11 @@ impl Dir {
                 1
             };
             for cpu in 0..per_cpu {
-                let path = path.replace('%', &cpu.to_string());
-                let Some(rest) = path.strip_prefix(&self.prefix) else {
-                    continue;
-                };
-                let name = rest.split('/').next().unwrap_or_default();
-                if !name.is_empty() && !found.iter().any(|(known, _)| known == name) {
-                    found.push((
-                        name.to_owned(),
-                        (name.len() == rest.len()).then_some((*make, cpu)),
-                    ));
-                }
+                add(&path.replace('%', &cpu.to_string()), What::Made(*make, cpu));
             }
+        }
+        for (path, shown) in block::sysfs(&kernel.block) {
+            add(&path, What::Device(shown));
         }
         found
     }
@@ -122,31 +133,40 @@ impl Dir {
 
 impl PseudoDir for Dir {
     fn list(&self) -> Vec<(String, FileType)> {
-        let kind = |make: &Option<Made>| {
-            if make.is_some() {
-                FileType::Regular
-            } else {
-                FileType::Directory
-            }
+        let kind = |what: &What| match what {
+            What::Directory => FileType::Directory,
+            What::Made(..) | What::Device(Shown::Text(_)) => FileType::Regular,
+            What::Device(Shown::Link(_)) => FileType::Symlink,
         };
         self.below()
             .iter()
-            .map(|(name, make)| (name.clone(), kind(make)))
+            .map(|(name, what)| (name.clone(), kind(what)))
             .collect()
     }
 
     fn find(&self, name: &str) -> Option<Entry> {
-        let (_, make) = self.below().into_iter().find(|(known, _)| known == name)?;
+        let (_, what) = self.below().into_iter().find(|(known, _)| known == name)?;
         let kernel = self.kernel.clone();
-        Some(match make {
-            Some((make, this)) => Entry::text(move || {
+        Some(match what {
+            What::Made(make, this) => Entry::text(move || {
                 let count = kernel.upgrade().map_or(1, |k| k.hardware.cpus);
                 make(Cpus { count, this }) + "\n"
             }),
-            None => Entry::dir(Dir {
+            What::Device(Shown::Text(text)) => Entry::text(move || format!("{text}\n")),
+            What::Device(Shown::Link(target)) => Entry::link(Fixed(target)),
+            What::Directory => Entry::dir(Dir {
                 kernel,
                 prefix: format!("{}{name}/", self.prefix),
             }),
         })
+    }
+}
+
+/// A link that leads to the same place for all.
+struct Fixed(String);
+
+impl PseudoLink for Fixed {
+    fn target(&self, _: Option<&Task>) -> Result<Link, Errno> {
+        Ok(Link::Text(self.0.clone().into_bytes()))
     }
 }

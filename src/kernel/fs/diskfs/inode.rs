@@ -85,6 +85,10 @@ impl<F: Format> FileSystem for Volume<F> {
     fn statfs(&self) -> Result<StatFs, Errno> {
         Ok(self.format.statfs())
     }
+
+    fn is_read_only(&self) -> bool {
+        true
+    }
 }
 
 /// The directories above one, as they were found.

@@ -15,7 +15,7 @@ use crate::kernel::time::Timestamp;
 use crate::kernel::user_memory::PATH_MAX;
 
 /// A host error as one of ours.
-pub(in crate::kernel::fs) fn errno(e: rustix::io::Errno) -> Errno {
+pub(in crate::kernel) fn errno(e: rustix::io::Errno) -> Errno {
     Errno::from_raw(e.raw_os_error())
 }
 

@@ -47,6 +47,7 @@ pub(super) mod recent;
 mod xattr;
 
 use hidden::Hidden;
+pub(in crate::kernel) use host::errno as host_errno;
 use inode::HostInode;
 use recent::Recent;
 

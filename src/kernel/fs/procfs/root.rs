@@ -7,6 +7,7 @@ use super::super::pseudo::{Entry, PseudoDir, PseudoLink};
 use super::super::{FileType, Link};
 use super::{Subject, names, process, sysctl, ticks};
 use crate::kernel::Kernel;
+use crate::kernel::dev::block;
 use crate::kernel::stop::Errno;
 use crate::kernel::task::{Pid, Task};
 use crate::kernel::time::NANOS_PER_SEC;
@@ -19,7 +20,7 @@ const FILES: &[(&str, Make)] = &[
     ("cmdline", |_| "uvm\n".to_owned()),
     ("cpuinfo", |k| k.processor.cpuinfo().to_owned()),
     ("devices", |_| DEVICES.to_owned()),
-    ("diskstats", |_| String::new()),
+    ("diskstats", |k| block::diskstats(&k.block)),
     ("execdomains", |_| "0-0\tLinux           \t[kernel]\n".to_owned()),
     ("filesystems", filesystems),
     ("interrupts", |k| cpu_header(k)),
@@ -28,7 +29,7 @@ const FILES: &[(&str, Make)] = &[
     ("meminfo", meminfo),
     ("misc", |_| String::new()),
     ("modules", |_| String::new()),
-    ("partitions", |_| "major minor  #blocks  name\n\n".to_owned()),
+    ("partitions", |k| block::partitions(&k.block)),
     ("softirqs", |k| cpu_header(k)),
     ("stat", stat),
     ("swaps", |_| {
@@ -41,7 +42,7 @@ const FILES: &[(&str, Make)] = &[
 ];
 
 const DEVICES: &str = "Character devices:\n  1 mem\n  4 /dev/vc/0\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n\
-                       136 pts\n\nBlock devices:\n";
+                       136 pts\n\nBlock devices:\n  7 loop\n254 virtblk\n";
 
 impl PseudoDir for Root {
     fn list(&self) -> Vec<(String, FileType)> {
@@ -108,12 +109,12 @@ impl PseudoLink for Own {
 }
 
 fn filesystems(kernel: &Kernel) -> String {
-    kernel
-        .vfs
-        .types
-        .names()
-        .iter()
-        .fold(String::new(), |text, name| text + "nodev\t" + name + "\n")
+    let kinds = &kernel.vfs.types;
+    let line = |text: String, name: &&str| {
+        let first = if kinds.needs_device(name) { "" } else { "nodev" };
+        text + first + "\t" + name + "\n"
+    };
+    kinds.names().iter().fold(String::new(), line)
 }
 
 fn cpu_header(kernel: &Kernel) -> String {

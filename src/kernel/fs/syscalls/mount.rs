@@ -54,6 +54,9 @@ pub(super) fn mount(
         if !at.is_mount_root() {
             return fail!(EINVAL);
         }
+        if at.mount.fs.is_read_only() && !per_mount.contains(MountFlags::READ_ONLY) {
+            return fail!(EROFS);
+        }
         at.mount.set_flags(per_mount);
         return Ok(());
     }
@@ -79,6 +82,10 @@ pub(super) fn mount(
     } else {
         source_name
     };
+    let mut per_mount = per_mount;
+    if fs.is_read_only() {
+        per_mount |= MountFlags::READ_ONLY;
+    }
     mounts.mount(fs, &name, per_mount, at)?;
     Ok(())
 }

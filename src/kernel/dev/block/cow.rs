@@ -1,0 +1,157 @@
+//! Copy on write: a disk that stays as it is, and what was written over it, in a memory file.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+
+use super::Disk;
+use super::raw::{make_zero, read_exact, write_all};
+use crate::kernel::fs::hostfs::host_errno;
+use crate::kernel::stop::{Errno, SysResult};
+use crate::kernel::sync::{Lock, Rank};
+use crate::platform::HostFile;
+
+/// Unit of what is written over, in bytes.
+const GRAIN: u64 = 4096;
+
+/// Grains of which one entry of the map tells.
+const PER_ENTRY: u64 = 64;
+
+/// A disk over another one.
+pub struct Cow {
+    below: Arc<dyn Disk>,
+    over: Arc<HostFile>,
+    state: Lock<State>,
+    /// Most grains.
+    limit: u64,
+}
+
+/// Which grains are over: a bit for each, 64 to an entry.
+#[derive(Default)]
+struct State {
+    grains: HashMap<u64, u64>,
+    count: u64,
+}
+
+impl State {
+    fn has(&self, grain: u64) -> bool {
+        let bits = self.grains.get(&(grain / PER_ENTRY)).copied().unwrap_or(0);
+        bits >> (grain % PER_ENTRY) & 1 != 0
+    }
+}
+
+impl Cow {
+    /// Nothing is over `below` yet; at most `limit` bytes will be.
+    pub fn new(below: Arc<dyn Disk>, limit: u64) -> Result<Cow, Errno> {
+        let memfd = memfd_create("uvm-disk", MemfdFlags::CLOEXEC).map_err(host_errno)?;
+        let size = below.size().checked_next_multiple_of(GRAIN).ok_or(Errno::EFBIG)?;
+        ftruncate(&memfd, size).map_err(host_errno)?;
+        Ok(Cow {
+            below,
+            over: HostFile::new(memfd)?,
+            state: Lock::new(Rank::Inode, State::default()),
+            limit: limit / GRAIN,
+        })
+    }
+
+    /// How far what begins at `at` is all over, or all not, up to `end`.
+    fn run(&self, at: u64, end: u64) -> (bool, u64) {
+        let state = self.state.lock();
+        let over = state.has(at / GRAIN);
+        let mut to = (at / GRAIN + 1) * GRAIN;
+        while to < end && state.has(to / GRAIN) == over {
+            to += GRAIN;
+        }
+        (over, to.min(end))
+    }
+
+    /// Have a grain over, as it is below but for what is going to be written.
+    fn raise(&self, grain: u64, whole: bool) -> SysResult<()> {
+        let state = self.state.lock();
+        if state.has(grain) {
+            return Ok(());
+        }
+        if state.count >= self.limit {
+            return Err(Errno::ENOSPC.into());
+        }
+        drop(state);
+        if !whole {
+            let at = grain * GRAIN;
+            let mut bytes = vec![0; (self.below.size() - at).min(GRAIN) as usize];
+            self.below.read(&mut bytes, at)?;
+            write_all(&self.over, &bytes, at)?;
+        }
+        Ok(())
+    }
+
+    fn note(&self, grain: u64) {
+        let mut state = self.state.lock();
+        if !state.has(grain) {
+            *state.grains.entry(grain / PER_ENTRY).or_default() |= 1 << (grain % PER_ENTRY);
+            state.count += 1;
+        }
+    }
+}
+
+impl Disk for Cow {
+    fn size(&self) -> u64 {
+        self.below.size()
+    }
+
+    fn is_read_only(&self) -> bool {
+        false
+    }
+
+    fn read(&self, mut buf: &mut [u8], mut at: u64) -> SysResult<()> {
+        while !buf.is_empty() {
+            let (over, to) = self.run(at, at + buf.len() as u64);
+            let (part, rest) = buf.split_at_mut((to - at) as usize);
+            match over {
+                true => read_exact(&self.over, part, at)?,
+                false => self.below.read(part, at)?,
+            }
+            (at, buf) = (to, rest);
+        }
+        Ok(())
+    }
+
+    fn write(&self, mut bytes: &[u8], mut at: u64) -> SysResult<()> {
+        while !bytes.is_empty() {
+            let grain = at / GRAIN;
+            let room = ((grain + 1) * GRAIN - at) as usize;
+            let (part, rest) = bytes.split_at(room.min(bytes.len()));
+            self.raise(grain, part.len() as u64 == GRAIN)?;
+            write_all(&self.over, part, at)?;
+            self.note(grain);
+            (at, bytes) = (at + part.len() as u64, rest);
+        }
+        Ok(())
+    }
+
+    fn zero(&self, at: u64, len: u64) -> SysResult<()> {
+        let zeroes = [0; GRAIN as usize];
+        let mut done = 0;
+        while done < len {
+            let (at, left) = (at + done, len - done);
+            let grain = at / GRAIN;
+            let some = left.min((grain + 1) * GRAIN - at);
+            if some == GRAIN && self.state.lock().has(grain) {
+                make_zero(&self.over, at, some)?;
+            } else {
+                // What is zero below need not be over.
+                let mut below = vec![0; some as usize];
+                self.read(&mut below, at)?;
+                if below.iter().any(|&byte| byte != 0) {
+                    self.write(&zeroes[..some as usize], at)?;
+                }
+            }
+            done += some;
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> SysResult<()> {
+        Ok(())
+    }
+}

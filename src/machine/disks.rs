@@ -1,0 +1,92 @@
+//! The disks of a guest: host files, opened before it begins.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{FlockOperation, flock};
+
+use super::Options;
+use crate::kernel::dev::block::{Cow, DISKS_MAX, Disk, Raw, SECTOR};
+use crate::kernel::fs::memfs::MemFsOptions;
+use crate::kernel::stop::Errno;
+use crate::kernel::{Kernel, stop::Stop};
+use crate::platform::HostFile;
+
+/// `--disk FILE[:ro|:cow]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskFile {
+    /// Path on the host.
+    pub path: PathBuf,
+    /// What becomes of writes.
+    pub writes: DiskWrites,
+}
+
+/// What becomes of what a guest writes to a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskWrites {
+    /// It goes to the file.
+    Through,
+    /// It is refused.
+    Refused,
+    /// It is kept in memory, and gone when the guest ends.
+    Kept,
+}
+
+/// Open what the options name, as /dev/vda and so on.
+pub(super) fn add(kernel: &Arc<Kernel>, options: &Options) -> Result<()> {
+    if options.disks.len() > DISKS_MAX {
+        bail!("run: --disk: there can be no more than {DISKS_MAX}");
+    }
+    for file in &options.disks {
+        let shown = || format!("run: --disk {}", file.path.display());
+        let disk = open(kernel, options, file).with_context(shown)?;
+        if let Err(Stop::Errno(errno, _)) = kernel.block.add_disk(kernel, disk) {
+            return Err(errno).with_context(shown);
+        }
+    }
+    Ok(())
+}
+
+fn open(kernel: &Kernel, options: &Options, file: &DiskFile) -> Result<Arc<dyn Disk>> {
+    let through = file.writes == DiskWrites::Through;
+    // Opening a FIFO must not wait, and a terminal not become ours.
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(through)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(&file.path)?;
+    let meta = opened.metadata()?;
+    if !meta.is_file() {
+        bail!("it is no regular file");
+    }
+    if meta.len() == 0 {
+        bail!("it is empty");
+    }
+    let lock = match through {
+        true => FlockOperation::NonBlockingLockExclusive,
+        false => FlockOperation::NonBlockingLockShared,
+    };
+    // Some file systems have no locks; then there is none to wait for.
+    if flock(&opened, lock) == Err(rustix::io::Errno::WOULDBLOCK) {
+        bail!("it is in use by another guest");
+    }
+    let host = HostFile::new(opened.into())?;
+    let disk: Arc<dyn Disk> = Arc::new(Raw::new(host, !through)?);
+    if disk.size() < SECTOR {
+        bail!("it is smaller than a sector");
+    }
+    if file.writes != DiskWrites::Kept {
+        return Ok(disk);
+    }
+    let limit = match options.max_disk {
+        Some(limit) => limit,
+        None => MemFsOptions::new(0, kernel.clock.clone()).size,
+    };
+    match Cow::new(disk, limit) {
+        Err(Errno::EFBIG | Errno::EINVAL) => bail!("it is too large for :cow"),
+        made => Ok(Arc::new(made?)),
+    }
+}

@@ -1,0 +1,203 @@
+//! Disks and loop devices, by the tools that people use on them, and disk files that are bad.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use support::UVM;
+use support::process::{Outcome, run};
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// An empty directory of this test's own.
+fn scratch(name: &str) -> PathBuf {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let unique = format!(
+        "{name}-{}-{}",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    );
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("disks").join(unique);
+    fs::create_dir_all(&path).expect("create a scratch directory");
+    path
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+/// A tool of this machine.
+fn tool(command: &[&str]) -> String {
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let done = run(
+        Command::new(command[0]).args(&command[1..]).env("PATH", path),
+        b"",
+        LIMIT,
+    );
+    assert_eq!(done.status, 0, "{command:?}: {done:?}");
+    done.stdout
+}
+
+/// A disk of so many MiB without anything on it.
+fn empty(path: &Path, mib: u64) {
+    let file = fs::File::create(path).expect("create");
+    file.set_len(mib << 20).expect("set the length");
+}
+
+/// What a script prints in a guest of this machine's files; it ends at the first command that fails, and `not` is for those that must.
+fn guest(options: &[&str], script: &str) -> Outcome {
+    let script = format!("not() {{ if \"$@\" 2>/dev/null; then echo \"done: $*\"; exit 1; fi; }}\n{script}");
+    let mut command = Command::new(UVM);
+    command
+        .arg("run")
+        .args(options)
+        .args(["/", "--", "sh", "-ec", &script]);
+    run(&mut command, b"", LIMIT)
+}
+
+#[track_caller]
+fn says(options: &[&str], script: &str, expected: &str) {
+    let outcome = guest(options, script);
+    assert_eq!(
+        (outcome.status, outcome.stdout.as_str()),
+        (0, expected),
+        "{options:?} {script}: {outcome:?}"
+    );
+}
+
+#[test]
+fn file_systems_on_a_disk_that_stays_as_it_is() {
+    let image = scratch("cow").join("disk");
+    empty(&image, 32);
+    let before = fs::read(&image).expect("read");
+    let cow = format!("{}:cow", text(&image));
+    let script = "mkfs.ext4 -q /dev/vda; e2fsck -fn /dev/vda >/dev/null 2>&1; blkid -o value -s TYPE /dev/vda; \
+        echo contents >/tmp/file; debugfs -w -R 'write /tmp/file file' /dev/vda >/dev/null 2>&1; e2fsck -fn /dev/vda >/dev/null 2>&1; \
+        mkdir /tmp/at; mount -t ext4 /dev/vda /tmp/at; cat /tmp/at/file; grep ' /tmp/at ' /proc/mounts; \
+        not touch /tmp/at/new; not mount -o remount,rw /tmp/at; umount /tmp/at; \
+        dd if=/dev/zero of=/dev/vda bs=1M seek=31 count=2 2>/dev/null || echo full; blockdev --getsize64 --getss --getro /dev/vda";
+    let expected = "ext4\ncontents\n/dev/vda /tmp/at ext4 ro,relatime 0 0\nfull\n33554432\n512\n0\n";
+    says(&["--disk", &cow], script, expected);
+    assert!(fs::read(&image).expect("read") == before);
+}
+
+#[test]
+fn partitions() {
+    let image = scratch("partitions").join("disk");
+    empty(&image, 32);
+    let disk = text(&image);
+    let gpt = "printf 'label: gpt\\nsize=10M\\nsize=12M\\n' | sfdisk -q /dev/vda; ls /dev/vda*; tail -n 3 /proc/partitions; \
+        cat /sys/block/vda/vda2/start /sys/class/block/vda1/size; mkfs.ext4 -q /dev/vda2; e2fsck -fn /dev/vda2 >/dev/null 2>&1; \
+        fdisk -l /dev/vda | grep -c 'Linux filesystem'; lsblk -rno NAME,TYPE";
+    let expected = "/dev/vda\n/dev/vda1\n/dev/vda2\n 254        0      32768 vda\n 254        1      10240 vda1\n \
+        254        2      12288 vda2\n22528\n20480\n2\nvda disk\nvda1 part\nvda2 part\n";
+    says(&["--disk", disk], gpt, expected);
+    // What was written is in the file, and found again.
+    says(
+        &["--disk", &format!("{disk}:ro")],
+        "blkid -o value -s TYPE /dev/vda2",
+        "ext4\n",
+    );
+    let dos = "printf 'label: dos\\nsize=5M\\n,,E\\nsize=3M\\nsize=3M\\n' | sfdisk -q --wipe always /dev/vda; ls /dev/vda?";
+    says(
+        &["--disk", disk],
+        dos,
+        "/dev/vda1\n/dev/vda2\n/dev/vda5\n/dev/vda6\n",
+    );
+}
+
+#[test]
+fn what_may_not_be_written_is_not() {
+    let image = scratch("ro").join("disk");
+    fs::write(&image, vec![b'x'; 1 << 20]).expect("write");
+    let disk = format!("{}:ro", text(&image));
+    let script = "blockdev --getro /dev/vda; not sh -c 'echo y >/dev/vda'; head -c 3 /dev/vda; not blkdiscard -f /dev/vda";
+    says(&["--disk", &disk], script, "1\nxxx");
+    let small = ["--max-disk", "64k", "--disk", &format!("{}:cow", text(&image))];
+    let script = "dd if=/dev/zero of=/dev/vda bs=4k 2>/dev/null || echo full; head -c 65536 /dev/vda | tr -d '\\0' | wc -c";
+    says(&small, script, "full\n0\n");
+    assert!(fs::read(&image).expect("read") == vec![b'x'; 1 << 20]);
+}
+
+#[test]
+fn loop_devices_and_images_on_them() {
+    let place = scratch("loop");
+    let directory = place.join("directory");
+    fs::create_dir_all(directory.join("d")).expect("create");
+    fs::write(directory.join("d/file"), "text ".repeat(5000)).expect("write");
+    let from = text(&directory);
+    let [squashfs, erofs, ext4] = ["squashfs", "erofs", "ext4"].map(|name| place.join(name));
+    tool(&["mksquashfs", from, text(&squashfs), "-noappend", "-quiet"]);
+    tool(&["mkfs.erofs", "-zlz4", text(&erofs), from]);
+    tool(&["mkfs.ext4", "-q", "-F", "-d", from, text(&ext4), "8m"]);
+    let volume = format!("{}:/mnt", text(&place));
+    for kind in ["squashfs", "erofs", "ext4"] {
+        let script = format!(
+            "mkdir /tmp/at; mount -o loop,ro -t {kind} /mnt/{kind} /tmp/at; cmp /tmp/at/d/file /mnt/directory/d/file; \
+             cut -d' ' -f1-3 /proc/mounts | grep ^.dev.loop; cat /sys/block/loop0/loop/backing_file; umount /tmp/at; losetup -a"
+        );
+        let expected = format!("/dev/loop0 /tmp/at {kind}\n/mnt/{kind}\n");
+        says(&["-v", &volume], &script, &expected);
+    }
+    let script = "cp /mnt/ext4 /tmp/a; losetup -f; losetup -o 4096 --sizelimit 8192 --show -f /tmp/a; blockdev --getsize64 /dev/loop0; \
+        dd if=/dev/loop0 bs=4k skip=1 2>/dev/null | cmp - /tmp/a -i 0:8192 -n 4096; losetup -d /dev/loop0; \
+        losetup /dev/loop3 /tmp/a; losetup -nO NAME,BACK-FILE; e2fsck -fn /dev/loop3 >/dev/null 2>&1; \
+        printf abc | dd of=/dev/loop3 conv=notrunc 2>/dev/null; head -c 3 /tmp/a; not losetup /dev/loop3 /mnt/erofs; \
+        not losetup /dev/loop4 /dev/loop3; losetup -D; losetup -a; grep -c '^.squashfs$' /proc/filesystems";
+    says(
+        &["-v", &volume],
+        script,
+        "/dev/loop0\n/dev/loop0\n8192\n/dev/loop3 /tmp/a\nabc1\n",
+    );
+    // A file system that is none, and one that is another.
+    let script = "mkdir /tmp/at; losetup /dev/loop0 /mnt/erofs; not mount -t squashfs /dev/loop0 /tmp/at; \
+        mount /dev/loop0 /tmp/at; ls /tmp/at; \
+        not losetup -d /dev/loop1; losetup -d /dev/loop0; ls /tmp/at/d; umount /tmp/at; losetup -a";
+    says(&["-v", &volume], script, "d\nfile\n");
+}
+
+#[test]
+fn bad_disks_are_one_line() {
+    let place = scratch("bad");
+    let refused = |disk: &str, words: &str| {
+        let outcome = guest(&["--disk", disk], "true");
+        assert_eq!(
+            (outcome.status, outcome.stderr.lines().count()),
+            (125, 1),
+            "{outcome:?}"
+        );
+        assert!(outcome.stderr.contains(words), "'{words}': {outcome:?}");
+    };
+    let file = |name: &str, bytes: &[u8]| {
+        fs::write(place.join(name), bytes).expect("write");
+        text(&place.join(name)).to_owned()
+    };
+    refused(&file("empty", b""), "it is empty");
+    refused(&file("short", b"x"), "smaller than a sector");
+    refused(text(&place), "Is a directory");
+    refused("/dev/null", "no regular file");
+    refused("/not/there:cow", "No such file");
+    refused(":cow", "give FILE, FILE:ro or FILE:cow");
+    refused("", "give FILE, FILE:ro or FILE:cow");
+    let shared = file("shared", &[0; 4096]);
+    let twice = guest(&["--disk", &shared, "--disk", &shared], "true");
+    assert!(
+        twice.status == 125 && twice.stderr.contains("in use by another guest"),
+        "{twice:?}"
+    );
+    let script = "wc -c </dev/vdb";
+    says(
+        &[
+            "--disk",
+            &format!("{shared}:cow"),
+            "--disk",
+            &format!("{shared}:ro"),
+        ],
+        script,
+        "4096\n",
+    );
+}
