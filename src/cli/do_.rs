@@ -10,6 +10,7 @@ use clap::Args;
 use nix::sys::stat::{Mode, umask};
 
 use super::changes::ChangesArgs;
+use super::kept;
 use super::run::{GuestArgs, hostname};
 use super::secrets::{Around, Secrets};
 use crate::machine::{self, User, Volume};
@@ -27,6 +28,14 @@ pub(super) struct DoArgs {
 
     #[command(flatten)]
     changes: ChangesArgs,
+
+    /// Keep what the command writes under this name, to go on with it later
+    #[arg(long, value_name = "NAME", value_parser = kept::name, conflicts_with_all = ["resume", "overlay"])]
+    keep: Option<String>,
+
+    /// Go on with what was kept under this name; 'uvm kept' lists the names
+    #[arg(long, value_name = "NAME", value_parser = kept::name, conflicts_with = "overlay")]
+    resume: Option<String>,
 
     /// Let writes to a file or directory through to this machine
     #[arg(long, value_name = "PATH")]
@@ -79,6 +88,11 @@ pub(super) fn run(args: DoArgs) -> Result<u8> {
         return list(&secrets);
     }
     let mut options = args.guest.options(PathBuf::from("/"), args.command)?;
+    if let Some(name) = &args.keep {
+        options.overlay = Some(kept::new(name)?);
+    } else if let Some(name) = &args.resume {
+        options.overlay = Some(kept::find(name)?);
+    }
     // What the user said with -e comes last and wins.
     let given = std::mem::take(&mut options.env);
     options.env = std::env::vars_os()

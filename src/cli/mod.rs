@@ -15,6 +15,7 @@ mod doctor;
 mod export;
 mod image;
 mod json;
+mod kept;
 mod run;
 mod secrets;
 mod syscalls;
@@ -42,6 +43,8 @@ enum Verb {
     Image(image::ImageVerb),
     /// Write all files of an image as one tar archive
     Export(export::ExportArgs),
+    /// List or remove what 'uvm do --keep' kept
+    Kept(kept::KeptArgs),
     /// Restore the terminal when uvm is killed
     #[command(name = crate::machine::GUARD_VERB, hide = true)]
     TerminalGuard {
@@ -70,6 +73,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Verb::Do(args) => do_::run(*args),
         Verb::Image(verb) => image::run(verb),
         Verb::Export(args) => export::run(&args),
+        Verb::Kept(args) => kept::run(&args),
         Verb::TerminalGuard { guard } => crate::machine::terminal_guard(guard).map(|()| 0),
         Verb::Doctor(args) => to_stdout(|out| doctor::print(&args, out)),
         Verb::Syscalls { json } => to_stdout(|out| {

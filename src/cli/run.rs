@@ -49,7 +49,7 @@ pub(super) struct RunArgs {
     disk: Vec<OsString>,
 
     /// Let the guest write to ROOTFS itself
-    #[arg(long, conflicts_with_all = ["read_only", "max_disk", "commit"])]
+    #[arg(long, conflicts_with_all = ["read_only", "max_disk", "commit", "overlay"])]
     writable: bool,
 
     /// If the command succeeds, put the image into the store under this name, with what was written as a new layer
@@ -84,7 +84,11 @@ pub(super) struct GuestArgs {
     #[arg(long)]
     read_only: bool,
 
-    /// Most bytes that the guest may write to its root [default: half of this machine's memory]
+    /// Keep what the guest writes to its root in this directory, and begin with what is there already
+    #[arg(long, value_name = "DIR")]
+    overlay: Option<PathBuf>,
+
+    /// Most bytes that the guest may write to its root [default: half of this machine's memory; all that DIR of --overlay has]
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     max_disk: Option<u64>,
 
@@ -285,6 +289,7 @@ impl GuestArgs {
             hidden: Vec::new(),
             own_ids: false,
             max_disk: args.max_disk,
+            overlay: args.overlay,
             platform: args.platform.map(|platform| match platform {
                 PlatformArg::Ptrace => PlatformKind::Ptrace,
                 PlatformArg::Seccomp => PlatformKind::Seccomp,

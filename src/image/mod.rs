@@ -63,6 +63,14 @@ impl Image {
             Files::Disk(medium, kind) => diskfs::open(medium.clone(), *kind, dev, true),
         }
     }
+
+    /// What its files are, wherever it is: the digests of its layers, if they have any.
+    pub fn digests(&self) -> Option<Vec<String>> {
+        match &self.parts {
+            Parts::Layered(manifest) => manifest.layers.iter().map(|layer| layer.digest.clone()).collect(),
+            Parts::Plain(_) | Parts::Disk => None,
+        }
+    }
 }
 
 /// What an image is made from.

@@ -36,6 +36,10 @@ pub enum Rank {
     Object,
     /// Name cache.
     Dentry,
+    /// The journal of an upper layer on disk.
+    Journal,
+    /// Held while names of an upper on disk change.
+    Operation,
     /// A directory's contents.
     Directory,
     /// An inode's attributes and data.

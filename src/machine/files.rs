@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -14,12 +15,12 @@ use crate::kernel::dev::block::DeviceMedium;
 use crate::kernel::dev::tty::devpts::DevPts;
 use crate::kernel::fs::diskfs;
 use crate::kernel::fs::hostfs::{Coherence, HostFs, HostFsOptions};
-use crate::kernel::fs::memfs::{MemFs, MemFsOptions};
+use crate::kernel::fs::memfs::{MemFs, MemFsOptions, UpperOptions};
 use crate::kernel::fs::reader::InodeReader;
 use crate::kernel::fs::walk::{WalkCx, WalkFlags};
 use crate::kernel::fs::{CreateArgs, Dentry, FileSystem, FileType, MountFlags, Path, Vfs, procfs, sysfs};
 use crate::kernel::task::Task;
-use crate::kernel::time::Clock;
+use crate::kernel::time::{Clock, Timestamp};
 
 /// Longest file of the guest that the machine itself reads, in bytes.
 const FILE_MAX: u64 = 4 << 20;
@@ -45,7 +46,7 @@ pub(super) struct Root {
 }
 
 /// The root file system. A read-only root gets its flag when everything is mounted.
-pub(super) fn root(options: &Options) -> Result<Root> {
+pub(super) fn root(options: &Options, since: Timestamp) -> Result<Root> {
     let clock = Arc::new(Clock::starting(options.pace, options.start));
     let shown = options.rootfs.display();
     let is_directory = || -> Result<bool> {
@@ -55,7 +56,15 @@ pub(super) fn root(options: &Options) -> Result<Root> {
     if options.image.is_none() && !is_directory()? {
         bail!("run: {shown} is not a directory; give the directory that becomes the guest's root");
     }
-    let open = |host| HostFs::open_hiding(&options.rootfs, host, &options.hidden);
+    let mut hidden = options.hidden.clone();
+    // What the guest writes is not to show a second time.
+    hidden.extend(
+        options
+            .overlay
+            .iter()
+            .filter_map(|dir| std::path::absolute(dir).ok()),
+    );
+    let open = |host| HostFs::open_hiding(&options.rootfs, host, &hidden);
     let mut upper = None;
     let fs: Arc<dyn FileSystem> = if options.writable {
         let host = HostFsOptions {
@@ -79,14 +88,48 @@ pub(super) fn root(options: &Options) -> Result<Root> {
             None => open(host).with_context(|| format!("run: {shown}"))?,
         };
         let mut settings = MemFsOptions::new(ROOT_DEV, clock.clone());
-        settings.size = options.max_disk.unwrap_or(settings.size);
-        let fs = MemFs::overlay(lower.root(), settings).with_context(|| format!("run: {shown}"))?;
+        let fs = match &options.overlay {
+            None => {
+                settings.size = options.max_disk.unwrap_or(settings.size);
+                MemFs::overlay(lower.root(), settings).with_context(|| format!("run: {shown}"))?
+            }
+            Some(dir) => {
+                let described = || format!("run: the upper layer {}", dir.display());
+                let upper = UpperOptions {
+                    dir: dir.clone(),
+                    lower: identity(options).with_context(|| format!("run: {shown}"))?,
+                    since,
+                };
+                settings.size = options.max_disk.unwrap_or(i64::MAX.cast_unsigned());
+                MemFs::overlay_on_disk(lower.root(), settings, &upper).with_context(described)?
+            }
+        };
         upper = Some(fs.clone());
         fs
     };
     let source: &[u8] = if options.writable { b"host" } else { b"overlay" };
     let vfs = Vfs::new(fs, source, MountFlags::RELATIME);
     Ok(Root { vfs, clock, upper })
+}
+
+/// What the lower tree is, as an upper layer on disk tells it: an image by its layers' digests, or else where it is, how large
+/// and how old; a directory by where it is.
+fn identity(options: &Options) -> Result<String> {
+    if let Some(digests) = options.image.as_ref().and_then(|image| image.digests()) {
+        return Ok(format!("the image of the layers {}", digests.join(" ")));
+    }
+    let path = options.rootfs.canonicalize()?;
+    let shown = path.to_string_lossy().escape_debug().to_string();
+    if options.image.is_none() {
+        return Ok(format!("the directory {shown}"));
+    }
+    let meta = std::fs::metadata(path)?;
+    Ok(format!(
+        "the image {shown} ({} bytes of {}.{:09})",
+        meta.len(),
+        meta.mtime(),
+        meta.mtime_nsec()
+    ))
 }
 
 /// Mount what every guest has and what the options ask for.

@@ -83,10 +83,16 @@ pub fn run(options: &Options) -> Result<Ended> {
         sec: now.tv_sec(),
         nsec: u32::try_from(now.tv_nsec())?,
     };
-    let root = files::root(options)?;
+    let root = files::root(options, since)?;
     let upper = root.upper.clone();
+    // What earlier guests changed lies upon what was there then.
+    let since = upper.as_ref().and_then(|upper| upper.since()).unwrap_or(since);
     let recorder = options.report.then(Recorder::new);
     let status = run_on(options, root, recorder.clone())?;
+    if let (Some(upper), Some(dir)) = (&upper, &options.overlay) {
+        let settled = upper.settle();
+        settled.with_context(|| format!("run: the upper layer {}", dir.display()))?;
+    }
     let report = recorder.map(Recorder::finish);
     Ok(Ended {
         status,

@@ -47,8 +47,10 @@ pub struct Options {
     pub hidden: Vec<PathBuf>,
     /// Show the owners of host files as they are, also those of an unprivileged user's own.
     pub own_ids: bool,
-    /// Most bytes of what is written to the root, which is kept in memory.
+    /// Most bytes of what is written to the root.
     pub max_disk: Option<u64>,
+    /// Directory of the host that keeps what is written to the root; none: it is kept in memory.
+    pub overlay: Option<PathBuf>,
     /// What runs guest code; none: the first that the host allows.
     pub platform: Option<PlatformKind>,
     /// How guests reach files.

@@ -1,10 +1,12 @@
 //! Contents of regular files: the lower file's, on the heap, or in a memfd; and the copy-up between them.
 
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
-use rustix::fs::{FallocateFlags, MemfdFlags, SeekFrom, fallocate, fstat, ftruncate, memfd_create, seek};
+use rustix::fs::{
+    FallocateFlags, MemfdFlags, SeekFrom, fallocate, fdatasync, fstat, ftruncate, memfd_create, seek,
+};
 use rustix::io::pwrite;
 
 use super::Tree;
@@ -35,6 +37,8 @@ pub(super) enum Data {
     Small(Vec<u8>),
     /// In a memfd.
     Memfd(Arc<HostFile>),
+    /// In the data file of an upper on disk, which is open as long as somebody uses it.
+    Stored(Weak<HostFile>),
     /// Text of a symbolic link.
     Link(Box<[u8]>),
 }
@@ -64,18 +68,22 @@ fn memfd_extent(file: &HostFile) -> Result<(u64, u64), Errno> {
 
 impl Data {
     /// Size in bytes and 512-byte blocks in use; none when they are the lower inode's.
-    pub(super) fn extent(&self) -> Result<Option<(u64, u64)>, Errno> {
+    pub(super) fn extent(&self, of: &Node) -> Result<Option<(u64, u64)>, Errno> {
         Ok(match self {
             Data::Lower | Data::Copying { .. } => None,
             Data::Small(bytes) => Some((bytes.len() as u64, pages(bytes.len() as u64) / 512)),
             Data::Memfd(file) => Some(memfd_extent(file)?),
+            Data::Stored(open) => Some(match (open.upgrade(), &of.tree.disk) {
+                (Some(file), _) => memfd_extent(&file)?,
+                (None, disk) => disk.as_ref().ok_or(Errno::EIO)?.extent(of.id())?,
+            }),
             Data::Link(text) => Some((text.len() as u64, 0)),
         })
     }
 
     /// Let go of the contents.
     pub(super) fn leave(&mut self, tree: &Tree) {
-        if matches!(self, Data::Memfd(_) | Data::Copying { .. }) {
+        if tree.disk.is_none() && matches!(self, Data::Memfd(_) | Data::Copying { .. }) {
             tree.memfds.fetch_sub(1, Ordering::Relaxed);
         }
         *self = Data::Small(Vec::new());
@@ -84,7 +92,9 @@ impl Data {
 
 impl Tree {
     fn small_limit(&self) -> u64 {
-        if self.memfds.load(Ordering::Relaxed) < self.memfd_limit {
+        if self.disk.is_some() {
+            0
+        } else if self.memfds.load(Ordering::Relaxed) < self.memfd_limit {
             SMALL
         } else {
             SMALL_WHEN_SCARCE
@@ -135,6 +145,50 @@ pub(super) fn lower_result<T>(result: SysResult<T>) -> Result<T, Errno> {
 enum Step {
     Small(u64),
     Piece { to: Arc<HostFile>, done: u64, size: u64 },
+}
+
+/// Host files of contents.
+impl Node {
+    /// A new empty file for contents.
+    fn new_file(&self) -> Result<Arc<HostFile>, Errno> {
+        match &self.tree.disk {
+            Some(disk) => disk.create(self.id()),
+            None => self.tree.memfd(),
+        }
+    }
+
+    /// The host file that contents of our own are in, if they are in one.
+    fn host_file(&self, data: &mut Data) -> Result<Option<Arc<HostFile>>, Errno> {
+        match data {
+            Data::Memfd(file) => Ok(Some(file.clone())),
+            Data::Stored(open) => {
+                if let Some(file) = open.upgrade() {
+                    return Ok(Some(file));
+                }
+                let disk = self.tree.disk.as_ref().ok_or(Errno::EIO)?;
+                let file = disk.file(self.id())?;
+                *open = Arc::downgrade(&file);
+                Ok(Some(file))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Contents in this host file.
+    fn held_in(&self, file: &Arc<HostFile>) -> Data {
+        match &self.tree.disk {
+            Some(_) => Data::Stored(Arc::downgrade(file)),
+            None => Data::Memfd(file.clone()),
+        }
+    }
+
+    /// The data file on disk, to be kept open or waited for.
+    pub(super) fn data_file(&self) -> Result<Option<Arc<HostFile>>, Errno> {
+        match &mut self.state.lock().data {
+            data @ Data::Stored(_) => self.host_file(data),
+            _ => Ok(None),
+        }
+    }
 }
 
 /// Copy-up.
@@ -195,7 +249,7 @@ impl Node {
                     if self.tree.room() < size.min(state.lower_extent.1.saturating_mul(512)) {
                         return Err(Errno::ENOSPC);
                     }
-                    let to = self.tree.memfd()?;
+                    let to = self.new_file()?;
                     state.data = Data::Copying {
                         to: to.clone(),
                         done: 0,
@@ -254,6 +308,13 @@ impl Node {
             }
             fill(to, &bytes.bytes, from)?;
         }
+        if at >= size {
+            ftruncate(to, size).map_err(errno)?;
+            if self.tree.disk.is_some() {
+                // What the guest did not write must not be lost with what it did.
+                fdatasync(to).map_err(errno)?;
+            }
+        }
         let mut state = self.change();
         match &mut state.data {
             Data::Copying { to: now, done } if Arc::ptr_eq(now, to) => *done = at.max(*done),
@@ -262,8 +323,7 @@ impl Node {
         if at < size {
             return Ok(false);
         }
-        ftruncate(to, size).map_err(errno)?;
-        state.data = Data::Memfd(to.clone());
+        state.data = self.held_in(to);
         self.recharge_memfd(&mut state, to)?;
         Ok(true)
     }
@@ -276,14 +336,16 @@ impl Node {
 
     /// Move contents of our own into a memfd.
     fn to_memfd(&self, state: &mut State) -> Result<Arc<HostFile>, Errno> {
-        let bytes = match &state.data {
-            Data::Memfd(file) => return Ok(file.clone()),
-            Data::Small(bytes) => bytes,
-            _ => return Err(Errno::EIO),
+        if let Some(file) = self.host_file(&mut state.data)? {
+            return Ok(file);
+        }
+        let Data::Small(bytes) = &state.data else {
+            return Err(Errno::EIO);
         };
-        let file = self.tree.memfd()?;
+        let file = self.new_file()?;
         fill(&file, bytes, 0)?;
-        state.data = Data::Memfd(file.clone());
+        state.data = self.held_in(&file);
+        self.mark(state);
         self.recharge_memfd(state, &file)?;
         Ok(file)
     }
@@ -292,27 +354,26 @@ impl Node {
 /// Reading and changing contents.
 impl Node {
     /// Where to read up to `want` bytes at `pos`, noting the access when `touch`.
-    pub(super) fn view(&self, pos: u64, want: usize, touch: bool) -> View {
+    pub(super) fn view(&self, pos: u64, want: usize, touch: bool) -> Result<View, Errno> {
         let mut state = self.state.lock();
         if touch {
             state.accessed(self.tree.now());
         }
-        match &state.data {
+        Ok(match &mut state.data {
             Data::Small(bytes) => {
                 let start = usize::try_from(pos).unwrap_or(usize::MAX).min(bytes.len());
                 let end = start.saturating_add(want).min(bytes.len());
                 View::Bytes(bytes[start..end].to_vec())
             }
-            Data::Memfd(file) => View::Memfd(file.clone()),
-            _ => View::Lower,
-        }
+            data => self.host_file(data)?.map_or(View::Lower, View::Memfd),
+        })
     }
 
     /// Write at `pos`, or at the end when there is none, after [`Node::own`]. How much was written and where that ends.
     pub(super) fn write_at(&self, pos: Option<u64>, bytes: &[u8]) -> Result<(usize, u64), Errno> {
         let now = self.tree.now();
         let mut state = self.change();
-        let (size, _) = state.data.extent()?.ok_or(Errno::EIO)?;
+        let (size, _) = state.data.extent(self)?.ok_or(Errno::EIO)?;
         let pos = pos.unwrap_or(size);
         if bytes.is_empty() {
             return Ok((0, pos));
@@ -469,9 +530,9 @@ impl Node {
         if touch && state.awaits_access() {
             return None;
         }
-        let lent = match &state.data {
+        let lent = match &mut state.data {
             Data::Lower => Lent::Lower,
-            Data::Memfd(file) => Lent::Memfd(file.clone()),
+            data @ (Data::Memfd(_) | Data::Stored(_)) => Lent::Memfd(self.host_file(data).ok()??),
             Data::Small(_) if self.tree.memfds.load(Ordering::Relaxed) < self.tree.memfd_limit / 2 => {
                 Lent::Memfd(self.to_memfd(&mut state).ok()?)
             }

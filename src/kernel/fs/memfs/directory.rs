@@ -186,7 +186,7 @@ impl Node {
     }
 
     /// The directory that a directory is in; none for the root.
-    fn parent(&self) -> Option<Arc<Node>> {
+    pub(super) fn parent(&self) -> Option<Arc<Node>> {
         match &self.directory.as_ref()?.parent.lock().node {
             ParentNode::None => None,
             ParentNode::Holds(parent) => parent.upgrade(),
@@ -238,6 +238,7 @@ impl Node {
 
     /// This was found in the lower directory of `parent`, where it is unless it was moved since.
     fn adopt(&self, parent: &Node, name: &[u8]) -> Result<(), Errno> {
+        self.found_below(parent, name);
         let parent = parent.arc()?;
         let Some(directory) = &self.directory else {
             let mut places = self.places.lock();
@@ -334,6 +335,7 @@ pub(super) fn add_new(
 ) -> Result<Arc<Node>, Errno> {
     let directory = dir.as_directory()?;
     let lower = dir.lower_child(name)?;
+    let _operation = dir.tree.operation()?;
     let mut names = dir.names(false)?;
     if names.dead {
         return Err(Errno::ENOENT);
@@ -343,6 +345,7 @@ pub(super) fn add_new(
     }
     let node = make()?;
     node.set_parent(dir);
+    dir.tell_name(name, &node);
     names.put(directory, name, node.clone());
     let directories = i32::from(node.kind == FileType::Directory);
     dir.names_changed(directories, dir.tree.now());
@@ -354,6 +357,7 @@ pub(super) fn add_link(dir: &Node, name: &[u8], node: &Node) -> Result<(), Errno
     let directory = dir.as_directory()?;
     let lower = dir.lower_child(name)?;
     let now = dir.tree.now();
+    let _operation = dir.tree.operation()?;
     let mut names = dir.names(false)?;
     if names.dead {
         return Err(Errno::ENOENT);
@@ -377,6 +381,7 @@ pub(super) fn add_link(dir: &Node, name: &[u8], node: &Node) -> Result<(), Errno
         state.unnamed = false;
         state.ctime = now;
     }
+    dir.tell_name(name, node);
     names.put(directory, name, this);
     dir.names_changed(0, now);
     Ok(())
@@ -399,6 +404,7 @@ pub(super) fn remove(dir: &Node, name: &[u8], directory: bool) -> Result<(), Err
         }
         // Dropped behind the lock: the last use of a node may free much.
         let _unpinned;
+        let _operation = dir.tree.operation()?;
         let mut names = dir.names(false)?;
         let node = names.resolve(name, &lower).ok_or(Errno::ENOENT)?;
         if !Arc::ptr_eq(&node, &seen) {
@@ -408,6 +414,7 @@ pub(super) fn remove(dir: &Node, name: &[u8], directory: bool) -> Result<(), Err
             bury(&node)?;
         }
         names.clear(dir.as_directory()?, name, &lower);
+        dir.tell_no_name(name, lower.is_some());
         _unpinned = node.drop_link(now);
         dir.names_changed(-i32::from(directory), now);
         return Ok(());
@@ -488,6 +495,31 @@ fn own_entry(dir: &Node, from: u64) -> Result<Option<DirEntry>, Errno> {
         name: name.to_vec(),
         next: position + 1,
     }))
+}
+
+impl Node {
+    /// Have a directory hold no names any more.
+    pub(super) fn forget_names(&self) {
+        let old = self.names(false).map(|mut names| std::mem::take(&mut *names));
+        drop(old);
+    }
+}
+
+/// Have a directory say this of a name, before anybody uses it; nothing is a whiteout.
+pub(super) fn put_own(dir: &Node, name: &[u8], node: Option<&Arc<Node>>) -> Result<(), Errno> {
+    let directory = dir.as_directory()?;
+    let mut names = dir.names(false)?;
+    match node {
+        Some(node) => {
+            names.put(directory, name, node.clone());
+            drop(names);
+            node.set_parent(dir);
+        }
+        None => {
+            names.own.insert(name.into(), Slot::Whiteout);
+        }
+    }
+    Ok(())
 }
 
 /// Take the nodes out of a directory that is going away.

@@ -1,11 +1,14 @@
 //! Open files and directories of a tree in memory.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
+
+use rustix::fs::{fdatasync, fsync};
 
 use super::data::{Data, Lent, View, read_only};
 use super::directory;
 use super::node::Node;
-use crate::kernel::fs::hostfs::io::{read_host, seek_host, write_pieces};
+use crate::kernel::fs::hostfs::io::{errno, read_host, seek_host, write_pieces};
 use crate::kernel::fs::{DirEntry, File, FileOps, Inode, MapRequest, MountFlags, OpenFlags, Ticket};
 use crate::kernel::stop::{Errno, SysResult};
 use crate::kernel::user_memory::{Sink, Source};
@@ -25,6 +28,8 @@ pub(super) struct MemRegular {
     node: Arc<Node>,
     /// The lower file, as long as contents are read there.
     lower: OnceLock<Arc<File>>,
+    /// The data file of an upper on disk, so that it stays open.
+    kept: OnceLock<Arc<HostFile>>,
 }
 
 impl MemRegular {
@@ -35,6 +40,7 @@ impl MemRegular {
         let file = MemRegular {
             node,
             lower: OnceLock::new(),
+            kept: OnceLock::new(),
         };
         if reads_lower && !truncates {
             let opened = file.lower().map(|_| ());
@@ -47,6 +53,18 @@ impl MemRegular {
         Ok(file)
     }
 
+    /// Keep a data file open as long as this is, if there are descriptors for that.
+    fn keep(&self, host: &Arc<HostFile>) {
+        let tree = &self.node.tree;
+        if tree.disk.is_some()
+            && self.kept.get().is_none()
+            && tree.memfds.load(Ordering::Relaxed) < tree.memfd_limit
+            && self.kept.set(host.clone()).is_ok()
+        {
+            tree.memfds.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     fn lower(&self) -> Result<&Arc<File>, Errno> {
         if let Some(file) = self.lower.get() {
             return Ok(file);
@@ -56,15 +74,32 @@ impl MemRegular {
     }
 }
 
+impl Drop for MemRegular {
+    /// The times of what was written are told to the disk when nobody writes any more.
+    fn drop(&mut self) {
+        let tree = &self.node.tree;
+        if tree.disk.is_some() {
+            if self.kept.get().is_some() {
+                tree.memfds.fetch_sub(1, Ordering::Relaxed);
+            }
+            // Who syncs hears of it.
+            let _ = tree.commit();
+        }
+    }
+}
+
 impl FileOps for MemRegular {
     fn read(&self, file: &File, pos: &mut u64, to: &mut dyn Sink) -> SysResult<usize> {
-        match self.node.view(*pos, to.remaining(), moves_atime(file)) {
+        match self.node.view(*pos, to.remaining(), moves_atime(file))? {
             View::Bytes(bytes) => {
                 let done = if bytes.is_empty() { 0 } else { to.put(&bytes)? };
                 *pos += done as u64;
                 Ok(done)
             }
-            View::Memfd(host) => read_host(&*host, pos, to),
+            View::Memfd(host) => {
+                self.keep(&host);
+                read_host(&*host, pos, to)
+            }
             View::Lower => {
                 let lower = self.lower()?;
                 lower.ops.read(lower, pos, to)
@@ -75,9 +110,25 @@ impl FileOps for MemRegular {
     fn write(&self, file: &File, pos: &mut u64, from: &mut dyn Source) -> SysResult<usize> {
         self.node.own()?;
         let append = file.flags().contains(OpenFlags::APPEND);
-        write_pieces(pos, from, |pos, bytes| {
-            self.node.write_at((!append).then_some(pos), bytes)
-        })
+        if self.node.tree.disk.is_none() {
+            return write_pieces(pos, from, |pos, bytes| {
+                self.node.write_at((!append).then_some(pos), bytes)
+            });
+        }
+        let written = write_pieces(pos, from, |pos, bytes| {
+            let written = self.node.write_at((!append).then_some(pos), bytes)?;
+            if self.kept.get().is_none()
+                && let Some(host) = self.node.data_file()?
+            {
+                self.keep(&host);
+            }
+            Ok(written)
+        })?;
+        // O_SYNC holds the bit of O_DSYNC.
+        if file.flags().contains(OpenFlags::DSYNC) {
+            self.sync(file, true)?;
+        }
+        Ok(written)
     }
 
     fn seekable(&self) -> bool {
@@ -85,7 +136,7 @@ impl FileOps for MemRegular {
     }
 
     fn seek(&self, _file: &File, offset: i64, whence: i32) -> SysResult<u64> {
-        let size = match self.node.view(0, 0, false) {
+        let size = match self.node.view(0, 0, false)? {
             View::Memfd(host) => return Ok(seek_host(&*host, offset, whence)?),
             View::Lower if whence != libc::SEEK_END => {
                 let lower = self.lower()?;
@@ -132,8 +183,16 @@ impl FileOps for MemRegular {
         }
     }
 
-    fn sync(&self, _file: &File, _data_only: bool) -> SysResult<()> {
-        Ok(())
+    fn sync(&self, _file: &File, data_only: bool) -> SysResult<()> {
+        if let Some(host) = self.node.data_file()? {
+            let synced = if data_only {
+                fdatasync(&*host)
+            } else {
+                fsync(&*host)
+            };
+            synced.map_err(errno)?;
+        }
+        Ok(self.node.tree.sync_names()?)
     }
 
     fn allocate(&self, _file: &File, mode: i32, offset: u64, len: u64) -> SysResult<()> {
@@ -179,6 +238,6 @@ impl FileOps for MemDirectory {
     }
 
     fn sync(&self, _file: &File, _data_only: bool) -> SysResult<()> {
-        Ok(())
+        Ok(self.node.tree.sync_names()?)
     }
 }

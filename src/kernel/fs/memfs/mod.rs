@@ -16,7 +16,7 @@
 //! down, changed lower files from the changed ones up, by the places where they were looked up.
 //!
 //! # Memory
-//! Contents live on the heap while small and in a memfd when larger or mapped, which makes read(2), write(2) and shared
+//! Unless they are kept on disk ([`disk`]), contents live on the heap while small and in a memfd when larger or mapped, which makes read(2), write(2) and shared
 //! mappings agree. Contents and inodes are counted against the file system's limits (ENOSPC).
 //!
 //! # Lock order
@@ -37,6 +37,7 @@ use crate::platform::PAGE_SIZE;
 mod changes;
 mod data;
 mod directory;
+mod disk;
 mod file;
 mod node;
 mod options;
@@ -44,6 +45,7 @@ mod rename;
 mod xattr;
 
 pub use changes::Change;
+pub use disk::{UpperError, UpperOptions};
 use node::Node;
 pub use options::MemFsOptions;
 
@@ -75,6 +77,8 @@ struct Tree {
     /// Held by renames, so that who is below whom stays as it was found.
     renames: Lock<()>,
     handle: Lock<Handle>,
+    /// Where an overlay's changes are kept beyond memory.
+    disk: Option<disk::Disk>,
 }
 
 #[derive(Default)]
@@ -93,7 +97,7 @@ struct Known {
 impl MemFs {
     /// An empty tree.
     pub fn tmpfs(options: MemFsOptions) -> Arc<MemFs> {
-        let tree = Tree::new(options, false);
+        let tree = Tree::new(options, false, None);
         let root = tree.bare_root();
         tree.mounted(root)
     }
@@ -103,14 +107,24 @@ impl MemFs {
         if lower.file_type() != FileType::Directory {
             return Err(Errno::ENOTDIR);
         }
-        let tree = Tree::new(options, true);
+        let tree = Tree::new(options, true, None);
         let root = tree.node_of(lower)?;
         Ok(tree.mounted(root))
+    }
+
+    /// Have what is kept on disk be complete, when nothing changes it any more.
+    pub fn settle(&self) -> Result<(), Errno> {
+        self.tree.sync_names()
+    }
+
+    /// When a guest first began to look at the lower tree, if the changes of earlier guests are in this.
+    pub fn since(&self) -> Option<Timestamp> {
+        self.tree.disk.as_ref().map(disk::Disk::since)
     }
 }
 
 impl Tree {
-    fn new(options: MemFsOptions, overlay: bool) -> Arc<Tree> {
+    fn new(options: MemFsOptions, overlay: bool, disk: Option<disk::Disk>) -> Arc<Tree> {
         Arc::new(Tree {
             overlay,
             next_ino: AtomicU64::new(if overlay { FIRST_OWN_INO } else { 1 }),
@@ -122,6 +136,7 @@ impl Tree {
             known: Lock::new(Rank::Table, HashMap::new()),
             renames: Lock::new(Rank::Directory, ()),
             handle: Lock::new(Rank::Leaf, Handle::default()),
+            disk,
         })
     }
 
@@ -289,6 +304,10 @@ impl FileSystem for MemFs {
             ffree: files.saturating_sub(tree.inodes.load(Ordering::Relaxed)),
             namelen: 255,
         })
+    }
+
+    fn sync(&self) -> Result<(), Errno> {
+        self.tree.sync_all()
     }
 
     fn options(&self) -> String {

@@ -11,7 +11,9 @@ use rustix::fs as host;
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::MemFs;
-use super::testing::{TempDir, args, contents, names, open, options, overlay, read_at, shared, write_at};
+use super::testing::{
+    TempDir, args, contents, names, on_disk, open, options, overlay, read_at, shared, write_at,
+};
 use crate::kernel::fs::{FileSystem, FileType, Inode, Link, OpenFlags, SetAttr};
 use crate::kernel::stop::Errno;
 
@@ -315,14 +317,25 @@ proptest! {
         }
         let untouched = tree_of(&super::testing::lower(below.path()).root());
         let changed = overlay(below.path());
-        for op in &after {
+        let upper = TempDir::new();
+        let mut kept = on_disk(below.path(), upper.path());
+        for (n, op) in after.iter().enumerate() {
+            if n == after.len() / 2 {
+                drop(kept);
+                kept = on_disk(below.path(), upper.path());
+            }
             let expected = Host(real.path()).apply(op);
             prop_assert_eq!(&Tree(changed.root()).apply(op), &expected, "overlay: {:?}", op);
+            prop_assert_eq!(&Tree(kept.root()).apply(op), &expected, "overlay on disk: {:?}", op);
             prop_assert_eq!(&Tree(tmpfs.root()).apply(op), &expected, "tmpfs: {:?}", op);
             prop_assert_eq!(&Tree(hostfs.root()).apply(op), &expected, "hostfs: {:?}", op);
         }
         let expected = tree_of(&shared(real.path()).root());
         prop_assert_eq!(&tree_of(&changed.root()), &expected, "overlay");
+        prop_assert_eq!(&tree_of(&kept.root()), &expected, "overlay on disk");
+        drop(kept);
+        let kept = on_disk(below.path(), upper.path());
+        prop_assert_eq!(&tree_of(&kept.root()), &expected, "overlay on disk, opened again");
         prop_assert_eq!(&tree_of(&tmpfs.root()), &expected, "tmpfs");
         prop_assert_eq!(&tree_of(&hostfs.root()), &expected, "hostfs");
         prop_assert_eq!(&tree_of(&super::testing::lower(below.path()).root()), &untouched);
@@ -346,26 +359,35 @@ fn threads_do_not_get_in_each_others_way() {
         // Whether each is possible does not matter.
         let _ = Host(below.path()).apply(&op);
     }
-    let changed = overlay(below.path());
+    let upper = TempDir::new();
+    let trees = [overlay(below.path()), on_disk(below.path(), upper.path())];
     let plans: Vec<_> = (0..THREADS).map(|_| ops(OPS)).collect();
-    std::thread::scope(|scope| {
-        for plan in &plans {
-            let tree = Tree(changed.root());
-            scope.spawn(move || {
-                for op in plan {
-                    let _ = tree.apply(op);
-                    names(&tree.0);
-                }
-            });
-        }
-    });
-    let left = tree_of(&changed.root());
+    for changed in trees {
+        std::thread::scope(|scope| {
+            for plan in &plans {
+                let tree = Tree(changed.root());
+                scope.spawn(move || {
+                    for op in plan {
+                        let _ = tree.apply(op);
+                        names(&tree.0);
+                    }
+                });
+            }
+        });
+        check_links(&tree_of(&changed.root()));
+    }
+    let again = on_disk(below.path(), upper.path());
+    check_links(&tree_of(&again.root()));
+}
+
+/// A directory has as many links as it is named.
+fn check_links(left: &BTreeMap<String, (FileType, u32, u32, Vec<u8>)>) {
     let dirs = |prefix: &str| {
         let below = |path: &&String| path.rsplit_once('/').is_some_and(|(dir, _)| dir == prefix);
         let is_dir = |path: &&String| left[*path].0 == FileType::Directory;
         left.keys().filter(below).filter(is_dir).count()
     };
-    for (path, (kind, _, nlink, _)) in &left {
+    for (path, (kind, _, nlink, _)) in left {
         if *kind == FileType::Directory {
             assert_eq!(*nlink as usize, 2 + dirs(path), "{path}");
         }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 
 use super::data::Data;
 use super::directory::{self, Directory, Place};
+use super::disk::Kept;
 use super::file::{MemDirectory, MemRegular};
 use super::xattr::{self, Attributes};
 use super::{Tree, rename};
@@ -33,23 +34,28 @@ pub(super) struct Node {
     pub(super) places: Lock<Vec<Place>>,
     /// Who reads the contents without the kernel, as long as nothing changes.
     pub(super) granted: Revocable,
+    /// With an upper on disk.
+    pub(super) kept: Option<Box<Kept>>,
 }
 
 /// Attributes and contents.
 pub(super) struct State {
-    mode: u32,
-    uid: u32,
-    gid: u32,
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
     pub(super) nlink: u32,
-    rdev: u64,
+    pub(super) rdev: u64,
     /// Size in bytes and 512-byte blocks in use, as long as they are the lower inode's.
     pub(super) lower_extent: (u64, u64),
-    atime: Timestamp,
-    mtime: Timestamp,
+    pub(super) atime: Timestamp,
+    pub(super) mtime: Timestamp,
     pub(super) ctime: Timestamp,
-    btime: Option<Timestamp>,
+    pub(super) btime: Option<Timestamp>,
     /// Whether it says anything that its lower inode does not, and so is kept.
-    changed: bool,
+    pub(super) changed: bool,
+    /// Whether the journal has to be told of this, and whether it was told before.
+    pub(super) dirty: bool,
+    pub(super) told: bool,
     /// Made without a name, and may get one still (O_TMPFILE).
     pub(super) unnamed: bool,
     pub(super) data: Data,
@@ -115,6 +121,8 @@ impl Node {
             ctime: seen.ctime,
             btime: seen.btime,
             changed: false,
+            dirty: false,
+            told: false,
             unnamed: false,
             data: Data::Lower,
             charged: 0,
@@ -127,6 +135,17 @@ impl Node {
 
     /// A new node of our own, with no name yet, which the caller has counted.
     pub(super) fn bare(tree: &Arc<Tree>, kind: FileType, mode: u32, uid: u32, gid: u32) -> Arc<Node> {
+        let ino = tree.next_ino.fetch_add(1, Ordering::Relaxed);
+        Node::ours(tree, ino, kind, mode, uid, gid)
+    }
+
+    /// A node of our own that was on disk; its state is to be restored. The caller counts it.
+    pub(super) fn stored(tree: &Arc<Tree>, ino: u64, mode: u32) -> Arc<Node> {
+        let kind = FileType::from_mode(mode).unwrap_or(FileType::Regular);
+        Node::ours(tree, ino, kind, mode, 0, 0)
+    }
+
+    fn ours(tree: &Arc<Tree>, ino: u64, kind: FileType, mode: u32, uid: u32, gid: u32) -> Arc<Node> {
         let now = tree.now();
         let state = State {
             mode,
@@ -140,6 +159,8 @@ impl Node {
             ctime: now,
             btime: Some(now),
             changed: true,
+            dirty: false,
+            told: false,
             unnamed: false,
             data: Data::Small(Vec::new()),
             charged: 0,
@@ -147,7 +168,6 @@ impl Node {
             links_charged: 0,
             xattrs: Some(Box::default()),
         };
-        let ino = tree.next_ino.fetch_add(1, Ordering::Relaxed);
         Node::build(tree, ino, kind, None, state)
     }
 
@@ -177,6 +197,7 @@ impl Node {
             directory: (kind == FileType::Directory).then(|| Box::new(Directory::new(ino))),
             places: Lock::new(Rank::Leaf, Vec::new()),
             granted: Revocable::default(),
+            kept: tree.disk.is_some().then(Box::default),
         })
     }
 
@@ -188,6 +209,7 @@ impl Node {
             state.changed = true;
             self.tree.pin(self);
         }
+        self.mark(&mut state);
         state
     }
 
@@ -221,6 +243,12 @@ impl Node {
         }
     }
 
+    /// A change was made: have the disk know. That it does not take it is told to who changes something next, or syncs.
+    fn committed<T>(&self, done: T) -> Result<T, Errno> {
+        let _ = self.tree.commit();
+        Ok(done)
+    }
+
     /// Another inode as a node of this tree: EXDEV when it is none.
     pub(super) fn sibling<'a>(&self, inode: &'a Arc<dyn Inode>) -> Result<&'a Node, Errno> {
         let any: &dyn Any = &**inode;
@@ -248,7 +276,7 @@ impl Node {
         match &self.directory {
             Some(directory) if self.lower.is_none() => Ok((directory.shown_size(), 0)),
             Some(_) => Ok(state.lower_extent),
-            None => Ok(state.data.extent()?.unwrap_or(state.lower_extent)),
+            None => Ok(state.data.extent(self)?.unwrap_or(state.lower_extent)),
         }
     }
 }
@@ -292,12 +320,13 @@ impl Inode for Node {
     }
 
     fn set_attr(&self, wanted: &SetAttr) -> Result<(), Errno> {
+        self.tree.ready()?;
         if let Some(size) = wanted.size {
             self.truncate(size)?;
         }
         let now = self.tree.now();
         self.change().set(wanted, now);
-        Ok(())
+        self.committed(())
     }
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
@@ -305,7 +334,8 @@ impl Inode for Node {
     }
 
     fn create(&self, name: &[u8], args: &CreateArgs) -> Result<Arc<dyn Inode>, Errno> {
-        Ok(directory::add_new(self, name, || Node::create(&self.tree, args))?)
+        let made = directory::add_new(self, name, || Node::create(&self.tree, args))?;
+        self.committed(made)
     }
 
     fn create_unnamed(&self, args: &CreateArgs) -> Result<Arc<dyn Inode>, Errno> {
@@ -327,15 +357,17 @@ impl Inode for Node {
             node.set_link(target)?;
             Ok(node)
         })?;
-        Ok(made)
+        self.committed(made)
     }
 
     fn link(&self, name: &[u8], inode: &Arc<dyn Inode>) -> Result<(), Errno> {
-        directory::add_link(self, name, self.sibling(inode)?)
+        directory::add_link(self, name, self.sibling(inode)?)?;
+        self.committed(())
     }
 
     fn unlink(&self, name: &[u8], directory: bool) -> Result<(), Errno> {
-        directory::remove(self, name, directory)
+        directory::remove(self, name, directory)?;
+        self.committed(())
     }
 
     fn rename(
@@ -345,7 +377,8 @@ impl Inode for Node {
         new_name: &[u8],
         flags: u32,
     ) -> Result<(), Errno> {
-        rename::rename(self, name, self.sibling(new_dir)?, new_name, flags)
+        rename::rename(self, name, self.sibling(new_dir)?, new_name, flags)?;
+        self.committed(())
     }
 
     fn read_link(&self, task: Option<&Task>) -> Result<Link, Errno> {
@@ -363,7 +396,8 @@ impl Inode for Node {
     }
 
     fn set_xattr(&self, name: &[u8], value: &[u8], flags: i32) -> Result<(), Errno> {
-        xattr::set(self, name, value, flags)
+        xattr::set(self, name, value, flags)?;
+        self.committed(())
     }
 
     fn list_xattr(&self) -> Result<Vec<Vec<u8>>, Errno> {
@@ -371,14 +405,21 @@ impl Inode for Node {
     }
 
     fn remove_xattr(&self, name: &[u8]) -> Result<(), Errno> {
-        xattr::remove(self, name)
+        xattr::remove(self, name)?;
+        self.committed(())
     }
 }
 
 impl Drop for Node {
     /// Lets go of a directory's contents and of those above one after the other: a tree may be deeper than the stack.
     fn drop(&mut self) {
+        let id = self.id();
         let state = self.state.get_mut();
+        if let (Some(disk), Data::Stored(_) | Data::Copying { .. }, 0) =
+            (&self.tree.disk, &state.data, state.nlink)
+        {
+            disk.condemn(id, state.charged);
+        }
         self.tree.recharge(&mut state.charged, 0);
         self.tree.recharge(&mut state.xattrs_charged, 0);
         state.data.leave(&self.tree);

@@ -104,6 +104,7 @@ pub(super) fn rename(
 fn attempt(from: &End<'_>, to: &End<'_>, flags: u32) -> Result<(), Errno> {
     // Dropped behind the locks: the last use of a node may free much.
     let _gone;
+    let _operation = from.dir.tree.operation()?;
     let _renames = from.dir.tree.renames.lock();
     let mut names = Locked::lock(from.dir, to.dir)?;
     let node = names.old.resolve(from.name, &from.lower).ok_or(Errno::ENOENT)?;
@@ -194,11 +195,18 @@ fn replace(
         gone.push(target);
     }
     match hidden {
-        Some(hidden) => names.old.replace(from.directory, from.name, hidden),
-        None => names.old.clear(from.directory, from.name, &from.lower),
+        Some(hidden) => {
+            from.dir.tell_name(from.name, &hidden);
+            names.old.replace(from.directory, from.name, hidden);
+        }
+        None => {
+            from.dir.tell_no_name(from.name, from.lower.is_some());
+            names.old.clear(from.directory, from.name, &from.lower);
+        }
     }
     node.set_parent(to.dir);
     node.change().ctime = now;
+    to.dir.tell_name(to.name, &node);
     names.target().put(to.directory, to.name, node);
     from.dir.names_changed(-moves_dir, now);
     to.dir.names_changed(moves_dir - replaces_dir, now);
@@ -214,6 +222,8 @@ fn exchange(from: &End<'_>, to: &End<'_>, names: &mut Locked<'_>, node: Arc<Node
     target.set_parent(from.dir);
     node.change().ctime = now;
     target.change().ctime = now;
+    from.dir.tell_name(from.name, &target);
+    to.dir.tell_name(to.name, &node);
     names.old.replace(from.directory, from.name, target);
     names.target().replace(to.directory, to.name, node);
     from.dir.names_changed(-moved, now);

@@ -74,6 +74,7 @@ fn own(node: &Node) -> Result<(), Errno> {
 
 pub(super) fn set(node: &Node, name: &[u8], value: &[u8], flags: i32) -> Result<(), Errno> {
     check_change(node, name)?;
+    node.tree.ready()?;
     own(node)?;
     let now = node.tree.now();
     let mut state = node.change();
@@ -99,12 +100,13 @@ pub(super) fn set(node: &Node, name: &[u8], value: &[u8], flags: i32) -> Result<
 }
 
 /// Bytes of names and values.
-fn size<'a>(attributes: impl Iterator<Item = (&'a Vec<u8>, &'a Vec<u8>)>) -> usize {
+pub(super) fn size<'a>(attributes: impl Iterator<Item = (&'a Vec<u8>, &'a Vec<u8>)>) -> usize {
     attributes.map(|(name, value)| name.len() + value.len()).sum()
 }
 
 pub(super) fn remove(node: &Node, name: &[u8]) -> Result<(), Errno> {
     check_change(node, name)?;
+    node.tree.ready()?;
     own(node)?;
     let now = node.tree.now();
     let mut state = node.change();
