@@ -7,6 +7,7 @@ mod bad_input;
 mod clocks;
 mod doctor;
 mod options;
+mod overlay;
 mod processor;
 mod robustness;
 mod stats;
