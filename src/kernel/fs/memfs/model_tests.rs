@@ -11,9 +11,8 @@ use rustix::fs as host;
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::MemFs;
-use super::testing::{
-    TempDir, args, contents, names, on_disk, open, options, overlay, read_at, shared, write_at,
-};
+use super::disk::tests::on_disk;
+use super::testing::{TempDir, args, contents, names, open, options, overlay, read_at, shared, write_at};
 use crate::kernel::fs::{FileSystem, FileType, Inode, Link, OpenFlags, SetAttr};
 use crate::kernel::stop::Errno;
 

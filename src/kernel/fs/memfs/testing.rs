@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{MemFs, MemFsOptions, UpperOptions};
+use super::{MemFs, MemFsOptions};
 use crate::kernel::fs::hostfs::{Coherence, HostFs, HostFsOptions};
 use crate::kernel::fs::{CreateArgs, DirEntry, File, FileSystem, Inode, OpenFlags};
 use crate::kernel::stop::{Errno, Stop, SysResult};
-use crate::kernel::time::{Clock, Timestamp};
+use crate::kernel::time::Clock;
 use crate::kernel::user_memory::{KernelSink, KernelSource};
 
 /// A host directory that goes away with the test.
@@ -51,16 +51,6 @@ pub(crate) fn lower(path: &Path) -> Arc<HostFs> {
 
 pub(crate) fn overlay(path: &Path) -> Arc<MemFs> {
     MemFs::overlay(lower(path).root(), options()).unwrap()
-}
-
-/// An overlay upon `path` with its changes in `upper`.
-pub(crate) fn on_disk(path: &Path, upper: &Path) -> Arc<MemFs> {
-    let upper = UpperOptions {
-        dir: upper.to_owned(),
-        lower: "test".into(),
-        since: Timestamp::default(),
-    };
-    MemFs::overlay_on_disk(lower(path).root(), options(), &upper).unwrap()
 }
 
 pub(crate) fn args(mode: u32) -> CreateArgs {

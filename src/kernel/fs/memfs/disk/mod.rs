@@ -681,4 +681,4 @@ fn join(above: &[u8], name: &[u8]) -> Box<[u8]> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -13,11 +13,21 @@ use super::record::{ROOT, Record};
 use super::{UpperError, UpperOptions};
 use crate::kernel::fs::memfs::MemFs;
 use crate::kernel::fs::memfs::testing::{
-    TempDir, args, contents, lower, names, on_disk, open, options, plain, write_at,
+    TempDir, args, contents, lower, names, open, options, plain, write_at,
 };
 use crate::kernel::fs::{DirEntry, FileSystem, FileType, Inode, Link, OpenFlags, SetAttr};
 use crate::kernel::stop::Errno;
 use crate::kernel::time::Timestamp;
+
+/// An overlay upon `path` with its changes in `upper`.
+pub(in crate::kernel::fs::memfs) fn on_disk(path: &Path, upper: &Path) -> Arc<MemFs> {
+    let upper = UpperOptions {
+        dir: upper.to_owned(),
+        lower: "test".into(),
+        since: Timestamp::default(),
+    };
+    MemFs::overlay_on_disk(lower(path).root(), options(), &upper).unwrap()
+}
 
 fn reopen(fs_: Arc<MemFs>, below: &Path, upper: &Path) -> Arc<MemFs> {
     drop(fs_);
