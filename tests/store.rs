@@ -3,7 +3,7 @@
 mod support;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -431,6 +431,42 @@ fn a_full_disk_is_one_line() {
     user.assert_sound();
     user.ok(&["image", "import", "oci.tar", "large"]);
     assert_eq!(user.ok(&["run", "large"]), "new\n");
+}
+
+/// Indexes are kept beside the layers; a damaged one is made anew, and one of a file that changed is not used.
+#[test]
+fn indexes_are_made_once() {
+    let user = User::new("index");
+    let archive = user.file("plain.tar", base());
+    let indexes = || -> Vec<PathBuf> {
+        let all = fs::read_dir(user.home.join("data/uvm/layers")).expect("list");
+        let paths = all.map(|entry| entry.expect("list").path());
+        let is_index = |path: &PathBuf| {
+            path.file_name()
+                .is_some_and(|name| text(Path::new(name)).starts_with("index-"))
+        };
+        paths.filter(is_index).collect()
+    };
+    let list = || user.ok(&["run", &archive, "busybox", "find", "/etc", "/bin"]);
+    let expected = list();
+    let made = indexes();
+    assert_eq!(made.len(), 1);
+    let whole = fs::read(&made[0]).expect("read");
+    for at in [0, 9, 20, whole.len() / 2, whole.len() - 1] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 4;
+        fs::write(&made[0], &bytes).expect("write");
+        assert_eq!(list(), expected);
+        assert_eq!(fs::read(&made[0]).expect("read"), whole);
+    }
+    fs::write(&made[0], b"").expect("write");
+    assert_eq!(list(), expected);
+    user.file(
+        "plain.tar",
+        &[&base()[..base().len() - 1024], &layer(&[("etc/more", "")])].concat(),
+    );
+    assert_eq!(list().lines().count(), expected.lines().count() + 1);
+    assert_eq!(indexes().len(), 2);
 }
 
 /// What `uvm export` says of an image, as tar lists it.

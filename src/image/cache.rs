@@ -47,13 +47,25 @@ impl Cache {
 
     /// Keep a file that [`Cache::create`] made, whole. Whether it can be kept makes no difference to who uses it now.
     pub(super) fn keep(&self, file: &File, name: &str) {
-        let Some(directory) = &self.0 else { return };
-        if fdatasync(file).is_err() {
-            return;
+        if fdatasync(file).is_ok() {
+            self.keep_unsynced(file, name);
         }
+    }
+
+    /// The same for one of which it is noticed if the machine goes down before all of it is on the disk.
+    pub(super) fn keep_unsynced(&self, file: &File, name: &str) {
+        let Some(directory) = &self.0 else { return };
         // Fails where another one was first, and for a file that is in another place.
         let from = format!("/proc/self/fd/{}", file.as_raw_fd());
         let _ = linkat(CWD, from, CWD, directory.join(name), AtFlags::SYMLINK_FOLLOW);
+    }
+
+    /// Keep something no longer.
+    pub(super) fn remove(&self, name: &str) {
+        if let Some(directory) = &self.0 {
+            // Another one may have been first.
+            let _ = std::fs::remove_file(directory.join(name));
+        }
     }
 }
 

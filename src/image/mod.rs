@@ -8,6 +8,7 @@ mod blob;
 mod cache;
 mod compressed;
 mod import;
+mod index;
 mod layout;
 pub mod pack;
 mod reference;
@@ -145,26 +146,53 @@ fn single(file: &Window, cache: &Cache) -> Result<Image> {
     if let Some(source) = layout::Source::archive(&whole)? {
         return layered(layout::read(&source)?, cache);
     }
-    let mut making = Making::default();
-    making.add(&whole, false)?;
-    Ok(making.finish(Config::default(), Parts::Plain(whole)))
+    let (tree, blobs) = files(std::slice::from_ref(&whole), false, cache)?;
+    Ok(Image {
+        files: Files::Archives { tree, blobs },
+        config: Config::default(),
+        parts: Parts::Plain(whole),
+    })
 }
 
 fn layered(manifest: layout::Manifest, cache: &Cache) -> Result<Image> {
-    let mut making = Making::default();
+    let mut archives = Vec::new();
     for (number, layer) in manifest.layers.iter().enumerate() {
-        let added = compressed::plain(&layer.window, layer.digest.as_deref(), cache)
-            .and_then(|window| making.add(&window, true));
-        added.with_context(|| format!("layer {} of {}", number + 1, manifest.layers.len()))?;
+        let plain = compressed::plain(&layer.window, layer.digest.as_deref(), cache);
+        archives.push(plain.with_context(|| format!("layer {} of {}", number + 1, manifest.layers.len()))?);
     }
-    Ok(making.finish(manifest.config.clone(), Parts::Layered(Box::new(manifest))))
+    let (tree, blobs) = files(&archives, true, cache)?;
+    Ok(Image {
+        files: Files::Archives { tree, blobs },
+        config: manifest.config.clone(),
+        parts: Parts::Layered(Box::new(manifest)),
+    })
+}
+
+/// What is in archives, lowest first: by the index that was kept, or by their headers.
+fn files(archives: &[Window], layered: bool, cache: &Cache) -> Result<(Arc<Tree>, Vec<Blob>)> {
+    let blobs = archives.iter().map(|archive| archive.file().clone()).collect();
+    let name = index::name(archives, layered)?;
+    if let Some(tree) = index::find(cache, &name, archives) {
+        return Ok((Arc::new(tree), blobs));
+    }
+    let mut making = Making::default();
+    for (number, archive) in archives.iter().enumerate() {
+        let added = making.add(archive, layered);
+        match layered {
+            true => added.with_context(|| format!("layer {} of {}", number + 1, archives.len()))?,
+            false => added?,
+        }
+    }
+    let tree = making.builder.finish();
+    index::keep(cache, &name, &tree);
+    Ok((Arc::new(tree), blobs))
 }
 
 /// An image of which some layers have been read.
 #[derive(Default)]
 struct Making {
     builder: Builder,
-    blobs: Vec<Blob>,
+    archives: u32,
     /// Bytes of text so far.
     text: u64,
 }
@@ -172,11 +200,11 @@ struct Making {
 impl Making {
     /// Put one archive upon those before.
     fn add(&mut self, window: &Window, layered: bool) -> Result<()> {
-        if !self.blobs.is_empty() {
+        let blob = self.archives;
+        if blob > 0 {
             self.builder.next_layer();
         }
-        let blob = u32::try_from(self.blobs.len())?;
-        self.blobs.push(window.file().clone());
+        self.archives += 1;
         archive::scan(window, &mut |found| {
             self.text += found.path.len() as u64 + found.text_len();
             if self.text > TEXT_MAX {
@@ -216,14 +244,6 @@ impl Making {
         Ok(self
             .builder
             .put(&found.path, attributes, contents, Some(found.xattrs))?)
-    }
-
-    fn finish(self, config: Config, parts: Parts) -> Image {
-        let files = Files::Archives {
-            tree: Arc::new(self.builder.finish()),
-            blobs: self.blobs,
-        };
-        Image { files, config, parts }
     }
 }
 

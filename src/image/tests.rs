@@ -84,10 +84,17 @@ fn archive() -> Vec<u8> {
 }
 
 fn image(bytes: &[u8]) -> Result<Image> {
-    let mut making = Making::default();
     let window = window(bytes);
-    making.add(&window, true)?;
-    Ok(making.finish(Config::default(), Parts::Plain(window)))
+    let (tree, blobs) = files(std::slice::from_ref(&window), true, &Cache::none())?;
+    Ok(image_of(tree, blobs, window))
+}
+
+fn image_of(tree: Arc<Tree>, blobs: Vec<Blob>, window: Window) -> Image {
+    Image {
+        files: Files::Archives { tree, blobs },
+        config: Config::default(),
+        parts: Parts::Plain(window),
+    }
 }
 
 fn root(image: &Image) -> Arc<dyn Inode> {
@@ -216,6 +223,51 @@ fn damaged_archives_do_no_harm() {
             visit(&root(&image));
         }
     }
+}
+
+/// What was written can be read; whatever was damaged is noticed; what somebody made up does no harm.
+#[test]
+fn indexes_are_checked() {
+    let window = window(&archive());
+    let sizes = [window.len()];
+    let (tree, blobs) = files(std::slice::from_ref(&window), true, &Cache::none()).unwrap();
+    let whole = tree.to_bytes();
+    let read = Tree::from_bytes(&whole, &sizes).unwrap();
+    assert_eq!(format!("{read:?}"), format!("{tree:?}"));
+    assert!(
+        Tree::from_bytes(&whole, &[]).is_none(),
+        "contents beyond its blobs"
+    );
+    let mut accepted = 0;
+    for seed in 0..4000 {
+        let mut random = Random(seed);
+        let mut bytes = whole.clone();
+        for _ in 0..=random.below(3) {
+            let at = random.below(bytes.len());
+            match random.below(8) {
+                0 => bytes.truncate(at),
+                1 => bytes.extend_from_slice(&whole[at.min(whole.len())..]),
+                2 => bytes[at] = random.below(256) as u8,
+                3 => bytes[at] = bytes[at].wrapping_add(1),
+                _ => bytes[at] ^= 1 << random.below(8),
+            }
+            if bytes.is_empty() {
+                break;
+            }
+        }
+        assert!(
+            bytes == whole || Tree::from_bytes(&bytes, &sizes).is_none(),
+            "seed {seed}"
+        );
+        if let Some((header, rest)) = bytes.split_at_mut_checked(16) {
+            header[12..].copy_from_slice(&crc32fast::hash(rest).to_le_bytes());
+        }
+        if let Some(tree) = Tree::from_bytes(&bytes, &sizes) {
+            accepted += 1;
+            visit(&root(&image_of(Arc::new(tree), blobs.clone(), window.clone())));
+        }
+    }
+    assert!(accepted > 100, "{accepted}");
 }
 
 /// The same for compressed ones, which must not grow without end either.

@@ -19,6 +19,7 @@ use crate::kernel::task::Task;
 use crate::kernel::user_memory::{CHUNK, Sink};
 use crate::platform::{HostFile, PAGE_SIZE};
 
+mod frozen;
 mod tree;
 
 pub use tree::{Attributes, BadEntry, Builder, Contents, Extent, Tree, Xattr, Xattrs};

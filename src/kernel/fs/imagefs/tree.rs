@@ -6,11 +6,11 @@ use crate::kernel::fs::FileType;
 use crate::kernel::time::Timestamp;
 
 /// Longest name, in bytes.
-const NAME_MAX: usize = 255;
+pub(super) const NAME_MAX: usize = 255;
 /// Longest path, in bytes.
 const PATH_MAX: usize = 4096;
 /// Most files of an image.
-const FILES_MAX: usize = 16 << 20;
+pub(super) const FILES_MAX: usize = 16 << 20;
 /// Most links followed on the way to a file.
 const LINKS_MAX: usize = 40;
 
@@ -96,18 +96,18 @@ impl Node {
 
 /// A name in a directory: where it is in [`Tree::names`], and the file.
 #[derive(Clone, Copy, Debug)]
-struct Child {
-    start: u32,
-    len: u8,
-    node: Index,
+pub(super) struct Child {
+    pub(super) start: u32,
+    pub(super) len: u8,
+    pub(super) node: Index,
 }
 
 /// All files of an image.
 #[derive(Debug)]
 pub struct Tree {
     pub(super) nodes: Vec<Node>,
-    children: Vec<Child>,
-    names: Vec<u8>,
+    pub(super) children: Vec<Child>,
+    pub(super) names: Vec<u8>,
     /// Bytes of contents in all.
     pub(super) size: u64,
 }
@@ -124,11 +124,20 @@ impl Tree {
             .unwrap_or_default()
     }
 
-    fn name(&self, child: &Child) -> &[u8] {
+    pub(super) fn name(&self, child: &Child) -> &[u8] {
         let start = child.start as usize;
         self.names
             .get(start..start + usize::from(child.len))
             .unwrap_or_default()
+    }
+
+    /// Note how much there is in all files.
+    pub(super) fn count(&mut self) {
+        let sizes = self.nodes.iter().map(|node| match node.contents {
+            Contents::Whole { size, .. } | Contents::Sparse { size, .. } => size,
+            _ => 0,
+        });
+        self.size = sizes.fold(0, u64::saturating_add);
     }
 
     /// The file of this name in a directory.
@@ -472,11 +481,7 @@ impl Builder {
         }
         let mut old_nodes: Vec<Option<Node>> = self.nodes.into_iter().map(|b| Some(b.node)).collect();
         tree.nodes = order.iter().filter_map(|&old| old_nodes[old].take()).collect();
-        let sizes = tree.nodes.iter().map(|node| match node.contents {
-            Contents::Whole { size, .. } | Contents::Sparse { size, .. } => size,
-            _ => 0,
-        });
-        tree.size = sizes.fold(0, u64::saturating_add);
+        tree.count();
         tree.children.shrink_to_fit();
         tree.names.shrink_to_fit();
         tree
