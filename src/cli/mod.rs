@@ -64,6 +64,10 @@ enum Verb {
 
 /// Run the command line and return the exit status.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    if let Err(error) = crate::machine::raise_stack() {
+        eprintln!("uvm: {error:#}");
+        return ExitCode::from(EXIT_FAILURE);
+    }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => return usage_error(&error),

@@ -26,9 +26,11 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const UNLIMITED: u64 = u64::MAX;
 
-const NEEDS: [Need; 6] = [
+/// uvm's own: even reading the command line takes more than some leave.
+const STACK: Need = need(Resource::RLIMIT_STACK, "-s", KIB, "its stack", MIB, 8 * MIB);
+
+const NEEDS: [Need; 5] = [
     need(Resource::RLIMIT_NOFILE, "-n", 1, "open files", 256, MIB),
-    need(Resource::RLIMIT_STACK, "-s", KIB, "its stack", MIB, 8 * MIB),
     // What the platform maps and reserves in every guest process, and something for the guest.
     need(
         Resource::RLIMIT_AS,
@@ -83,26 +85,35 @@ const fn need(
     }
 }
 
+/// Let uvm's own stack grow. An error says that the hard limit does not allow it. To be called before anything else.
+pub fn raise_stack() -> Result<()> {
+    STACK.raise()
+}
+
 /// Raise what is too low. An error names what the hard limit does not allow.
 pub(super) fn raise() -> Result<()> {
     for need in &NEEDS {
-        let (soft, hard) = getrlimit(need.resource)?;
-        let wanted = need.most.min(hard);
-        if soft < wanted && setrlimit(need.resource, wanted, hard).is_err() {
-            continue;
-        }
-        need.check(hard)?;
+        need.raise()?;
     }
     // Writing beyond what is left of the size of files shall fail, not kill.
-    flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).context("run: catching SIGXFSZ")?;
+    flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).context("catching SIGXFSZ")?;
     Ok(())
 }
 
 impl Need {
+    fn raise(&self) -> Result<()> {
+        let (soft, hard) = getrlimit(self.resource)?;
+        let wanted = self.most.min(hard);
+        if soft < wanted && setrlimit(self.resource, wanted, hard).is_err() {
+            return Ok(());
+        }
+        self.check(hard)
+    }
+
     fn check(&self, hard: u64) -> Result<()> {
         if hard < self.least {
             bail!(
-                "run: the limit on {} ('ulimit {}') is {}, and at least {} is needed",
+                "the limit on {} ('ulimit {}') is {}, and at least {} is needed",
                 self.what,
                 self.option,
                 hard / self.unit,
@@ -119,12 +130,12 @@ mod tests {
 
     #[test]
     fn a_limit_that_is_too_low_is_named_with_its_option() {
-        let need = &NEEDS[2];
+        let need = &NEEDS[1];
         assert!(need.check(UNLIMITED).is_ok());
         assert!(need.check(need.least).is_ok());
         assert_eq!(
             need.check(100 << 20).unwrap_err().to_string(),
-            "run: the limit on address space ('ulimit -v') is 102400, and at least 8388608 is needed"
+            "the limit on address space ('ulimit -v') is 102400, and at least 8388608 is needed"
         );
     }
 }

@@ -18,6 +18,7 @@ mod user;
 pub use changes::{Changes, Refused};
 pub use choice::default_platform;
 pub use disks::{DiskFile, DiskWrites};
+pub use limits::raise_stack;
 pub use options::{Options, TmpfsMount, TraceTo, User, Volume};
 pub use terminal::{GUARD_VERB, guard as terminal_guard};
 
@@ -75,7 +76,7 @@ impl Ended {
 
 /// Run a guest to its end.
 pub fn run(options: &Options) -> Result<Ended> {
-    limits::raise()?;
+    limits::raise().context("run")?;
     processor::confine(options);
     // The finest: from Linux 6.13 on, times of files can be finer than the tick, and so later than the coarse clock.
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_REALTIME)?;
