@@ -5,6 +5,7 @@
 
 use core::sync::atomic::Ordering;
 
+use super::native;
 use super::sys;
 use super::thread::Block;
 use crate::abi::{
@@ -41,8 +42,7 @@ pub fn call(block: &Block, regs: &Registers) -> Option<i64> {
             (grant.state.load(Ordering::SeqCst) == state).then_some(read)
         }
     }?;
-    // SAFETY: as above.
-    unsafe { (*block.page).native.fetch_add(1, Ordering::Relaxed) };
+    native::count(block);
     Some(result)
 }
 

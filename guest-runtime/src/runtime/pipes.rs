@@ -50,7 +50,7 @@ pub fn call(block: &mut Block, regs: &Registers) -> Outcome {
         let host_call = [regs.rax, state & DESCRIPTOR, regs.rsi + moved, left, 0, 0, 0];
         match futex::interruptible(block, &host_call) {
             None => {
-                page.busy.store(0, Ordering::SeqCst);
+                page.busy.store(0, Ordering::Release);
                 block.moved = moved;
                 block.ring(kind::WAITING, true, regs, Exception::default());
                 match commands::serve(block, None) {
@@ -72,7 +72,7 @@ pub fn call(block: &mut Block, regs: &Registers) -> Outcome {
             Some(_) => break Outcome::Rings,
         }
     };
-    page.busy.store(0, Ordering::SeqCst);
+    page.busy.store(0, Ordering::Release);
     match outcome {
         Outcome::Rings => block.moved = moved,
         Outcome::Made(_) => native::count(block),
