@@ -204,9 +204,12 @@ CHECK(the_last_writer_goes_while_a_reader_waits)
 CHECK(a_writer_is_killed_while_a_reader_waits)
 {
 	struct pipe p = used_pipe();
+	struct gate used = gate_new();
 	PARTNER(writer, p) {
+		gate_open(used);
 		pause();
 	}
+	gate_wait(used);
 	PARTNER(reader, p) {
 		char c;
 		close(p.in);
