@@ -21,7 +21,20 @@ const PATHS_MAX: usize = 100_000;
 pub(super) struct Recorder {
     began: Instant,
     notes: Mutex<Notes>,
+    memory: Mutex<Memory>,
 }
+
+/// How much memory the guest's processes had.
+#[derive(Default)]
+struct Memory {
+    /// When that was last looked at.
+    at: Option<Instant>,
+    /// The most of their own that all had together, in bytes.
+    peak: u64,
+}
+
+/// How long a look at memory is as good as another one.
+const MEMORY_EVERY: Duration = Duration::from_millis(5);
 
 #[derive(Default)]
 struct Notes {
@@ -47,6 +60,7 @@ impl Recorder {
         Arc::new(Recorder {
             began: Instant::now(),
             notes: Mutex::default(),
+            memory: Mutex::default(),
         })
     }
 
@@ -60,6 +74,26 @@ impl Recorder {
 
     fn note(&self, note: impl FnOnce(&mut Notes)) {
         note(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Look at the memory of all processes: always before a call that gives some back (`last`), else now and then.
+    fn measure(&self, last: bool) {
+        let Some(task) = current() else { return };
+        {
+            let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+            if !last && memory.at.is_some_and(|at| at.elapsed() < MEMORY_EVERY) {
+                return;
+            }
+            memory.at = Some(Instant::now());
+        }
+        let tasks: Vec<Arc<Task>> = task.kernel.pids.lock().tasks.values().cloned().collect();
+        let mut spaces: Vec<_> = tasks.iter().map(|task| task.mm()).collect();
+        spaces.sort_by_key(|mm| Arc::as_ptr(mm));
+        spaces.dedup_by_key(|mm| Arc::as_ptr(mm));
+        let sizes = spaces.iter().filter_map(|mm| mm.space.size().ok());
+        let own: u64 = sizes.map(|size| size.resident.saturating_sub(size.shared)).sum();
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.peak = memory.peak.max(own);
     }
 
     /// The program of the present task.
@@ -113,7 +147,12 @@ fn insert(list: &mut BTreeSet<Vec<u8>>, text: Vec<u8>) -> bool {
 }
 
 impl Tracer for Arc<Recorder> {
-    fn enter(&self, tid: i32, _: u64, _: &[u64; 6], _: &UserMemory) {
+    fn enter(&self, tid: i32, nr: u64, _: &[u64; 6], _: &UserMemory) {
+        let row = syscall_table::lookup(nr);
+        self.measure(matches!(
+            row.map(|row| row.name),
+            Some("exit_group" | "execve" | "execveat")
+        ));
         let mut new = false;
         self.note(|notes| new = notes.threads.insert(tid));
         if new {
@@ -161,10 +200,17 @@ impl Report {
         });
         let usage = getrusage(UsageWho::RUSAGE_CHILDREN).ok();
         let largest = usage.map(|usage| usage.max_rss().saturating_mul(1024));
+        let peak = self
+            .recorder
+            .memory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .peak;
         let report = json!({
             "status": status,
             "elapsed_seconds": self.elapsed.as_secs_f64(),
             "largest_process_bytes": largest,
+            "peak_memory_bytes": peak,
             "disk_bytes": disk,
             "programs": list(&notes.programs),
             "files_read": list(&notes.read),

@@ -445,6 +445,24 @@ fn mistakes_are_one_line() {
 }
 
 #[test]
+fn reports_tell_the_memory_of_all_processes() {
+    let directory = work("memory");
+    let file = directory.with_extension("json");
+    let option = format!("--report={}", file.display());
+    // The shell holds one half while tail holds the other.
+    let script = "x=$(head -c 10000000 /dev/zero | tr '\\0' x); head -c 10000000 /dev/zero | tail -c 10000000 | wc -c; echo ${#x}";
+    let outcome = uvm_do(&directory, &[&option], script);
+    assert_eq!(
+        (outcome.status, outcome.stdout.as_str()),
+        (0, "10000000\n10000000\n"),
+        "{outcome:?}"
+    );
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(&file).expect("read")).expect("JSON");
+    let peak = report["peak_memory_bytes"].as_u64().expect("a number");
+    assert!((20_000_000..400_000_000).contains(&peak), "{report}");
+}
+
+#[test]
 fn reports_say_what_was_done() {
     let directory = work("report");
     let file = directory.with_extension("json");
