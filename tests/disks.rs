@@ -111,6 +111,46 @@ fn partitions() {
 }
 
 #[test]
+fn qcow2_files_stay_sound() {
+    let place = scratch("qcow2");
+    let image = place.join("disk");
+    let disk = text(&image);
+    for options in ["cluster_size=64k", "cluster_size=4k,compat=0.10"] {
+        tool(&[
+            "qemu-img", "create", "-q", "-f", "qcow2", "-o", options, disk, "40m",
+        ]);
+        let script = "printf 'size=10M\n,\n' | sfdisk -q /dev/vda; mkfs.ext4 -q /dev/vda2; echo contents >/tmp/file; \
+            debugfs -w -R 'write /tmp/file file' /dev/vda2 >/dev/null 2>&1; e2fsck -fn /dev/vda2 >/dev/null 2>&1; \
+            dd if=/dev/urandom of=/dev/vda1 bs=1M count=10 2>/dev/null; blkdiscard -f /dev/vda1; wc -c </dev/vda";
+        says(&["--disk", disk], script, "41943040\n");
+        tool(&["qemu-img", "check", "-q", "-f", "qcow2", disk]);
+        let before = fs::read(&image).expect("read");
+        let script = "mkdir /tmp/at; mount /dev/vda2 /tmp/at; cat /tmp/at/file; umount /tmp/at; head -c 10485760 /dev/vda1 | tr -d '\\0' | wc -c; \
+            mkfs.ext4 -q -F /dev/vda; blkid -o value -s TYPE /dev/vda";
+        says(&["--disk", &format!("{disk}:cow")], script, "contents\n0\next4\n");
+        assert!(fs::read(&image).expect("read") == before);
+        // What it holds is what QEMU's tools find in it.
+        let raw = place.join("raw");
+        tool(&[
+            "qemu-img",
+            "convert",
+            "-f",
+            "qcow2",
+            "-O",
+            "raw",
+            disk,
+            text(&raw),
+        ]);
+        let volume = format!("{}:/mnt:ro", text(&place));
+        says(
+            &["--disk", &format!("{disk}:ro"), "-v", &volume],
+            "cmp /dev/vda /mnt/raw",
+            "",
+        );
+    }
+}
+
+#[test]
 fn what_may_not_be_written_is_not() {
     let image = scratch("ro").join("disk");
     fs::write(&image, vec![b'x'; 1 << 20]).expect("write");
@@ -183,6 +223,34 @@ fn bad_disks_are_one_line() {
     refused("/not/there:cow", "No such file");
     refused(":cow", "give FILE, FILE:ro or FILE:cow");
     refused("", "give FILE, FILE:ro or FILE:cow");
+    let qcow2 = place.join("qcow2");
+    tool(&["qemu-img", "create", "-q", "-f", "qcow2", text(&qcow2), "8m"]);
+    let whole = fs::read(&qcow2).expect("read");
+    refused(&file("cut", &whole[..300]), "qcow2 is damaged: it is cut short");
+    refused(&file("tables", &whole[..70_000]), "qcow2 is damaged");
+    tool(&[
+        "qemu-img",
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-F",
+        "qcow2",
+        "-b",
+        text(&qcow2),
+        text(&place.join("over")),
+    ]);
+    refused(
+        text(&place.join("over")),
+        "has a backing file, which is not supported",
+    );
+    // A table that is somewhere else is an error for the guest that reads it.
+    let mut bytes = whole;
+    let list = u64::from_be_bytes(*bytes[40..].first_chunk().expect("a header")) as usize;
+    bytes[list..list + 8].copy_from_slice(&(1u64 << 40).to_be_bytes());
+    let disk = file("outside", &bytes);
+    let script = "not dd if=/dev/vda of=/dev/null; not dd if=/dev/zero of=/dev/vda count=8; echo still here";
+    says(&["--disk", &disk], script, "still here\n");
     let shared = file("shared", &[0; 4096]);
     let twice = guest(&["--disk", &shared, "--disk", &shared], "true");
     assert!(

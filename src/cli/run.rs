@@ -43,7 +43,7 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<OsString>,
 
-    /// Give the guest a file of this machine as a disk, /dev/vda and so on: what it writes goes to the file, or with :cow to
+    /// Give the guest a file of this machine, raw or qcow2, as a disk, /dev/vda and so on: what it writes goes to the file, or with :cow to
     /// memory; with :ro it cannot write
     #[arg(long, value_name = "FILE[:ro|:cow]")]
     disk: Vec<OsString>,

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 
 use super::Options;
-use crate::kernel::dev::block::{Cow, DISKS_MAX, Disk, Raw, SECTOR};
+use crate::kernel::dev::block::{Cow, DISKS_MAX, Disk, Qcow2, Raw, SECTOR, is_qcow2};
 use crate::kernel::fs::memfs::MemFsOptions;
 use crate::kernel::stop::Errno;
 use crate::kernel::{Kernel, stop::Stop};
@@ -74,7 +74,10 @@ fn open(kernel: &Kernel, options: &Options, file: &DiskFile) -> Result<Arc<dyn D
         bail!("it is in use by another guest");
     }
     let host = HostFile::new(opened.into())?;
-    let disk: Arc<dyn Disk> = Arc::new(Raw::new(host, !through)?);
+    let disk: Arc<dyn Disk> = match is_qcow2(&host) {
+        true => Arc::new(Qcow2::open(host, !through)?),
+        false => Arc::new(Raw::new(host, !through)?),
+    };
     if disk.size() < SECTOR {
         bail!("it is smaller than a sector");
     }

@@ -9,6 +9,7 @@ mod device;
 mod ioctl;
 mod loops;
 mod partitions;
+mod qcow2;
 mod raw;
 mod shown;
 
@@ -25,6 +26,7 @@ pub use cow::Cow;
 use device::{BlockFile, Device};
 pub use device::{DeviceMedium, Opened};
 use loops::LoopControl;
+pub use qcow2::{BadQcow2, Qcow2, is_qcow2};
 pub use raw::Raw;
 pub use shown::{Shown, diskstats, partitions, sysfs};
 
