@@ -108,7 +108,10 @@ const fn so(handled: &'static str, visible: &'static str) -> Handling {
 
 const SEGV: Handling = so("SIGSEGV with SI_KERNEL, as on Linux", "");
 const ILL: Handling = so("SIGILL with ILL_ILLOPN, as on Linux", "");
-const NATIVE: Handling = so("runs natively", "");
+const NATIVE: Handling = so(
+    "runs natively; on the ptrace platform vector and error code of an exception are inferred from its signal",
+    "",
+);
 
 use Class::{Behaviour, Control, Innocuous, Privileged};
 use Remedy::{Itself, Nothing, Platform};
@@ -180,7 +183,7 @@ pub const INSTRUCTIONS: &[Instruction] = &[
         Behaviour,
         Nothing,
         so(
-            "runs natively once the guest has asked by ARCH_REQ_XCOMP_PERM, SIGILL before",
+            "SIGILL, as on Linux without permission; ARCH_REQ_XCOMP_PERM is refused",
             "",
         ),
     ),
@@ -239,7 +242,10 @@ pub const INSTRUCTIONS: &[Instruction] = &[
         "RDFSBASE, RDGSBASE, WRFSBASE, WRGSBASE",
         Behaviour,
         Nothing,
-        so("runs natively: the bases are the guest's own", ""),
+        so(
+            "runs natively: the bases are the guest's own",
+            "on the seccomp platform, where the base of GS would be 0, that of the runtime",
+        ),
     ),
     row(
         "RDPKRU, WRPKRU",

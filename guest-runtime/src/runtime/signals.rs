@@ -1,5 +1,7 @@
 //! Host signals: SIGSYS for calls, the fault signals for exceptions, one more for the kick.
 
+use core::arch::global_asm;
+
 use super::clock;
 use super::commands;
 use super::cpuid;
@@ -25,6 +27,8 @@ const SA_NODEFER: u64 = 0x4000_0000;
 const SIG_SETMASK: u64 = 2;
 
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+/// The alignment check, and the trap flag.
+const AC: u64 = 1 << 18;
 pub const TF: u64 = 1 << 8;
 /// The resume flag, which a fault has set in what it saves.
 pub const RF: u64 = 1 << 16;
@@ -85,7 +89,7 @@ pub fn install() {
         let nodefer = if signal == KICK { 0 } else { SA_NODEFER };
         let flags = SA_SIGINFO | SA_RESTORER | SA_ONSTACK | nodefer;
         let action = [
-            on_signal as *const () as u64,
+            uvm_on_signal as *const () as u64,
             flags,
             entry::uvm_sigreturn as *const () as u64,
             0,
@@ -99,6 +103,24 @@ pub fn install() {
         sys::RT_SIGPROCMASK,
         [SIG_SETMASK, &raw const blocked as u64, 0, 8, 0, 0],
     );
+}
+
+global_asm!(
+    r#"
+    # The host leaves the alignment check as the guest has it, and with it compiled code would fault.
+    .globl uvm_on_signal
+uvm_on_signal:
+    pushfq
+    and dword ptr [rsp], {no_ac}
+    popfq
+    jmp {on_signal}
+"#,
+    no_ac = const !AC as i32,
+    on_signal = sym on_signal,
+);
+
+unsafe extern "C" {
+    safe fn uvm_on_signal();
 }
 
 extern "C" fn on_signal(signal: i32, info: &Info, context: &mut Context) {

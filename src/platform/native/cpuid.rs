@@ -22,6 +22,7 @@ pub(in crate::platform) fn can_fault() -> bool {
 pub(in crate::platform) fn expect_faults() {
     // What asks the processor once asks it now.
     let _ = std::arch::is_x86_feature_detected!("avx2");
+    let _ = super::xstate::size();
     let flags = SaFlags::SA_SIGINFO | SaFlags::SA_ONSTACK | SaFlags::SA_NODEFER;
     let action = SigAction::new(SigHandler::SigAction(on_fault), flags, SigSet::empty());
     // SAFETY: the handler makes host calls and changes nothing else.

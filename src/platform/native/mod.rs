@@ -10,3 +10,4 @@ pub(in crate::platform) mod mem;
 pub(in crate::platform) mod memory;
 pub(in crate::platform) mod remote;
 pub(in crate::platform) mod stat;
+pub(in crate::platform) mod xstate;

@@ -12,7 +12,7 @@ use super::inject::{self, USER_CS};
 use super::regs;
 use super::space::PtraceSpace;
 use super::tracee::{Go, Status, Tracee};
-use crate::platform::native::memory;
+use crate::platform::native::{memory, xstate};
 use crate::platform::{ForkKind, MemOp, Regs, Space, Thread, ThreadHandle, Trap};
 
 /// The trap flag of eflags.
@@ -178,7 +178,7 @@ impl Thread for PtraceThread {
     }
 
     fn xstate(&mut self) -> Result<Vec<u8>, Errno> {
-        self.host.tracee.xstate()
+        self.host.tracee.xstate().map(xstate::shown)
     }
 
     fn set_xstate(&mut self, image: &[u8]) -> Result<(), Errno> {

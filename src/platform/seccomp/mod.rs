@@ -46,7 +46,6 @@ mod space;
 #[cfg(test)]
 mod tests;
 mod thread;
-mod xstate;
 
 /// Where the runtime's code lies in every guest address space.
 pub fn text() -> Range<u64> {

@@ -21,8 +21,7 @@ use super::process::{HostProcess, is_alive, lock};
 use super::regs::{self, TRAP_FLAG};
 use super::server::State;
 use super::space::SeccompSpace;
-use super::xstate;
-use crate::platform::native::stat;
+use crate::platform::native::{stat, xstate};
 use crate::platform::stats::Counters;
 use crate::platform::{
     Facts, Fault, ForkKind, Grant, Granted, HostFile, Io, MemOp, Regs, Space, Thread, ThreadHandle, Trap,
@@ -601,7 +600,7 @@ impl Thread for SeccompThread {
             .host
             .command_with(&[get], |door| door.read_window(SEGMENTS_END as usize, &mut image))?;
         decode(results.first().copied().unwrap_or(-1))?;
-        Ok(image)
+        Ok(xstate::shown(image))
     }
 
     fn set_xstate(&mut self, image: &[u8]) -> Result<(), Errno> {

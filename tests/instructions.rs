@@ -1,0 +1,206 @@
+//! Single instructions, natively and as a guest: every row of the table that `uvm doctor` prints, and random ones. Compared are
+//! signal, code, address, exception, registers, flags, selectors, extended state and memory.
+//!
+//! `UVM_FUZZ_INSTRUCTIONS` says how many random ones are tried, `UVM_FUZZ_SEED` where they begin.
+
+#[path = "instructions/cases.rs"]
+mod cases;
+#[path = "instructions/generate.rs"]
+mod generate;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use cases::{CASES, Compared};
+use generate::{Random, decode, instruction};
+use uvm::cpu::INSTRUCTIONS;
+
+const UVM: &str = env!("CARGO_BIN_EXE_uvm");
+
+/// Random instructions that are tried without more.
+const FEW: usize = 20_000;
+
+/// Pieces that the runner tells of together.
+const BLOCK: usize = 256;
+
+/// The platforms, and what the runner is told on each: ptrace(2) shows neither vectors nor error codes of exceptions.
+const PLATFORMS: [(&str, &[&str]); 2] = [("seccomp", &[]), ("ptrace", &["--without-vectors"])];
+
+fn scratch(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("instructions");
+    fs::create_dir_all(&folder).expect("create the output directory");
+    folder.join(name)
+}
+
+/// The program that executes pieces of code, built for this test.
+fn runner(name: &str) -> PathBuf {
+    let program = scratch(name);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/instructions/runner.c");
+    let status = Command::new("cc")
+        .args([
+            "-O1",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-static-pie",
+            "-fno-stack-protector",
+            "-mfsgsbase",
+            "-o",
+        ])
+        .arg(&program)
+        .arg(source)
+        .status()
+        .expect("run the C compiler `cc`");
+    assert!(status.success(), "runner.c does not compile");
+    program
+}
+
+/// Pieces of code in a file of their own, and what executes them.
+struct Pieces {
+    runner: PathBuf,
+    file: PathBuf,
+    seed: u64,
+}
+
+impl Pieces {
+    fn new(name: &str, seed: u64, pieces: impl Iterator<Item = Vec<u8>>) -> Pieces {
+        let file = scratch(&format!("{name}.pieces"));
+        let bytes = pieces.flat_map(|piece| {
+            let length = u8::try_from(piece.len()).expect("a short piece");
+            std::iter::once(length).chain(piece)
+        });
+        fs::write(&file, bytes.collect::<Vec<u8>>()).expect("write the pieces");
+        Pieces {
+            runner: runner(&format!("{name}-runner")),
+            file,
+            seed,
+        }
+    }
+
+    /// What the runner says, natively or on a platform.
+    fn run(&self, platform: Option<&str>, options: &[&str]) -> Vec<String> {
+        let mut command = match platform {
+            None => Command::new(&self.runner),
+            Some(platform) => {
+                let mut uvm = Command::new(UVM);
+                uvm.args(["run", "--platform", platform, "/", "--"])
+                    .arg(&self.runner);
+                uvm
+            }
+        };
+        command.arg(&self.file).arg(self.seed.to_string()).args(options);
+        let output = command.output().expect("run the runner");
+        assert!(
+            output.status.success(),
+            "{command:?} ends with {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout)
+            .expect("text")
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// As [`Pieces::run`], with an outcome for each piece from one to another.
+    fn outcomes(&self, platform: Option<&str>, options: &[&str], from: usize, to: usize) -> Vec<String> {
+        let (from, to) = (from.to_string(), to.to_string());
+        let options: Vec<&str> = options.iter().copied().chain(["--tell", &from, &to]).collect();
+        let mut lines = self.run(platform, &options);
+        lines.retain(|line| !line.starts_with("block"));
+        lines
+    }
+}
+
+/// What is otherwise in `guest` than in `native`.
+fn differences(native: &str, guest: &str) -> String {
+    let pairs = native
+        .split(' ')
+        .zip(guest.split(' '))
+        .filter(|(one, other)| one != other);
+    let pairs: Vec<String> = pairs
+        .map(|(one, other)| format!("{one} but {other} as a guest"))
+        .collect();
+    let bytes = native.rsplit('=').next().unwrap_or_default();
+    format!("{bytes}: {}", pairs.join(", "))
+}
+
+/// The signal that an outcome begins with.
+fn signal(outcome: &str) -> Option<&str> {
+    outcome.split(' ').nth(1)
+}
+
+#[test]
+fn every_row_of_the_table() {
+    for row in INSTRUCTIONS {
+        let of_row = CASES.iter().filter(|(names, ..)| row.names.starts_with(names));
+        assert_eq!(of_row.count(), 1, "{}", row.names);
+    }
+    let all: Vec<(&str, Compared, &[u8])> = CASES
+        .iter()
+        .flat_map(|(names, compared, pieces)| pieces.iter().map(|piece| (*names, *compared, *piece)))
+        .collect();
+    let pieces = Pieces::new("table", 1, all.iter().map(|(.., piece)| piece.to_vec()));
+    for (platform, options) in PLATFORMS {
+        let native = pieces.outcomes(None, options, 0, all.len());
+        let guest = pieces.outcomes(Some(platform), options, 0, all.len());
+        assert_eq!((native.len(), guest.len()), (all.len(), all.len()), "{platform}");
+        let mut wrong = Vec::new();
+        for ((native, guest), (names, compared, _)) in native.iter().zip(&guest).zip(&all) {
+            let same = match compared {
+                Compared::All => native == guest,
+                Compared::Signal => signal(native) == signal(guest),
+            };
+            if !same {
+                wrong.push(format!("{names}: {}", differences(native, guest)));
+            }
+        }
+        assert!(wrong.is_empty(), "{platform}:\n{}", wrong.join("\n"));
+    }
+}
+
+#[test]
+fn random_instructions() {
+    let wish = |name: &str| {
+        let value = std::env::var(name).ok()?;
+        Some(
+            value
+                .parse()
+                .unwrap_or_else(|e| panic!("{name} is no number: {e}")),
+        )
+    };
+    let seed = wish("UVM_FUZZ_SEED").unwrap_or(1);
+    let count = wish("UVM_FUZZ_INSTRUCTIONS").map_or(FEW, |count| usize::try_from(count).expect("a number"));
+    let mut random = Random(seed);
+    let all: Vec<Vec<u8>> = (0..count).map(|_| instruction(&mut random)).collect();
+    let pieces = Pieces::new("random", seed, all.iter().cloned());
+    for (platform, options) in PLATFORMS {
+        let (native, guest) = (pieces.run(None, options), pieces.run(Some(platform), options));
+        assert_eq!(native.len(), guest.len(), "{platform}");
+        println!("{count} instructions from seed {seed} on {platform}");
+        let Some(block) = native
+            .iter()
+            .zip(&guest)
+            .position(|(native, guest)| native != guest)
+        else {
+            continue;
+        };
+        let (from, to) = (block * BLOCK, (block + 1) * BLOCK);
+        let native = pieces.outcomes(None, options, from, to);
+        let guest = pieces.outcomes(Some(platform), options, from, to);
+        let mut wrong = Vec::new();
+        for (at, (native, guest)) in native.iter().zip(&guest).enumerate() {
+            if native != guest {
+                let code = decode(&all[from + at]).0.code();
+                wrong.push(format!(
+                    "number {} ({code:?}) {}",
+                    from + at,
+                    differences(native, guest)
+                ));
+            }
+        }
+        panic!("{platform}, seed {seed}:\n{}", wrong.join("\n"));
+    }
+}
