@@ -184,7 +184,7 @@ impl Thread for PtraceThread {
     fn set_xstate(&mut self, image: &[u8]) -> Result<(), Errno> {
         // The host only takes images of its own full size; features left out are in their initial state.
         let size = self.host.tracee.xstate()?.len();
-        if image.len() < XSAVE_MIN || image.len() > size {
+        if image.len() < XSAVE_MIN || image.len() > xstate::size().min(size) {
             return Err(Errno::EINVAL);
         }
         let mut full = image.to_vec();
