@@ -15,6 +15,8 @@ pub(super) struct ClockArg {
 
 /// The beginning of 2200: guests begin before that, in seconds since 1970.
 const LAST: i64 = 7_258_118_400;
+/// When deterministic guests begin, in nanoseconds since 1970: in 2030, when no file of today is from the future.
+const DETERMINISTIC_START: i64 = 1_893_456_000 * NANOS_PER_SEC.cast_signed();
 /// Slowest and fastest clock, in millionths of the host's speed.
 const RATES: std::ops::RangeInclusive<f64> = 1e3..=1e9;
 
@@ -138,7 +140,17 @@ fn fields(text: &str, separator: char) -> Option<[i64; 3]> {
 }
 
 /// How the guest's clock moves and where it begins.
-pub(super) fn settings(clock: ClockArg, time_start: Option<i64>) -> Result<(Pace, Start)> {
+pub(super) fn settings(
+    clock: ClockArg,
+    time_start: Option<i64>,
+    deterministic: bool,
+) -> Result<(Pace, Start)> {
+    if deterministic {
+        if clock != ClockArg::default() {
+            bail!("run: --deterministic has a clock of its own; --clock does not go with it");
+        }
+        return Ok((Pace::Turns, Start::At(time_start.unwrap_or(DETERMINISTIC_START))));
+    }
     let start = match (clock.ahead, time_start) {
         (Some(_), Some(_)) => {
             bail!("run: --clock offset= and --time-start both say when the guest begins; give one of them")
@@ -237,12 +249,15 @@ mod tests {
             pace: Pace::Host,
             ahead: Some(nanos),
         };
-        assert!(settings(offset(1), Some(0)).is_err());
-        assert!(settings(offset(i64::MIN), None).is_err());
-        assert!(settings(offset(i64::MAX), None).is_err());
-        assert_eq!(settings(offset(5), None).unwrap(), (Pace::Host, Start::Ahead(5)));
+        assert!(settings(offset(1), Some(0), false).is_err());
+        assert!(settings(offset(i64::MIN), None, false).is_err());
+        assert!(settings(offset(i64::MAX), None, false).is_err());
         assert_eq!(
-            settings(ClockArg::default(), Some(7)).unwrap(),
+            settings(offset(5), None, false).unwrap(),
+            (Pace::Host, Start::Ahead(5))
+        );
+        assert_eq!(
+            settings(ClockArg::default(), Some(7), false).unwrap(),
             (Pace::Host, Start::At(7))
         );
     }

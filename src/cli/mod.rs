@@ -20,6 +20,7 @@ mod run;
 mod secrets;
 mod syscalls;
 mod values;
+mod verify;
 
 /// Status for a failure of uvm itself, as docker has it.
 const EXIT_FAILURE: u8 = 125;
@@ -45,6 +46,8 @@ enum Verb {
     Export(export::ExportArgs),
     /// List or remove what 'uvm do --keep' kept
     Kept(kept::KeptArgs),
+    /// Run a command twice under --deterministic and compare, or once for each of many seeds
+    Verify(verify::VerifyArgs),
     /// Restore the terminal when uvm is killed
     #[command(name = crate::machine::GUARD_VERB, hide = true)]
     TerminalGuard {
@@ -78,6 +81,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Verb::Image(verb) => image::run(verb),
         Verb::Export(args) => export::run(&args),
         Verb::Kept(args) => kept::run(&args),
+        Verb::Verify(args) => verify::run(&args),
         Verb::TerminalGuard { guard } => crate::machine::terminal_guard(guard).map(|()| 0),
         Verb::Doctor(args) => to_stdout(|out| doctor::print(&args, out)),
         Verb::Syscalls { json } => to_stdout(|out| {

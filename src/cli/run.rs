@@ -117,6 +117,15 @@ pub(super) struct GuestArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     cpus: Option<u32>,
 
+    /// Run one guest thread at a time, in an order that follows from the seed, as do the time and random numbers. The guest
+    /// begins in 2030 unless `--time-start` says otherwise
+    #[arg(long)]
+    deterministic: bool,
+
+    /// What `--deterministic` draws from
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, requires = "deterministic")]
+    seed: u64,
+
     /// Kill the guest after so many seconds and exit with 124
     #[arg(long, value_name = "SECS", value_parser = values::seconds)]
     timeout: Option<Duration>,
@@ -262,7 +271,7 @@ impl GuestArgs {
         for text in &args.env {
             env.extend(values::env(text)?);
         }
-        let (pace, start) = clock::settings(args.clock, args.time_start)?;
+        let (pace, start) = clock::settings(args.clock, args.time_start, args.deterministic)?;
         Ok(Options {
             rootfs,
             image: None,
@@ -300,8 +309,14 @@ impl GuestArgs {
             },
             pace,
             start,
-            cpu: args.cpu,
-            cpus: args.cpus,
+            cpu: if args.deterministic {
+                args.cpu.without_randomness()
+            } else {
+                args.cpu
+            },
+            // Where only one thread runs at a time, there is one.
+            cpus: if args.deterministic { Some(1) } else { args.cpus },
+            seed: args.deterministic.then_some(args.seed),
             timeout: args.timeout,
             report: false,
             trace: args.trace.map(|file| file.map_or(TraceTo::Stderr, TraceTo::File)),

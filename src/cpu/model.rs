@@ -57,6 +57,13 @@ impl Choice {
     pub fn is_host(&self) -> bool {
         *self == Choice::default()
     }
+
+    /// The same without its sources of random numbers.
+    pub fn without_randomness(mut self) -> Choice {
+        let sources = ["rdrand", "rdseed"].into_iter().filter_map(find);
+        self.changes.extend(sources.map(|index| (index, false)));
+        self
+    }
 }
 
 /// The processor of a guest.

@@ -74,6 +74,10 @@ pub struct Kernel {
     pub ended: Lock<Option<task::ExitStatus>>,
     /// Where syscalls are reported to, when somebody wants to see them.
     pub tracer: Option<Box<dyn syscall::Tracer>>,
+    /// Where random numbers come from.
+    pub random: sys::Random,
+    /// Whose turn it is, where only one thread runs at a time.
+    pub turns: Option<Arc<sched::Turns>>,
 }
 
 /// What the machine gives a new kernel.
@@ -92,6 +96,8 @@ pub struct Boot {
     pub tracer: Option<Box<dyn syscall::Tracer>>,
     /// The processor that guests are shown.
     pub model: Model,
+    /// What all that happens is to follow from.
+    pub seed: Option<u64>,
 }
 
 impl Kernel {
@@ -105,12 +111,15 @@ impl Kernel {
             reactor,
             tracer,
             model,
+            seed,
         } = boot;
         let uts = Uts {
             nodename,
             domainname: b"(none)".to_vec(),
         };
-        let hardware = sys::Hardware::read(model.cpus, model.cpuinfo());
+        let random = sys::Random::new(seed);
+        let hardware = sys::Hardware::read(model.cpus, model.cpuinfo(), &random);
+        let turns = seed.map(|seed| sched::Turns::new(seed, reactor.clone()));
         let host_clock = platform.host_clock().filter(|_| !clock.is_virtual());
         match time::Vdso::new(host_clock, hardware.cpus) {
             Ok(vdso) => clock.show(vdso),
@@ -141,7 +150,14 @@ impl Kernel {
             uts: Lock::new(Rank::Leaf, uts),
             ended: Lock::new(Rank::Leaf, None),
             tracer,
+            random,
+            turns,
         })
+    }
+
+    /// Whether every call has to come to the kernel: somebody wants to see it, or the turn may pass with it.
+    pub fn sees_all_calls(&self) -> bool {
+        self.tracer.is_some() || self.turns.is_some()
     }
 }
 

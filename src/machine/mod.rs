@@ -28,6 +28,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::personality;
 
 use crate::kernel::fs::FileSystem;
 use crate::kernel::fs::memfs::MemFs;
@@ -199,6 +200,11 @@ fn run_first(kernel: &Arc<Kernel>, options: &Options, who: &user::Identity, stdi
 fn build(options: &Options, root: files::Root, recorder: Option<Arc<Recorder>>) -> Result<Arc<Kernel>> {
     let files::Root { vfs, clock, .. } = root;
     let tracer = tracer::tracer(options.trace.as_ref(), recorder)?;
+    if options.seed.is_some() {
+        // Stubs inherit it, and programs begin where the host puts them.
+        let persona = personality::get()? | personality::Persona::ADDR_NO_RANDOMIZE;
+        personality::set(persona)?;
+    }
     let (model, faults) = processor::choose(options)?;
     let cpuid = faults.then(|| model.answers());
     let platform = choice::start(options.platform, options.io, !clock.is_virtual(), cpuid)?;
@@ -212,6 +218,7 @@ fn build(options: &Options, root: files::Root, recorder: Option<Arc<Recorder>>) 
         reactor,
         tracer,
         model,
+        seed: options.seed,
     }))
 }
 

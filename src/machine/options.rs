@@ -63,6 +63,8 @@ pub struct Options {
     pub cpu: Choice,
     /// How many CPUs they have; none: as many as uvm.
     pub cpus: Option<u32>,
+    /// Have all that happens follow from this.
+    pub seed: Option<u64>,
     /// Kill the guest after this long, by the host's clock.
     pub timeout: Option<Duration>,
     /// Note what the guest does, for a report.

@@ -5,6 +5,7 @@ mod support;
 
 mod bad_input;
 mod clocks;
+mod deterministic;
 mod doctor;
 mod options;
 mod overlay;

@@ -99,7 +99,11 @@ impl FileOps for Random {
     fn read(&self, _: &File, _: &mut u64, to: &mut dyn Sink) -> SysResult<usize> {
         fill(to, |want| {
             let mut bytes = vec![0; want.min(CHUNK)];
-            crate::kernel::sys::fill_random(&mut bytes)?;
+            crate::kernel::task::current()
+                .ok_or(Errno::EIO)?
+                .kernel
+                .random
+                .fill(&mut bytes)?;
             Ok(bytes)
         })
     }

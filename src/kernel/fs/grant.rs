@@ -311,7 +311,7 @@ fn may_use_pipes(cx: &SyscallCx<'_>) -> bool {
 
 /// Whether nobody wants to see what this thread does.
 fn may_grant(cx: &SyscallCx<'_>) -> bool {
-    cx.kernel.tracer.is_none() && !cx.task.is_traced() && !cx.kernel.vfs.watches.any()
+    !cx.kernel.sees_all_calls() && !cx.task.is_traced() && !cx.kernel.vfs.watches.any()
 }
 
 /// The position of `file` was moved: let the thread that has a grant go on there.

@@ -214,9 +214,9 @@ impl Mm {
     /// not run yet.
     pub fn set_free(&self, task: &Task) {
         let freedom = Freedom {
-            memory: task.kernel.tracer.is_none(),
+            memory: !task.kernel.sees_all_calls(),
             // The host waits by its own clock.
-            futexes: task.kernel.tracer.is_none() && !task.kernel.clock.is_virtual(),
+            futexes: !task.kernel.sees_all_calls() && !task.kernel.clock.is_virtual(),
         };
         *self.freedom.lock() = freedom;
         self.space.allow(freedom);

@@ -67,7 +67,10 @@ pub(super) fn getcpu(
     _cache: u64,
 ) -> SysResult<()> {
     if let Some(cpu) = cpu.non_null() {
-        let now = nix::sched::sched_getcpu().map_or(0, |cpu| u32::try_from(cpu).unwrap_or(0));
+        let now = match cx.kernel.turns {
+            Some(_) => 0,
+            None => nix::sched::sched_getcpu().map_or(0, |cpu| u32::try_from(cpu).unwrap_or(0)),
+        };
         cx.memory.write(cpu, &(now % cx.kernel.hardware.cpus.max(1)))?;
     }
     if let Some(node) = node.non_null() {

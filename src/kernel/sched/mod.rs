@@ -4,8 +4,10 @@ mod affinity;
 mod policy;
 mod priority;
 mod syscalls;
+mod turns;
 
 pub(in crate::kernel) use syscalls::dispatch;
+pub use turns::{Outcome, Player, Turns};
 
 use std::sync::Arc;
 

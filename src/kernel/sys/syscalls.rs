@@ -1,6 +1,6 @@
 //! uname(2), sysinfo(2), getrandom(2), sethostname(2), reboot(2), syslog(2).
 
-use super::{RELEASE, VERSION, fill_random};
+use super::{RELEASE, VERSION};
 use crate::kernel::Uts;
 use crate::kernel::abi::sys::{Sysinfo, UTS_LEN, Utsname};
 use crate::kernel::stop::{SysResult, fail};
@@ -94,7 +94,7 @@ fn getrandom(cx: &mut SyscallCx<'_>, buf: UserAddr, len: u64, flags: u32) -> Sys
     let mut bytes = [0; RANDOM_STEP];
     while to.remaining() > 0 {
         let step = to.remaining().min(RANDOM_STEP);
-        fill_random(&mut bytes[..step])?;
+        cx.kernel.random.fill(&mut bytes[..step])?;
         match to.put(&bytes[..step]) {
             Ok(put) if put == step => {}
             Err(errno) if to.done() == 0 => return Err(errno.into()),

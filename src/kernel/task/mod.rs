@@ -20,8 +20,8 @@ mod usage;
 mod vfork;
 mod wait;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 pub use creds::{ALL_CAPABILITIES, Capability, Creds};
 pub use group::{ExitStatus, GroupState, Rlimit, Rlimits, StateChange, ThreadGroup};
@@ -33,6 +33,7 @@ pub(in crate::kernel) use syscalls::dispatch;
 use super::Kernel;
 use super::fs::{FdTable, FsContext};
 use super::mm::Mm;
+use super::sched::{Player, Turns};
 use super::signal::{self, SigHand, SigSet, SignalState, UNBLOCKABLE};
 use super::sync::{Lock, Rank};
 use super::syscall::CallState;
@@ -40,6 +41,9 @@ use super::user_memory::UserMemory;
 use super::wait::reactor::Timer;
 use super::wait::{Events, OnSignal, Registration, Wakeup};
 use crate::platform::{Facts, Thread, ThreadHandle};
+
+/// CPU time of one trap, where it has to follow from what the guest does, in nanoseconds.
+const TRAP: u64 = 1000;
 
 /// A guest process or thread id.
 pub type Pid = i32;
@@ -66,6 +70,8 @@ pub struct Task {
     attention: AtomicBool,
     /// Who waits in vfork(2) for it to exec or end.
     vfork: Lock<Option<Arc<vfork::Release>>>,
+    /// How often it came here, where turns are given: its CPU time.
+    traps: AtomicU64,
     /// Another process traces it (ptrace(2)): a quick look at `trace`.
     traced: AtomicBool,
     trace: Lock<Option<Box<ptrace::Trace>>>,
@@ -191,10 +197,15 @@ impl Call {
     }
 }
 
-/// Wakes a task: passes the first wakeup since the last park on to the platform.
+/// Wakes a task: passes the first wakeup since the last park on to the platform, or to whoever gives turns.
 pub struct TaskWaker {
     fired: AtomicBool,
     seat: Lock<Seat>,
+    me: Weak<TaskWaker>,
+    /// Who gives turns, and its seat there.
+    turns: Option<(Arc<Turns>, u64)>,
+    /// Begins to run the task on a thread of the platform's that has not begun yet.
+    begin: Lock<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 /// What a task has of the platform.
@@ -206,10 +217,13 @@ struct Seat {
 }
 
 impl TaskWaker {
-    fn new() -> Arc<TaskWaker> {
-        Arc::new(TaskWaker {
+    fn new(kernel: &Kernel) -> Arc<TaskWaker> {
+        Arc::new_cyclic(|me| TaskWaker {
             fired: AtomicBool::new(false),
             seat: Lock::new(Rank::Leaf, Seat::default()),
+            me: me.clone(),
+            turns: kernel.turns.as_ref().map(|turns| (turns.clone(), turns.seat())),
+            begin: Lock::new(Rank::Leaf, None),
         })
     }
 
@@ -242,9 +256,34 @@ impl TaskWaker {
 
     /// Make the platform call the task's handler, running or parked.
     fn kick(&self) {
+        match &self.turns {
+            Some((turns, seat)) => {
+                if let Some(me) = self.me.upgrade() {
+                    turns.kick(*seat, me);
+                }
+            }
+            None => self.interrupt(),
+        }
+    }
+}
+
+impl Player for TaskWaker {
+    fn go(&self) {
+        let begin = self.begin.lock().take();
+        match begin {
+            Some(begin) => begin(),
+            None => self.interrupt(),
+        }
+    }
+
+    fn interrupt(&self) {
         if let Some(handle) = self.handle() {
             handle.kick();
         }
+    }
+
+    fn begins(&self) -> bool {
+        self.begin.lock().is_some()
     }
 }
 
@@ -259,9 +298,9 @@ impl Wakeup for TaskWaker {
 impl Task {
     /// A task that nobody knows of yet, to run on the host thread of `handle`.
     fn build(parts: Parts, handle: Arc<dyn ThreadHandle>) -> Arc<Task> {
-        let waker = TaskWaker::new();
+        let waker = TaskWaker::new(&parts.kernel);
         waker.tell(|facts| {
-            facts.open = parts.kernel.tracer.is_none();
+            facts.open = !parts.kernel.sees_all_calls();
             facts.cpuid = !parts.state.cpuid_faults;
             (facts.pid, facts.tid) = (parts.group.pid, parts.tid);
             creds::tell(facts, &parts.shared.creds);
@@ -280,6 +319,7 @@ impl Task {
             run: Lock::new(Rank::Leaf, RunState::default()),
             attention: AtomicBool::new(false),
             vfork: Lock::new(Rank::Leaf, None),
+            traps: AtomicU64::new(0),
             traced: AtomicBool::new(false),
             trace: Lock::new(Rank::Leaf, None),
         })
@@ -346,7 +386,7 @@ impl Task {
     /// Whether somebody traces it may have changed: then its calls must be seen.
     fn review_openness(&self) {
         self.waker
-            .tell(|facts| facts.open = self.kernel.tracer.is_none() && !self.is_traced());
+            .tell(|facts| facts.open = !self.kernel.sees_all_calls() && !self.is_traced());
     }
 
     /// Have CPUID fault, or not.
@@ -381,6 +421,9 @@ impl Task {
 
     /// User and system CPU time so far, in nanoseconds.
     pub fn cpu_time(&self) -> (u64, u64) {
+        if self.kernel.turns.is_some() {
+            return (self.traps.load(Ordering::SeqCst) * TRAP, 0);
+        }
         let earlier = self.state.lock().earlier_cpu;
         let (user, system) = self.waker.handle().map_or((0, 0), |h| h.cpu_time());
         (earlier.0 + user, earlier.1 + system)
@@ -421,13 +464,26 @@ impl Task {
     /// As [`Task::kick`], for one that is to end: guest code that keeps it from coming loses its host process.
     pub fn kick_to_end(&self) {
         self.attention.store(true, Ordering::SeqCst);
-        if let Some(handle) = self.waker.handle() {
+        if self.waker.turns.is_some() {
+            self.waker.kick();
+        } else if let Some(handle) = self.waker.handle() {
             handle.end();
         }
     }
 
     /// Begin to run guest code on `thread`.
     fn start(self: &Arc<Self>, thread: Box<dyn Thread>) {
+        if self.waker.turns.is_some() {
+            let task = self.clone();
+            let begin = move || {
+                // So that its handler is called before anything runs: its turn may be over meanwhile.
+                task.waker.interrupt();
+                task.kernel.platform.start(thread, task.clone());
+            };
+            *self.waker.begin.lock() = Some(Box::new(begin));
+            self.waker.kick();
+            return;
+        }
         self.kernel.platform.start(thread, self.clone());
         // Whatever was sent to it before found nobody to interrupt.
         if self.attention.load(Ordering::SeqCst) {

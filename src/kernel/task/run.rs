@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Call, ExitStatus, Task, exit};
 use crate::kernel::cpu;
+use crate::kernel::sched::{Outcome, Player, Turns};
 use crate::kernel::signal::{self, Delivery, SigInfo};
 use crate::kernel::stop::{Errno, Stop};
 use crate::kernel::syscall::{self, SyscallCx};
@@ -46,6 +47,41 @@ pub fn current_deadline() -> Option<Instant> {
 
 impl TrapHandler for Task {
     fn trap(self: Arc<Self>, thread: &mut dyn Thread, trap: Trap) -> Next {
+        match &self.waker.turns {
+            Some((turns, seat)) => {
+                let (turns, seat) = (turns.clone(), *seat);
+                self.in_turn(&turns, seat, thread, trap)
+            }
+            None => self.guarded(thread, trap),
+        }
+    }
+}
+
+impl Task {
+    /// Handle a trap when it is the task's turn, and see to whose turn comes next.
+    fn in_turn(self: Arc<Self>, turns: &Turns, seat: u64, thread: &mut dyn Thread, trap: Trap) -> Next {
+        let calls = matches!(trap, Trap::Syscall | Trap::ForeignSyscall | Trap::Fault(_));
+        if calls {
+            self.traps.fetch_add(1, Ordering::SeqCst);
+        }
+        if !turns.begin(seat, calls) && trap != Trap::Died {
+            return Next::Park;
+        }
+        let player: Arc<dyn Player> = self.waker.clone();
+        let next = self.guarded(thread, trap);
+        let outcome = match next {
+            // Nothing is granted where turns are given, so none is made again by the platform.
+            Next::Resume | Next::Again | Next::Step => Outcome::Runs,
+            Next::Park => Outcome::Parks,
+            Next::Exit => Outcome::Leaves,
+        };
+        if !turns.end(seat, &player, outcome, calls) && outcome == Outcome::Runs {
+            return Next::Park;
+        }
+        next
+    }
+
+    fn guarded(self: Arc<Self>, thread: &mut dyn Thread, trap: Trap) -> Next {
         CURRENT.set(Some(self.clone()));
         // A panic is a bug of ours; it must cost the guest that met it its life, and nobody else anything.
         let handled = catch_unwind(AssertUnwindSafe(|| self.clone().handle(thread, trap)));
@@ -64,9 +100,7 @@ impl TrapHandler for Task {
             Next::Exit
         })
     }
-}
 
-impl Task {
     fn handle(self: Arc<Self>, thread: &mut dyn Thread, trap: Trap) -> Next {
         let mut call = self.run.lock().call.take();
         match trap {

@@ -36,6 +36,7 @@ impl Caller {
             reactor,
             tracer: None,
             model: Model::here(&Choice::default(), 2).unwrap_or_else(|e| panic!("processor: {e}")),
+            seed: None,
         });
         let thread = platform.spawn().unwrap_or_else(|e| panic!("spawn: {e}"));
         let parts = Parts {

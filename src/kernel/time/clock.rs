@@ -62,6 +62,8 @@ pub enum Pace {
     Travel,
     /// Only by jumps, and by a little each time it is read, so that loops that wait for a time end.
     TravelOnly,
+    /// As the last, and a little with each call, by whoever has the [turn](crate::kernel::sched::Turns).
+    Turns,
 }
 
 /// What CLOCK_REALTIME reads when the guest begins.
@@ -177,17 +179,27 @@ impl Clock {
             Pace::Host => elapsed(),
             Pace::Rate(millionths) => scale(elapsed(), millionths.into(), MILLION),
             Pace::Travel => elapsed().saturating_add(jumped()),
-            Pace::TravelOnly => jumped(),
+            Pace::TravelOnly | Pace::Turns => jumped(),
         })
     }
 
     /// A guest is going to read it. Whether that moves it.
     pub(in crate::kernel) fn note_reading(&self) -> bool {
-        let moves = self.pace == Pace::TravelOnly;
+        let moves = matches!(self.pace, Pace::TravelOnly | Pace::Turns);
         if moves {
-            self.jumped.fetch_add(READING, Ordering::SeqCst);
+            self.add(READING);
         }
         moves
+    }
+
+    /// It is so many nanoseconds later now. Only for clocks that nothing else moves.
+    pub(in crate::kernel) fn add(&self, nanos: u64) {
+        self.jumped.fetch_add(nanos, Ordering::SeqCst);
+    }
+
+    /// Whether all of it follows from what the guest does.
+    pub fn is_deterministic(&self) -> bool {
+        self.pace == Pace::Turns
     }
 
     /// What the host's CLOCK_MONOTONIC will read at `instant`, in nanoseconds and at least 1. None when that is up to jumps.
@@ -197,7 +209,7 @@ impl Clock {
             Pace::Rate(millionths) => scale(instant.0, MILLION, millionths.max(1).into()).saturating_add(1),
             Pace::Travel => instant.0.saturating_sub(self.jumped.load(Ordering::SeqCst)),
             Pace::TravelOnly if instant <= self.now() => 0,
-            Pace::TravelOnly => return None,
+            Pace::TravelOnly | Pace::Turns => return None,
         };
         Some(self.boot.saturating_add(elapsed).max(1))
     }

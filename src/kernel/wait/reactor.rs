@@ -26,6 +26,9 @@ const ALARM: u64 = u64::MAX - 1;
 /// A century after boot: no clock jumps further.
 const HORIZON: Instant = Instant(100 * 365 * 86_400 * NANOS_PER_SEC);
 
+/// What a call takes where nothing else moves the clock, in nanoseconds.
+const CALL: u64 = 1000;
+
 /// Timers and host readiness of one guest.
 pub struct Reactor {
     clock: Arc<Clock>,
@@ -201,6 +204,38 @@ impl Reactor {
         let state = self.state.lock();
         let ((instant, _), _) = state.timers.first_key_value()?;
         (*instant <= HORIZON).then_some(*instant)
+    }
+
+    /// Jump to the next timer, if there is one, and call it on this thread; no lock may be held. For
+    /// [turns](crate::kernel::sched::Turns), which know when nothing runs.
+    pub(in crate::kernel) fn travel(&self) -> bool {
+        let next = self.state.lock().timers.first_key_value().map(|((at, _), _)| *at);
+        let Some(instant) = next.filter(|instant| *instant <= HORIZON) else {
+            return false;
+        };
+        self.clock.jump(instant);
+        self.fire(self.clock.now());
+        true
+    }
+
+    /// A call takes a little time: call what is due on this thread; no lock may be held.
+    pub(in crate::kernel) fn tick(&self) {
+        self.add(CALL);
+        let now = self.clock.now();
+        let due = self
+            .state
+            .lock()
+            .timers
+            .first_key_value()
+            .is_some_and(|((at, _), _)| *at <= now);
+        if due {
+            self.fire(now);
+        }
+    }
+
+    /// Move a clock that nothing else moves.
+    pub(in crate::kernel) fn add(&self, nanos: u64) {
+        self.clock.add(nanos);
     }
 
     /// A guest is going to read the clock, which may move it.

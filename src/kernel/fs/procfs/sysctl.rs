@@ -49,7 +49,7 @@ const SETTINGS: &[(&str, Make)] = &[
     ("kernel/random/boot_id", |k| k.hardware.boot_id.clone()),
     ("kernel/random/entropy_avail", |_| "256".to_owned()),
     ("kernel/random/poolsize", |_| "256".to_owned()),
-    ("kernel/random/uuid", |_| crate::kernel::sys::random_uuid()),
+    ("kernel/random/uuid", |k| k.random.uuid()),
     ("kernel/randomize_va_space", |_| "2".to_owned()),
     ("kernel/sem", |_| "32000\t1024000000\t500\t32000".to_owned()),
     ("kernel/shmall", |_| "18446744073692774399".to_owned()),

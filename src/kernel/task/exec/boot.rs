@@ -94,6 +94,9 @@ pub fn start_init(kernel: &Arc<Kernel>, init: Init) -> Result<Arc<Task>, Errno> 
     };
     kernel.pids.lock().add(&task, Some(process));
     task.mm().set_free(&task);
-    kernel.platform.start(thread, task.clone());
+    task.start(thread);
+    if let Some(turns) = &kernel.turns {
+        turns.watch();
+    }
     Ok(task)
 }

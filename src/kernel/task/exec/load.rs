@@ -12,7 +12,6 @@ use crate::kernel::Kernel;
 use crate::kernel::fs::{InUse, MapRequest, Path};
 use crate::kernel::mm::Mm;
 use crate::kernel::stop::{Errno, Stop};
-use crate::kernel::sys::{random_below, random_bytes};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::time::Vdso;
 use crate::platform::{HostFile, MapFlags, MemOp, PAGE_SIZE, Prot, Thread, USER_END, USER_START};
@@ -98,7 +97,7 @@ pub(super) fn load(
     };
     let mut creds = new_creds(subject, &program);
     creds.dumpable &= finder.may_read(&program);
-    let randomise = subject.personality & ADDR_NO_RANDOMIZE == 0;
+    let randomise = subject.personality & ADDR_NO_RANDOMIZE == 0 && kernel.turns.is_none();
 
     let mut thread = kernel.platform.spawn().map_err(|_| Errno::EAGAIN)?;
     if kernel.clock.is_virtual() {
@@ -106,7 +105,13 @@ pub(super) fn load(
     }
     let vdso = kernel.clock.vdso();
     let vdso_at = vdso.map(|vdso| map_vdso(&mut *thread, vdso)).transpose()?;
-    let bias = main_bias(&mut *thread, &main.image, interpreter.is_some(), randomise)?;
+    let bias = main_bias(
+        kernel,
+        &mut *thread,
+        &main.image,
+        interpreter.is_some(),
+        randomise,
+    )?;
     map_image(&mut *thread, &main, bias)?;
     let mut base = 0;
     let mut entry = main.image.entry.wrapping_add(bias);
@@ -127,7 +132,7 @@ pub(super) fn load(
     let executable = main.image.executable_stack || subject.personality & READ_IMPLIES_EXEC != 0;
     let spread = |pages: u64| {
         if randomise {
-            random_below(pages) * PAGE_SIZE
+            kernel.random.below(pages) * PAGE_SIZE
         } else {
             0
         }
@@ -144,10 +149,14 @@ pub(super) fn load(
     entries.extend(auxv_entries(kernel, &main.image, &creds, bias, base));
     let auxv = Auxv {
         entries: &entries,
-        random: random_bytes(),
+        random: kernel.random.bytes(),
         execfn: &program.execfn,
     };
-    let slide = if randomise { random_below(512) * 16 } else { 0 };
+    let slide = if randomise {
+        kernel.random.below(512) * 16
+    } else {
+        0
+    };
     let layout = lay_out(top, strings, &auxv, slide);
     if thread.space().write(layout.rsp, &layout.bytes) != layout.bytes.len() {
         return Err(Errno::E2BIG.into());
@@ -181,7 +190,13 @@ pub(super) fn load(
 }
 
 /// What to add to the program's addresses.
-fn main_bias(thread: &mut dyn Thread, image: &Image, interpreted: bool, randomise: bool) -> Result<u64, Bad> {
+fn main_bias(
+    kernel: &Kernel,
+    thread: &mut dyn Thread,
+    image: &Image,
+    interpreted: bool,
+    randomise: bool,
+) -> Result<u64, Bad> {
     if !image.relocatable {
         return if image.start < USER_START {
             Err(Bad::Deadly)
@@ -193,7 +208,7 @@ fn main_bias(thread: &mut dyn Thread, image: &Image, interpreted: bool, randomis
         return free_bias(thread, image);
     }
     let slide = if randomise {
-        random_below(DYN_SPREAD) * PAGE_SIZE
+        kernel.random.below(DYN_SPREAD) * PAGE_SIZE
     } else {
         0
     };

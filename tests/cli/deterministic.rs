@@ -1,0 +1,125 @@
+//! `--deterministic`, `--seed` and `uvm verify`.
+
+use super::*;
+
+/// Builds a program of this directory.
+fn program(name: &str) -> PathBuf {
+    let path = scratch("deterministic").join(name);
+    let built = Command::new("cc")
+        .args(["-O1", "-Wall", "-Wextra", "-Werror", "-static", "-pthread", "-o"])
+        .arg(&path)
+        .arg(support::test_file(&format!("cli/{name}.c")))
+        .status()
+        .expect("run the C compiler");
+    assert!(built.success(), "{name}.c does not compile");
+    path
+}
+
+fn run_seeded(seed: &str, trace: Option<&Path>, program: &Path) -> Outcome {
+    let mut command = Command::new(UVM);
+    command.args(["run", "--deterministic", "--seed", seed]);
+    if let Some(trace) = trace {
+        let mut option = std::ffi::OsString::from("--trace=");
+        option.push(trace);
+        command.arg(option);
+    }
+    run(command.arg("/").arg("--").arg(program), b"", LIMIT)
+}
+
+#[test]
+fn a_seed_makes_the_same_calls_a_hundred_times() {
+    let program = program("mixed");
+    let directory = scratch("traces");
+    let traced = |seed: &str, name: &str| {
+        let path = directory.join(name);
+        let outcome = run_seeded(seed, Some(&path), &program);
+        assert_eq!(outcome.status, 0, "{outcome:?}");
+        (outcome.stdout, fs::read(path).expect("read the trace"))
+    };
+    let first = traced("1", "first");
+    assert!(first.1.len() > 1000, "there is a trace");
+    for _ in 0..99 {
+        assert!(traced("1", "again") == first, "another run with the same seed");
+    }
+    let other = traced("2", "other");
+    assert!(other.0 != first.0 && other.1 != first.1, "another seed");
+    // Nothing hangs on whether somebody looks.
+    assert_eq!(run_seeded("1", None, &program).stdout, first.0);
+}
+
+#[test]
+fn a_race_is_found_by_its_seed_and_shown_again() {
+    let program = program("racy");
+    let mut command = Command::new(UVM);
+    command
+        .args(["verify", "--seeds", "300", "/", "--"])
+        .arg(&program);
+    let found = run(&mut command, b"", LIMIT);
+    assert_eq!((found.status, found.stderr.as_str()), (1, ""), "{found:?}");
+    let seed = found.stdout.split_ascii_whitespace().nth(1).expect("the seed");
+    assert!(
+        found.stdout.contains("the first system calls that differ"),
+        "{found:?}"
+    );
+    let right = run_seeded("0", None, &program);
+    for _ in 0..5 {
+        let wrong = run_seeded(seed, None, &program);
+        assert_ne!(
+            (wrong.status, &wrong.stdout),
+            (right.status, &right.stdout),
+            "seed {seed}"
+        );
+    }
+}
+
+#[test]
+fn two_runs_are_compared() {
+    let verify = |arguments: &[&str]| uvm([&["verify"], arguments].concat());
+    let script = "date; echo $$; (sleep 100; echo a) & echo b; wait; head -c 8 /dev/urandom | od";
+    let root = rootfs().to_str().expect("UTF-8");
+    let same = verify(&["--seed", "9", root, "--", "sh", "-c", script]);
+    assert_eq!(same.status, 0, "{same:?}");
+    assert!(same.stdout.contains("seed 9 are the same"), "{same:?}");
+    // The second run sees what the first one wrote.
+    let shared = scratch("verify");
+    let volume = format!("{}:/shared", shared.display());
+    let script = "echo x >>/shared/f; wc -c </shared/f";
+    let other = verify(&["-v", &volume, root, "--", "sh", "-c", script]);
+    assert_eq!(other.status, 1, "{other:?}");
+    assert!(other.stdout.contains("they write something else"), "{other:?}");
+    let seeds = verify(&["--seeds", "3", root, "--", "echo", "hello"]);
+    assert_writes(&seeds, "3 seeds end the same, with exit status 0\n");
+}
+
+#[test]
+fn a_loop_that_waits_for_another_thread_is_interrupted_and_told() {
+    let outcome = run_seeded("4", None, &program("spinning"));
+    assert_eq!(
+        (outcome.status, outcome.stdout.as_str()),
+        (0, "seen\n"),
+        "{outcome:?}"
+    );
+    assert!(outcome.stderr.contains("without a system call"), "{outcome:?}");
+    assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:?}");
+}
+
+#[test]
+fn what_does_not_go_together_is_told() {
+    assert_told(
+        &guest(&["--deterministic", "--clock", "travel"], "true"),
+        125,
+        &["--clock"],
+    );
+    assert_told(&guest(&["--seed", "3"], "true"), 125, &["--deterministic"]);
+    assert_told(
+        &guest(&["--deterministic", "--seed=-1"], "true"),
+        125,
+        &["--seed"],
+    );
+    assert_told(&uvm(["verify", "--seeds", "1", "/"]), 125, &["--seeds"]);
+    assert_told(
+        &uvm(["verify", "/no-such-root", "--", "true"]),
+        125,
+        &["no-such-root"],
+    );
+}
