@@ -120,7 +120,7 @@ mod sandboxed {
         })* };
     }
     sandboxed! {
-        no_ptrace: efault exec files memory process signals threads;
+        no_ptrace: efault exec files hosted_pipes memory process signals threads;
         docker_profile: exec files memory process threads;
     }
 }
