@@ -193,6 +193,11 @@ fn loop_devices_and_images_on_them() {
         script,
         "/dev/loop0\n/dev/loop0\n8192\n/dev/loop3 /tmp/a\nabc1\n",
     );
+    // A file that is cut, and a file system that somebody still uses.
+    let script = "head -c 8192 /mnt/ext4 >/tmp/a; losetup /dev/loop0 /tmp/a; echo -n >/tmp/a; not dd if=/dev/loop0 of=/dev/null; \
+        mkdir /tmp/at; mount -o loop,ro /mnt/squashfs /tmp/at; exec 3</tmp/at/d/file; umount -l /tmp/at; wc -c <&3; \
+        cat /sys/block/loop[01]/loop/autoclear; exec 3<&-; losetup -d /dev/loop0; losetup -a";
+    says(&["-v", &volume], script, "25000\n0\n1\n");
     // A file system that is none, and one that is another.
     let script = "mkdir /tmp/at; losetup /dev/loop0 /mnt/erofs; not mount -t squashfs /dev/loop0 /tmp/at; \
         mount /dev/loop0 /tmp/at; ls /tmp/at; \

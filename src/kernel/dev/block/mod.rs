@@ -12,6 +12,8 @@ mod partitions;
 mod qcow2;
 mod raw;
 mod shown;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, OnceLock};
 

@@ -55,7 +55,13 @@ pub(super) fn read(disk: &dyn Disk) -> SysResult<Vec<Partition>> {
         return Ok(found.list);
     }
     for (number, row) in (1..).zip(&rows) {
-        found.add(number, row.start, row.len);
+        // Of what only holds others no more is shown than a boot loader needs.
+        let len = if row.is_extended() {
+            row.len.min(2)
+        } else {
+            row.len
+        };
+        found.add(number, row.start, len);
     }
     if let Some(extended) = rows.iter().find(|row| row.is_extended()) {
         logical(disk, extended.start, &mut found)?;

@@ -7,6 +7,8 @@
 
 mod counts;
 mod header;
+#[cfg(test)]
+mod tests;
 
 use std::io::Read;
 use std::sync::Arc;
@@ -373,6 +375,3 @@ impl Disk for Qcow2 {
         Ok(fdatasync(&*self.file).map_err(host_errno)?)
     }
 }
-
-#[cfg(test)]
-mod tests;
