@@ -29,6 +29,23 @@ const PLATFORMS: &[&str] = &["ptrace", "seccomp"];
 /// Longest run of one program (each check has its own guard, so only a broken runner gets here).
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// Families about files, once more with a root that is kept on disk.
+macro_rules! on_disk {
+    ($($test:ident: $family:literal),* $(,)?) => {
+        $(#[test] fn $test() { run_family_on_disk($family); })*
+    };
+}
+
+on_disk! {
+    directories_on_disk: "directories",
+    files_on_disk: "files",
+    granted_on_disk: "granted",
+    locks_on_disk: "locks",
+    memory_on_disk: "memory",
+    paths_on_disk: "paths",
+    perms_on_disk: "perms",
+}
+
 /// The issue asks for 200 checks; the count may only grow.
 const LEAST_CHECKS: usize = 760;
 
@@ -244,6 +261,23 @@ fn run_family_clocked(clock: &str, name: &str) {
         command.args(["run", "--platform", platform, "--clock", clock, "/", "--"]);
         let what = format!("{name} under uvm ({platform}, {clock})");
         must_agree(&what, &native, &run(command.arg(&program)));
+    }
+}
+
+/// Natively; then under uvm with its root kept on disk, on both platforms.
+fn run_family_on_disk(name: &str) {
+    let program = build(name, "static", STATIC);
+    let native = run(&mut Command::new(&program));
+    for platform in PLATFORMS {
+        let upper = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("upper-{name}-{platform}-{}", std::process::id()));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_uvm"));
+        command
+            .args(["run", "--platform", platform, "--overlay"])
+            .arg(&upper);
+        let what = format!("{name} under uvm ({platform}, root on disk)");
+        must_agree(&what, &native, &run(command.args(["/", "--"]).arg(&program)));
+        fs::remove_dir_all(&upper).expect("remove the upper layer");
     }
 }
 

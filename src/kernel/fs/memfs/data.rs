@@ -373,8 +373,11 @@ impl Node {
     pub(super) fn write_at(&self, pos: Option<u64>, bytes: &[u8]) -> Result<(usize, u64), Errno> {
         let now = self.tree.now();
         let mut state = self.change();
-        let (size, _) = state.data.extent(self)?.ok_or(Errno::EIO)?;
-        let pos = pos.unwrap_or(size);
+        let pos = match (pos, &state.data) {
+            (_, Data::Lower | Data::Copying { .. } | Data::Link(_)) => return Err(Errno::EIO),
+            (Some(pos), _) => pos,
+            (None, data) => data.extent(self)?.ok_or(Errno::EIO)?.0,
+        };
         if bytes.is_empty() {
             return Ok((0, pos));
         }

@@ -26,8 +26,10 @@ pub(super) enum At {
 /// RWF_* flags.
 pub(super) const RWF_NOWAIT: u32 = 8;
 const RWF_APPEND: u32 = 16;
-/// Those that change nothing here: RWF_HIPRI, RWF_DSYNC, RWF_SYNC (a write is as safe as the host keeps it).
-const RWF_IGNORED: u32 = 1 | 2 | 4;
+const RWF_DSYNC: u32 = 2;
+const RWF_SYNC: u32 = 4;
+/// Those that do not change what is read: RWF_HIPRI is a hint.
+const RWF_IGNORED: u32 = 1 | RWF_DSYNC | RWF_SYNC;
 
 /// read(2).
 pub(super) fn read(cx: &mut SyscallCx<'_>, fd: Fd, buf: UserAddr, count: u64) -> SysResult<usize> {
@@ -194,7 +196,11 @@ fn write_vector(
     if flags & RWF_APPEND != 0 && file.ops.seekable() {
         at = At::Offset(file.ops.seek(&file, 0, libc::SEEK_END)?);
     }
-    write_to(cx, &file, buf, at, flags)
+    let written = write_to(cx, &file, buf, at, flags)?;
+    if flags & (RWF_DSYNC | RWF_SYNC) != 0 && file.ops.seekable() {
+        file.ops.sync(&file, flags & RWF_SYNC == 0)?;
+    }
+    Ok(written)
 }
 
 /// The offset of preadv2(2) and pwritev2(2), where -1 means the file's position.
