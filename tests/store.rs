@@ -552,9 +552,90 @@ fn commits_are_layers() {
     assert_eq!(details[0]["RootFS"]["Layers"].as_array().map(Vec::len), Some(3));
     assert_eq!(details[0]["History"][2]["created_by"], "uvm run busybox touch /y");
     user.assert_sound();
+    // The upper layer of a run that was kept on disk, as a layer.
+    user.ok(&[
+        "run",
+        "--overlay",
+        "upper",
+        "base",
+        "sh",
+        "-c",
+        "echo kept >/kept; busybox rm /etc/passwd",
+    ]);
+    user.ok(&["commit", "--from-upper", "upper", "base", "kept"]);
+    assert_eq!(
+        user.ok(&["run", "kept", "sh", "-c", "busybox cat /kept; busybox ls /etc"]),
+        "kept\nagain\nfifo\nnew\n"
+    );
+    user.refused(
+        &["commit", "--from-upper", "nothing", "base", "x"],
+        "no such directory",
+    );
+    user.ok(&["image", "rm", "kept"]);
     // A flat archive is an image of the same files.
     let before = listing(&user, "one");
     user.ok(&["image", "import", "flat.tar", "flat"]);
     assert_eq!(listing(&user, "flat"), before);
     assert!(before.contains("7/8"), "{before}");
+}
+
+/// All that tells two trees apart, times and attributes included.
+const LISTING: &str = r"find . -printf '%p %y %m %U %G %n %T@ %l\n' | sort; find . ! -type d -printf '%p %s\n' | sort
+    find . -type f -exec md5sum {} + | sort";
+
+/// A Debian system goes in, is changed, and comes out as umoci unpacks it; skopeo accepts it. Only root can unpack it so.
+#[test]
+fn other_programs_see_the_same() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let user = User::new("others-see");
+    let shell = |script: &str| {
+        let mut shell = user.command("bash");
+        let outcome = run(
+            shell
+                .args(["-euc", script])
+                .env("PATH", path_with(UVM))
+                .env("ROOT", support::rootfs()),
+            b"",
+            LIMIT,
+        );
+        assert_eq!(outcome.status, 0, "{outcome:?}");
+        outcome.stdout
+    };
+    shell(
+        r#"
+        tar -C "$ROOT" -cf debian.tar ./bin ./sbin ./lib ./lib64 ./etc ./var ./usr/bin ./usr/sbin --exclude=./usr/lib/* \
+            $(cd "$ROOT" && echo ./usr/lib/x86_64-linux-gnu/{ld-linux*,libc.so*,libselinux*,libpcre2*,libacl*,libattr*})
+        uvm image import debian.tar debian:12
+        uvm run --commit changed debian:12 sh -c 'rm -r /etc/apt; echo x >/etc/new; chown 3:4 /etc/new; chmod 4711 /bin/ls
+            ln /etc/new /etc/hard; mkdir -p /srv/a; mv /srv/a /srv/b; touch /etc/passwd; rm -rf /var/log; mkdir /var/log
+            touch /var/log/new; mknod /srv/null c 1 3'
+        uvm image export --layout changed out
+        uvm image export changed out.tar
+        skopeo inspect oci-archive:out.tar
+        skopeo inspect oci:"$XDG_DATA_HOME"/uvm/images:changed:latest
+        umoci unpack --image out:changed:latest bundle
+        mkdir flat
+        uvm export changed | tar -C flat -xp --numeric-owner"#,
+    );
+    let ours = shell(&format!("cd flat; {LISTING}"));
+    let theirs = shell(&format!("cd bundle/rootfs; {LISTING}"));
+    assert!(ours.lines().count() > 1000 && ours.contains("./etc/new"));
+    let differs = ours
+        .lines()
+        .zip(theirs.lines())
+        .find(|(ours, theirs)| ours != theirs);
+    assert_eq!(differs, None);
+    assert_eq!(ours.len(), theirs.len());
+}
+
+/// The search path with the directory of a program first.
+fn path_with(program: &str) -> String {
+    let directory = Path::new(program).parent().expect("a directory");
+    format!(
+        "{}:{}",
+        text(directory),
+        std::env::var("PATH").unwrap_or_default()
+    )
 }

@@ -22,6 +22,9 @@ pub(super) enum ImageVerb {
         #[arg(value_name = "NAME[:TAG]", value_parser = values::reference)]
         name: Option<Reference>,
     },
+    /// Bring an image from a registry into the store
+    #[cfg(feature = "registry")]
+    Pull(super::pull::PullArgs),
     /// List the images
     Ls {
         /// Print JSON
@@ -64,6 +67,8 @@ pub(super) fn run(verb: ImageVerb) -> Result<u8> {
             println!("{name} sha256:{digest}");
             Ok(0)
         }
+        #[cfg(feature = "registry")]
+        ImageVerb::Pull(args) => super::pull::run(args),
         ImageVerb::Ls { json } => ls(json),
         ImageVerb::Inspect { names } => inspect(&names),
         ImageVerb::Rm { names } => rm(&names),

@@ -10,12 +10,15 @@ use clap::{Parser, Subcommand};
 
 mod changes;
 mod clock;
+mod commit;
 mod do_;
 mod doctor;
 mod export;
 mod image;
 mod json;
 mod kept;
+#[cfg(feature = "registry")]
+mod pull;
 mod run;
 mod secrets;
 mod syscalls;
@@ -42,6 +45,8 @@ enum Verb {
     /// Manage the images in the store
     #[command(subcommand)]
     Image(image::ImageVerb),
+    /// Make an image of what 'uvm run --overlay' kept
+    Commit(commit::CommitArgs),
     /// Write all files of an image as one tar archive
     Export(export::ExportArgs),
     /// List or remove what 'uvm do --keep' kept
@@ -79,6 +84,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Verb::Run(args) => run::run(*args),
         Verb::Do(args) => do_::run(*args),
         Verb::Image(verb) => image::run(verb),
+        Verb::Commit(args) => commit::run(&args),
         Verb::Export(args) => export::run(&args),
         Verb::Kept(args) => kept::run(&args),
         Verb::Verify(args) => verify::run(&args),

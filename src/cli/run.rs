@@ -1,7 +1,7 @@
 //! `uvm run`, and what every guest's options are.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
 use super::clock::{self, ClockArg};
-use super::values;
+use super::{commit, values};
 use crate::cpu::Choice;
-use crate::image::{self, Config, Reference, Store, Subject};
+use crate::image::{self, Config, Reference, Subject};
 use crate::machine::{self, Ended, Options, TraceTo, User};
 use crate::platform::Io;
 use crate::platform::host::PlatformKind;
@@ -192,7 +192,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8> {
         .map(|text| values::disk(text))
         .collect::<Result<_>>()?;
     let shown = options.rootfs.display().to_string();
-    let subject = image::find(&options.rootfs).with_context(|| format!("run: {shown}"))?;
+    let subject = subject(&options.rootfs).with_context(|| format!("run: {shown}"))?;
     if let Subject::Image(image) = subject {
         if options.writable {
             bail!("run: --writable: {shown} is an image, which is never written");
@@ -207,13 +207,25 @@ pub(super) fn run(args: RunArgs) -> Result<u8> {
     }
     let ended = machine::run(&options)?;
     if let Some(name) = &args.commit {
-        commit(&options, &ended, name).with_context(|| format!("run: --commit {name}"))?;
+        keep(&options, &ended, name).with_context(|| format!("run: --commit {name}"))?;
     }
     Ok(ended.status)
 }
 
+/// What the user means by ROOTFS or IMAGE. An image that is not in the store, and whose name says a registry, is pulled.
+fn subject(text: &Path) -> Result<Subject> {
+    match image::find(text) {
+        #[cfg(feature = "registry")]
+        Err(error) => match error.downcast_ref::<image::NotStored>() {
+            Some(missing) if super::pull::missing(&missing.0)? => image::find(text),
+            _ => Err(error),
+        },
+        found => found,
+    }
+}
+
 /// Keep what was written as a layer of a new image, if the command succeeded.
-fn commit(options: &Options, ended: &Ended, name: &Reference) -> Result<()> {
+fn keep(options: &Options, ended: &Ended, name: &Reference) -> Result<()> {
     if ended.status != 0 {
         eprintln!(
             "uvm: run: --commit: the command failed with status {}; nothing was stored",
@@ -230,12 +242,7 @@ fn commit(options: &Options, ended: &Ended, name: &Reference) -> Result<()> {
         .map(|word| word.to_string_lossy())
         .collect();
     let by = format!("uvm run {}", command.join(" "));
-    let latest = image::epoch()?;
-    let store = Store::open()?;
-    image::commit(&store, image, name, by.trim_end(), &mut |out| {
-        changes.export(latest, out)
-    })
-    .map(|_| ())
+    commit::store(image, &changes, name, by.trim_end()).map(|_| ())
 }
 
 /// What an image says of how it is run holds where the user says nothing.

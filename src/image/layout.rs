@@ -15,7 +15,7 @@ use super::store::{LAYER_TYPE, MANIFEST_TYPE};
 use crate::platform::HostFile;
 
 /// Longest document, in bytes.
-const DOCUMENT_MAX: u64 = 8 << 20;
+pub(super) const DOCUMENT_MAX: u64 = 8 << 20;
 
 /// How deep indexes may be in each other.
 pub(super) const INDEX_DEPTH: usize = 4;
@@ -224,11 +224,9 @@ pub(super) fn of_descriptor(source: &Source, descriptor: &Value) -> Result<Manif
         }
         let config_text = source.document(&document["config"]);
         let config_text = config_text.context("the image's configuration")?;
-        let Some(descriptors) = document["layers"].as_array() else {
-            bail!("its manifest names no layers");
-        };
-        check_count(descriptors.len())?;
-        let layers = descriptors.iter().map(|descriptor| layer(source, descriptor));
+        let layers = layers(&document)?
+            .iter()
+            .map(|descriptor| layer(source, descriptor));
         let media_type = chosen["mediaType"].as_str().or(document["mediaType"].as_str());
         let name = |key: &str| descriptor["annotations"][key].as_str().map(str::to_owned);
         return Ok(Manifest {
@@ -242,8 +240,17 @@ pub(super) fn of_descriptor(source: &Source, descriptor: &Value) -> Result<Manif
     bail!("its indexes are nested more than {INDEX_DEPTH} deep")
 }
 
-/// A layer of an OCI image.
-fn layer(source: &Source, descriptor: &Value) -> Result<Layer> {
+/// What a manifest says of its layers.
+pub(super) fn layers(manifest: &Value) -> Result<&[Value]> {
+    let Some(descriptors) = manifest["layers"].as_array() else {
+        bail!("its manifest names no layers");
+    };
+    check_count(descriptors.len())?;
+    Ok(descriptors)
+}
+
+/// The media type of a layer, if it is one that can be read.
+pub(super) fn layer_type(descriptor: &Value) -> Result<&str> {
     let media_type = descriptor["mediaType"].as_str().unwrap_or_default();
     if !media_type.contains("layer") && !media_type.contains("rootfs") || media_type.contains("encrypted") {
         bail!(
@@ -251,6 +258,12 @@ fn layer(source: &Source, descriptor: &Value) -> Result<Layer> {
             media_type.escape_debug()
         );
     }
+    Ok(media_type)
+}
+
+/// A layer of an OCI image.
+fn layer(source: &Source, descriptor: &Value) -> Result<Layer> {
+    let media_type = layer_type(descriptor)?;
     let digest = digest(descriptor)?;
     let window = source.part(&format!("blobs/sha256/{digest}"))?;
     let told = descriptor["size"].as_u64();
@@ -268,7 +281,7 @@ fn layer(source: &Source, descriptor: &Value) -> Result<Layer> {
 }
 
 /// The manifest for this machine: the only one, or the first for amd64.
-fn choose(index: &Value) -> Result<&Value> {
+pub(super) fn choose(index: &Value) -> Result<&Value> {
     let all = index["manifests"]
         .as_array()
         .context("an index without manifests")?;

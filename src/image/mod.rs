@@ -12,6 +12,8 @@ mod index;
 mod layout;
 pub mod pack;
 mod reference;
+#[cfg(feature = "registry")]
+mod registry;
 mod store;
 
 use std::fs::File;
@@ -30,6 +32,8 @@ use cache::Cache;
 pub use import::{commit, import};
 pub use layout::Config;
 pub use reference::Reference;
+#[cfg(feature = "registry")]
+pub use registry::{PullOptions, pull};
 pub use store::{Collected, Details, Entry, Store, epoch};
 
 /// Most bytes of names, link texts and extended attributes of one image.
@@ -92,6 +96,11 @@ pub enum Subject {
     Image(Image),
 }
 
+/// There is no image of this name in the store.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no such file or directory, and no image {0} in the store")]
+pub struct NotStored(pub Reference);
+
 /// Find out what a user means: a path if there is one, else the name of an image in the store.
 pub fn find(text: &Path) -> Result<Subject> {
     match std::fs::metadata(text) {
@@ -113,7 +122,7 @@ fn named(reference: &Reference) -> Result<Subject> {
     let found = store.as_ref().map(|store| store.find(reference)).transpose()?;
     match (&store, found.flatten()) {
         (Some(store), Some(entry)) => Ok(Subject::Image(store.image(&entry)?)),
-        _ => bail!("there is no such file or directory, and no image {reference} in the store"),
+        _ => Err(NotStored(reference.clone()).into()),
     }
 }
 

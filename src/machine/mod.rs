@@ -79,12 +79,7 @@ impl Ended {
 pub fn run(options: &Options) -> Result<Ended> {
     limits::raise().context("run")?;
     processor::confine(options);
-    // The finest: from Linux 6.13 on, times of files can be finer than the tick, and so later than the coarse clock.
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_REALTIME)?;
-    let since = Timestamp {
-        sec: now.tv_sec(),
-        nsec: u32::try_from(now.tv_nsec())?,
-    };
+    let since = now()?;
     let root = files::root(options, since)?;
     let upper = root.upper.clone();
     // What earlier guests changed lies upon what was there then.
@@ -101,6 +96,25 @@ pub fn run(options: &Options) -> Result<Ended> {
         upper,
         report,
         since,
+    })
+}
+
+/// What earlier guests changed on a root, kept in [`Options::overlay`]. No guest is run.
+pub fn changes(options: &Options) -> Result<Changes> {
+    let since = now()?;
+    let root = files::root(options, since)?;
+    let upper = root.upper.context("nothing was kept")?;
+    let since = upper.since().unwrap_or(since);
+    Changes::of(&upper, since)
+}
+
+/// The time, by the clock that files of the host have theirs from.
+fn now() -> Result<Timestamp> {
+    // The finest: from Linux 6.13 on, times of files can be finer than the tick, and so later than the coarse clock.
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_REALTIME)?;
+    Ok(Timestamp {
+        sec: now.tv_sec(),
+        nsec: u32::try_from(now.tv_nsec())?,
     })
 }
 

@@ -224,6 +224,21 @@ impl Held {
     }
 }
 
+#[cfg(feature = "registry")]
+impl Held {
+    /// Where a blob that is being fetched is meanwhile.
+    pub(in crate::image) fn partial(&self, digest: &str) -> PathBuf {
+        self.store.directory.join("partial").join(digest)
+    }
+
+    /// Make a fetched file, of which the digest has been checked, a blob.
+    pub(in crate::image) fn adopt(&self, file: &File, path: &Path, digest: &str) -> io::Result<()> {
+        file.set_permissions(Permissions::from_mode(0o400))?;
+        file.sync_all()?;
+        fs::rename(path, self.store.blob(digest))
+    }
+}
+
 fn hash_only(hash: &mut Sha256, bytes: &[u8]) -> io::Result<()> {
     hash.update(bytes);
     Ok(())
