@@ -258,7 +258,7 @@ fn servers_that_mean_no_good() {
             &|_| reply("302 Found", &[("Location", "/v2/round")], b""),
             "does not have it",
         ),
-        (&first, &|_| reply("500 Oh", &[], b""), "status 500"),
+        (&second, &|_| reply("500 Oh", &[], b""), "status 500"),
         (
             manifest,
             &|_| reply("307 Round", &[("Location", "/v2/a/b/manifests/good")], b""),
