@@ -605,7 +605,7 @@ fn other_programs_see_the_same() {
     };
     shell(
         r#"
-        tar -C "$ROOT" -cf debian.tar ./bin ./sbin ./lib ./lib64 ./etc ./var ./usr/bin ./usr/sbin --exclude=./usr/lib/* \
+        tar -C "$ROOT" -cf debian.tar --no-recursion ./ ./usr ./usr/lib ./usr/lib/x86_64-linux-gnu --recursion ./bin ./sbin ./lib ./lib64 ./usr/lib64 ./etc ./var ./usr/bin ./usr/sbin \
             $(cd "$ROOT" && echo ./usr/lib/x86_64-linux-gnu/{ld-linux*,libc.so*,libselinux*,libpcre2*,libacl*,libattr*})
         uvm image import debian.tar debian:12
         uvm run --commit changed debian:12 sh -c 'rm -r /etc/apt; echo x >/etc/new; chown 3:4 /etc/new; chmod 4711 /bin/ls
