@@ -55,7 +55,7 @@ fn guest(options: &[&str], script: &str) -> Outcome {
     command
         .arg("run")
         .args(options)
-        .args(["/", "--", "sh", "-ec", &script]);
+        .args(["--tmpfs", "/tmp", "/", "--", "sh", "-ec", &script]);
     run(&mut command, b"", LIMIT)
 }
 

@@ -125,7 +125,7 @@ fn file_systems_show_the_same() {
     // What an unprivileged user's directory becomes in a file system without an option for owners.
     let me = fs::metadata(directory).map(|st| {
         use std::os::unix::fs::MetadataExt;
-        format!(" {} {} ", st.uid(), st.gid())
+        format!(" {} {}", st.uid(), st.gid())
     });
     let me = me.expect("stat");
     for command in [
@@ -148,7 +148,7 @@ fn file_systems_show_the_same() {
         tool(&command);
         let found = look(Path::new(image));
         let found = match command[0] {
-            "mkfs.ext4" => found.replace(&me, " 0 0 "),
+            "mkfs.ext4" => found.replace(&me, " 0 0"),
             _ => found,
         };
         assert_eq!(lines(&found), lines(&expected), "{command:?}");
