@@ -69,6 +69,17 @@ fn a_day_is_slept_at_once() {
     }
 }
 
+/// Pipes that are used often are read without the kernel, which would not know then who waits.
+#[test]
+fn who_reads_a_pipe_in_use_waits_as_others_do() {
+    let script = "
+        date +%s
+        { i=0; while [ $i -lt 400 ]; do echo x; i=$((i+1)); done; sleep 86400; echo end; } | while read line; do :; done
+        date +%s";
+    let seen = numbers(&["--clock", "travel"], script);
+    assert!((86_400..86_460).contains(&(seen[1] - seen[0])), "{seen:?}");
+}
+
 #[test]
 fn two_days_of_jobs_run_in_order() {
     let script = "

@@ -274,8 +274,7 @@ pub(super) fn offer(cx: &mut SyscallCx<'_>, fd: Fd, file: &Arc<File>, at_positio
 /// The calling thread has read or written `file`, maybe a pipe, by its descriptor `fd`: have the bytes hosted if that pays.
 pub(super) fn offer_pipe(cx: &mut SyscallCx<'_>, fd: Fd, file: &Arc<File>) {
     let Some(pipe) = Pipe::of(file) else { return };
-    if !pipe.pays() || file.path.is_some() || pipe.is_hosted() || !may_grant(cx) || !cx.thread.may_use_pipes()
-    {
+    if !pipe.pays() || file.path.is_some() || pipe.is_hosted() || !may_use_pipes(cx) {
         return;
     }
     let number = u32::try_from(fd.0)
