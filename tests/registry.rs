@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::UVM;
-use support::images::{Files, archive_of, base, digest, gzip, layer, layout, scratch, text};
+use support::images::{Files, base, digest, gzip, layer, layout, scratch, text, write_layout};
 use support::process::{Outcome, poll_until, run};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -484,8 +484,8 @@ fn a_real_registry() {
     poll_until("the registry answers", LIMIT, || {
         TcpStream::connect(address).is_ok()
     });
-    user.write("image.tar", "");
-    fs::write(user.home.join("image.tar"), archive_of(&image())).expect("write");
+    // Not an archive: skopeo would give its files to their owners, which takes root.
+    write_layout(&user.home.join("layout"), &image());
     let mut skopeo = Command::new("skopeo");
     skopeo.args([
         "copy",
@@ -495,7 +495,7 @@ fn a_real_registry() {
         "--dest-creds=uvm:secret",
     ]);
     skopeo.args([
-        &format!("oci-archive:{}/image.tar", user.home.display()),
+        &format!("oci:{}/layout", user.home.display()),
         &format!("docker://{address}/a/b:good"),
     ]);
     let pushed = run(
