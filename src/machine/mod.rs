@@ -30,7 +30,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::sys::personality;
 
-use crate::kernel::fs::FileSystem;
 use crate::kernel::fs::memfs::MemFs;
 use crate::kernel::task::exec::{Init, start_init};
 use crate::kernel::task::{Creds, ExitStatus, Rlimits};
@@ -66,8 +65,7 @@ impl Ended {
 
     /// Write what it did as JSON; nothing without [`Options::report`].
     pub fn write_report(&self, out: &mut dyn Write) -> io::Result<()> {
-        let used = |upper: &Arc<MemFs>| upper.statfs().ok().map(|st| (st.blocks - st.bfree) * st.bsize);
-        let disk = self.upper.as_ref().and_then(used);
+        let disk = self.upper.as_ref().map(|upper| upper.used());
         match &self.report {
             Some(report) => report.write(self.status, disk, out),
             None => Ok(()),

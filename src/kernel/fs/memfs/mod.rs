@@ -117,6 +117,11 @@ impl MemFs {
         self.tree.sync_names()
     }
 
+    /// Bytes of contents in it.
+    pub fn used(&self) -> u64 {
+        self.tree.used.load(Ordering::Relaxed)
+    }
+
     /// When a guest first began to look at the lower tree, if the changes of earlier guests are in this.
     pub fn since(&self) -> Option<Timestamp> {
         self.tree.disk.as_ref().map(disk::Disk::since)
@@ -288,7 +293,11 @@ impl FileSystem for MemFs {
         const TMPFS_MAGIC: u64 = 0x0102_1994;
         const OVERLAYFS_MAGIC: u64 = 0x794c_7630;
         let tree = &self.tree;
-        let free = tree.room() / PAGE_SIZE;
+        let (whole, left) = match &tree.disk {
+            Some(disk) => disk.space()?,
+            None => (u64::MAX, u64::MAX),
+        };
+        let free = tree.room().min(left) / PAGE_SIZE;
         let files = tree.options.inodes;
         Ok(StatFs {
             magic: if tree.overlay {
@@ -297,7 +306,7 @@ impl FileSystem for MemFs {
                 TMPFS_MAGIC
             },
             bsize: PAGE_SIZE,
-            blocks: tree.options.size / PAGE_SIZE,
+            blocks: tree.options.size.min(whole) / PAGE_SIZE,
             bfree: free,
             bavail: free,
             files,

@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use rustix::fs::{FallocateFlags, fallocate};
+
 use super::UpperError;
 use super::record::Record;
 
@@ -22,6 +24,9 @@ const HEAD: usize = 4 + 4 + 8 + 4;
 /// Longest records of a frame, in bytes.
 const FRAME_MAX: usize = 64 << 20;
 
+/// Space that is kept free behind the end, in bytes: on a full disk files can still be removed.
+const RESERVE: u64 = 1 << 20;
+
 /// Records of one frame when nothing says where it has to end, in bytes.
 const PORTION: usize = 1 << 20;
 
@@ -33,6 +38,8 @@ pub(super) struct Journal {
     len: u64,
     /// How much of it is on the disk.
     synced: u64,
+    /// Up to where there is space for it.
+    reserved: u64,
     /// Records that could not be written yet.
     backlog: Vec<u8>,
 }
@@ -54,6 +61,7 @@ impl Journal {
             file,
             len: MAGIC.len() as u64,
             synced: 0,
+            reserved: 0,
             backlog: Vec::new(),
         })
     }
@@ -90,6 +98,7 @@ impl Journal {
             file,
             len: at,
             synced: 0,
+            reserved: 0,
             backlog: Vec::new(),
         })
     }
@@ -99,6 +108,11 @@ impl Journal {
         self.backlog.extend_from_slice(records);
         if self.backlog.is_empty() {
             return Ok(());
+        }
+        if self.reserved < self.len + RESERVE / 2 {
+            // Fails on a full disk, where what is left has to do, and on file systems that reserve nothing.
+            let _ = fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.len, RESERVE);
+            self.reserved = self.len + RESERVE;
         }
         let len = u32::try_from(self.backlog.len())
             .ok()

@@ -22,8 +22,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType as HostType, FlockOperation, Mode, OFlags, fdatasync, flock, fsync, mkdirat,
-    openat, renameat, statat, syncfs, unlinkat,
+    AtFlags, CWD, Dir, FileType as HostType, FlockOperation, Mode, OFlags, fdatasync, flock, fstatvfs, fsync,
+    mkdirat, openat, renameat, statat, syncfs, unlinkat,
 };
 use rustix::io::Errno as HostErrno;
 
@@ -226,6 +226,13 @@ impl Disk {
             Ok(st) if is_plain(&st) => Ok((st.st_size.cast_unsigned(), st.st_blocks.cast_unsigned())),
             Ok(_) => Err(Errno::EIO),
         }
+    }
+
+    /// Bytes that the host's file system has, and that are free.
+    pub(super) fn space(&self) -> Result<(u64, u64), Errno> {
+        let st = fstatvfs(&self.dir).map_err(errno)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(st.f_frsize);
+        Ok((bytes(st.f_blocks), bytes(st.f_bavail)))
     }
 
     /// Open the data file of a number.
