@@ -66,7 +66,7 @@ fn options(has: impl Fn(&str) -> bool) -> Vec<(String, String)> {
     let mut options = vec![("--cpu host".into(), format!("this machine's processor, {shown}"))];
     for level in 1..=4 {
         let name = format!("x86-64-v{level}");
-        let model = name.parse().and_then(|choice| Model::here(&choice, 1));
+        let model = name.parse().and_then(|choice| Model::here(&choice, 1, false));
         let what = match model {
             Ok(_) if cpuid => "this machine can show it".to_owned(),
             Ok(_) => "cannot be shown here: the host has no CPUID faulting".to_owned(),

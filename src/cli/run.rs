@@ -113,6 +113,10 @@ pub(super) struct GuestArgs {
     #[arg(long, value_name = "MODEL[,+FEATURE,-FEATURE]", default_value = "host")]
     cpu: Choice,
 
+    /// Carry out MOVBE, POPCNT, BMI1 and BMI2 instructions, CRC32 and RDPID where this machine's processor lacks them
+    #[arg(long)]
+    emulate_missing: bool,
+
     /// How many CPUs the guest has, and the most of this machine's that it uses [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     cpus: Option<u32>,
@@ -316,6 +320,7 @@ impl GuestArgs {
             },
             pace,
             start,
+            emulate_missing: args.emulate_missing,
             cpu: if args.deterministic {
                 args.cpu.without_randomness()
             } else {

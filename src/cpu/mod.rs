@@ -5,7 +5,9 @@ mod cpuinfo;
 mod features;
 mod instructions;
 mod leaves;
+mod missing;
 mod model;
 
 pub use instructions::{Class, Handling, INSTRUCTIONS, Instruction, Remedy};
+pub use missing::{Memory, Outcome, emulate};
 pub use model::{Choice, HostProcessor, Model};

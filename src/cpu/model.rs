@@ -7,6 +7,7 @@ use std::str::FromStr;
 use super::cpuinfo;
 use super::features::{Set, find};
 use super::leaves::{self, Ask};
+use super::missing;
 use crate::platform::cpuid::{Answers, EXTENDED};
 use crate::platform::host;
 
@@ -74,6 +75,7 @@ pub struct Model {
     answers: Answers,
     cpuinfo: String,
     fsgsbase: bool,
+    emulated: bool,
 }
 
 /// What uvm knows of the host's processor.
@@ -85,11 +87,16 @@ pub struct HostProcessor<'a> {
 }
 
 impl Model {
-    /// The processor of `choice` with so many CPUs.
+    /// The processor of `choice` with so many CPUs. What is `emulated` is not missing.
     ///
     /// # Errors
     /// A line that says which features the host lacks.
-    pub fn new(choice: &Choice, cpus: u32, host: &HostProcessor<'_>) -> Result<Model, String> {
+    pub fn new(
+        choice: &Choice,
+        cpus: u32,
+        emulated: bool,
+        host: &HostProcessor<'_>,
+    ) -> Result<Model, String> {
         let cpus = cpus.max(1);
         // Asking may take microseconds.
         let known = RefCell::new(HashMap::new());
@@ -104,7 +111,7 @@ impl Model {
             let last = ask(word.leaf & EXTENDED, 0)[0];
             word.leaf <= last && ask(word.leaf, word.subleaf)[word.register] >> feature.bit & 1 != 0
         });
-        let features = choose(choice, cpus, &has)?;
+        let features = choose(choice, cpus, &has, emulated)?;
         let leaves = match choice.level {
             0 => leaves::of_host(&ask),
             level => leaves::of_level(level, &ask),
@@ -119,6 +126,7 @@ impl Model {
             answers,
             cpuinfo,
             fsgsbase: features.has("fsgsbase"),
+            emulated,
         })
     }
 
@@ -126,13 +134,18 @@ impl Model {
     ///
     /// # Errors
     /// As those of [`Model::new`].
-    pub fn here(choice: &Choice, cpus: u32) -> Result<Model, String> {
+    pub fn here(choice: &Choice, cpus: u32, emulated: bool) -> Result<Model, String> {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let host = HostProcessor {
             ask: &host::cpuid,
             cpuinfo: &cpuinfo,
         };
-        Model::new(choice, cpus, &host)
+        Model::new(choice, cpus, emulated, &host)
+    }
+
+    /// Whether instructions that the host's processor lacks are carried out.
+    pub fn emulates_missing(&self) -> bool {
+        self.emulated
     }
 
     /// What CPUID says.
@@ -160,7 +173,7 @@ impl Model {
 }
 
 /// The features of `choice` where the host has these.
-fn choose(choice: &Choice, cpus: u32, has: &Set) -> Result<Set, String> {
+fn choose(choice: &Choice, cpus: u32, has: &Set, emulated: bool) -> Result<Set, String> {
     let mut wanted = match choice.level {
         0 => has.clone(),
         level => Set::of(|feature| (1..=level).contains(&feature.level)),
@@ -179,7 +192,10 @@ fn choose(choice: &Choice, cpus: u32, has: &Set) -> Result<Set, String> {
         }
     }
     // These two say something of the guest, not of the host.
-    let ours = ["hypervisor", "ht"];
+    let mut ours = vec!["hypervisor", "ht"];
+    if emulated {
+        ours.extend(missing::SHOWN);
+    }
     let lacking: Vec<&str> = wanted.iter().map(|feature| feature.name).collect();
     let lacking: Vec<&str> = lacking
         .into_iter()
@@ -221,7 +237,7 @@ mod tests {
             ask: &ask,
             cpuinfo: "processor\t: 0\nmodel name\t: made up\nflags\t\t: fpu avx avx2 own_name\n\n",
         };
-        Model::new(&text.parse()?, cpus, &host)
+        Model::new(&text.parse()?, cpus, false, &host)
     }
 
     #[test]

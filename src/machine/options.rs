@@ -61,6 +61,8 @@ pub struct Options {
     pub start: Start,
     /// The processor that guests are shown.
     pub cpu: Choice,
+    /// Carry out instructions that the host's processor lacks.
+    pub emulate_missing: bool,
     /// How many CPUs they have; none: as many as uvm.
     pub cpus: Option<u32>,
     /// Have all that happens follow from this.

@@ -36,6 +36,7 @@ pub(super) fn choose(options: &Options) -> Result<(Model, bool)> {
     if asked && !faults {
         tracing::warn!("this host cannot have CPUID fault: the guest sees the host's processor");
     }
-    let model = Model::here(choice, cpus).map_err(|error| anyhow!("run: --cpu: {error}"))?;
+    let model =
+        Model::here(choice, cpus, options.emulate_missing).map_err(|error| anyhow!("run: --cpu: {error}"))?;
     Ok((model, faults))
 }

@@ -6,7 +6,7 @@ use iced_x86::{Code, ConstantOffsets, Decoder, DecoderOptions, FlowControl, Inst
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn draw(&mut self) -> u64 {
+    pub(crate) fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -135,4 +135,70 @@ fn bring_near(random: &mut Random, bytes: &mut [u8], offsets: &ConstantOffsets) 
         let near = random.below(0x800) as i32 - 0x400;
         place.copy_from_slice(&near.to_le_bytes());
     }
+}
+
+/// An instruction that can be carried out where the processor lacks it.
+pub(crate) fn scalar(random: &mut Random) -> Vec<u8> {
+    loop {
+        let mut bytes = scalar_shape(random);
+        let (decoded, offsets) = decode(&bytes);
+        if !decoded.is_invalid() && !decoded.has_lock_prefix() && is_scalar(decoded.mnemonic()) {
+            bytes.truncate(decoded.len());
+            bring_near(random, &mut bytes, &offsets);
+            return bytes;
+        }
+    }
+}
+
+fn is_scalar(mnemonic: Mnemonic) -> bool {
+    use Mnemonic as M;
+    matches!(
+        mnemonic,
+        M::Movbe
+            | M::Popcnt
+            | M::Lzcnt
+            | M::Tzcnt
+            | M::Crc32
+            | M::Andn
+            | M::Bextr
+            | M::Blsi
+            | M::Blsmsk
+            | M::Blsr
+            | M::Bzhi
+            | M::Mulx
+            | M::Pdep
+            | M::Pext
+            | M::Rorx
+            | M::Sarx
+            | M::Shlx
+            | M::Shrx
+    )
+}
+
+fn scalar_shape(random: &mut Random) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(15);
+    if random.below(2) == 0 {
+        // VEX of maps 2 and 3, one of the four prefixes within.
+        let map = if random.below(8) == 0 { 3 } else { 2 };
+        bytes.extend([0xc4, random.byte() & 0xe0 | map, random.byte() & 0xfb]);
+        bytes.push(0xf0 | random.byte() & 7);
+    } else {
+        if random.below(4) == 0 {
+            bytes.push(0x66);
+        }
+        if random.below(4) != 0 {
+            bytes.push(0xf2 | random.byte() & 1);
+        }
+        if random.below(2) == 0 {
+            bytes.push(0x40 | random.byte() & 15);
+        }
+        match random.below(2) {
+            0 => bytes.extend([0x0f, 0xb8 | random.byte() & 7]),
+            _ => bytes.extend([0x0f, 0x38, 0xf0 | random.byte() & 1]),
+        }
+    }
+    while bytes.len() < 15 {
+        bytes.push(random.byte());
+    }
+    bytes
 }

@@ -1,6 +1,7 @@
 //! Instructions that fault on the host and that the virtual kernel carries out.
 
 mod cpuid;
+mod missing;
 
 use std::sync::Arc;
 
@@ -20,7 +21,9 @@ const DEBUG: u64 = 1;
 
 /// Carry out the instruction that raised `fault`, if that is one to be carried out here. False when the fault is the guest's own.
 pub(super) fn carry_out(task: &Arc<Task>, thread: &mut dyn Thread, fault: &Fault) -> bool {
-    if fault.signal != libc::SIGSEGV || fault.code != libc::SI_KERNEL {
+    let protection = fault.signal == libc::SIGSEGV && fault.code == libc::SI_KERNEL;
+    let invalid = fault.signal == libc::SIGILL && task.kernel.processor.emulates_missing();
+    if !protection && !invalid {
         return false;
     }
     let mut code = [0; MAX_INSTRUCTION];
@@ -30,11 +33,24 @@ pub(super) fn carry_out(task: &Arc<Task>, thread: &mut dyn Thread, fault: &Fault
         // What can be executed need not be readable.
         read = space.peek(rip, &mut code);
     }
-    let Some(length) = cpuid::answer(task, thread, &code[..read]) else {
-        return false;
-    };
+    let code = &code[..read];
+    if protection {
+        let Some(length) = cpuid::answer(task, thread, code) else {
+            return false;
+        };
+        let regs = thread.regs_mut();
+        regs.rip = regs.rip.wrapping_add(length as u64);
+    } else {
+        match missing::carry_out(thread, code) {
+            None => return false,
+            Some(None) => {}
+            Some(Some(met)) => {
+                signal::force(task, SigInfo::from_fault(&met));
+                return true;
+            }
+        }
+    }
     let regs = thread.regs_mut();
-    regs.rip = regs.rip.wrapping_add(length as u64);
     regs.eflags &= !RF;
     if regs.eflags & TF != 0 || task.is_stepped() {
         let step = Fault {

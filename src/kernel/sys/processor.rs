@@ -26,6 +26,11 @@ impl Processor {
         }
     }
 
+    /// Whether instructions that the host's processor lacks are carried out.
+    pub fn emulates_missing(&self) -> bool {
+        self.model.emulates_missing()
+    }
+
     /// What CPUID says.
     pub fn answers(&self) -> &Answers {
         self.model.answers()
@@ -61,7 +66,7 @@ mod tests {
 
     #[test]
     fn this_host_says_something() {
-        let processor = Processor::new(Model::here(&Choice::default(), 1).unwrap());
+        let processor = Processor::new(Model::here(&Choice::default(), 1, false).unwrap());
         assert!(processor.hwcap() & 1 << 26 != 0, "{processor:?}");
         assert!(processor.min_signal_stack >= 512, "{processor:?}");
     }

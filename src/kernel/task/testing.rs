@@ -35,7 +35,7 @@ impl Caller {
             clock,
             reactor,
             tracer: None,
-            model: Model::here(&Choice::default(), 2).unwrap_or_else(|e| panic!("processor: {e}")),
+            model: Model::here(&Choice::default(), 2, false).unwrap_or_else(|e| panic!("processor: {e}")),
             seed: None,
         });
         let thread = platform.spawn().unwrap_or_else(|e| panic!("spawn: {e}"));
