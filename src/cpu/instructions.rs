@@ -340,7 +340,10 @@ pub const INSTRUCTIONS: &[Instruction] = &[
         "instructions that the host's processor lacks",
         Innocuous,
         Itself,
-        so("SIGILL, as on such a machine", ""),
+        so(
+            "SIGILL, as on such a machine; with --emulate-missing scalar ones of x86-64-v2 and -v3 are carried out",
+            "",
+        ),
     ),
     row("all others", Innocuous, Nothing, NATIVE),
 ];
