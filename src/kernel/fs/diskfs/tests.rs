@@ -96,9 +96,9 @@ const WAYS: [&str; 14] = [
     "mkfs.erofs -zlz4hc OUT IN",
     "mkfs.erofs -zlz4hc -C65536 OUT IN",
     "mkfs.erofs -zlz4 -Elegacy-compress OUT IN",
-    "mkfs.ext4 -q -F -b 1024 -O inline_data -I 256 -d IN OUT 24m",
-    "mkfs.ext4 -q -F -d IN OUT 24m",
-    "mkfs.ext4 -q -F -t ext2 -d IN OUT 24m",
+    "mkfs.ext4 -q -F -E root_owner -b 1024 -O inline_data -I 256 -d IN OUT 24m",
+    "mkfs.ext4 -q -F -E root_owner -d IN OUT 24m",
+    "mkfs.ext4 -q -F -E root_owner -t ext2 -d IN OUT 24m",
 ];
 
 fn make(way: &str, top: &Path, out: &Path) -> Vec<u8> {
