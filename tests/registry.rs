@@ -185,6 +185,9 @@ impl User {
     }
 }
 
+/// What a registry answers to a request.
+type Answer = &'static (dyn Fn(&[u8]) -> Reply + Send + Sync);
+
 #[test]
 fn servers_that_mean_no_good() {
     let files = image();
@@ -206,7 +209,7 @@ fn servers_that_mean_no_good() {
         })
     };
     let manifest = "/v2/a/b/manifests/good";
-    let cases: [(&str, &'static (dyn Fn(&[u8]) -> Reply + Send + Sync), &str); 15] = [
+    let cases: [(&str, Answer, &str); 15] = [
         (&first, &|_| Reply::Silence(Vec::new()), "stalls"),
         (
             &first,

@@ -88,7 +88,7 @@ impl Recorder {
         }
         let tasks: Vec<Arc<Task>> = task.kernel.pids.lock().tasks.values().cloned().collect();
         let mut spaces: Vec<_> = tasks.iter().map(|task| task.mm()).collect();
-        spaces.sort_by_key(|mm| Arc::as_ptr(mm));
+        spaces.sort_by_key(Arc::as_ptr);
         spaces.dedup_by_key(|mm| Arc::as_ptr(mm));
         let sizes = spaces.iter().filter_map(|mm| mm.space.size().ok());
         let own: u64 = sizes.map(|size| size.resident.saturating_sub(size.shared)).sum();

@@ -82,7 +82,7 @@ fn shape(random: &mut Random) -> Vec<u8> {
             match random.below(3) {
                 0 => bytes.extend([0xc5, second]),
                 // Maps 1 to 3.
-                _ => bytes.extend([0xc4, second & 0xe0 | 1 + random.below(3) as u8, random.byte()]),
+                _ => bytes.extend([0xc4, second & 0xe0 | (1 + random.below(3) as u8), random.byte()]),
             }
         }
         _ => {
