@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 registries.json in ~/.config/uvm (or $XDG_CONFIG_HOME/uvm) says more of registries: \
 {\"default\": HOST, \"mirrors\": {HOST: HOST}, \"insecure\": [HOST]}. Names and passwords are read from docker's config.json.")]
 pub(super) struct PullArgs {
-    /// HOST/NAME[:TAG] or HOST/NAME@sha256:DIGEST; without HOST, of the default registry in registries.json
+    /// HOST/NAME, HOST/NAME:TAG or HOST/NAME@sha256:DIGEST; without HOST, of the default registry in registries.json
     #[arg(value_name = "REF", value_parser = values::reference)]
     name: Reference,
 

@@ -11,7 +11,7 @@
 //! this order. Data files that nothing refers to any more are removed when the journal that says so is on the disk.
 //!
 //! # Locks
-//! What changes names holds [`Disk::operation`] meanwhile, so that a frame never has half of it; [`Tree::commit`]
+//! What changes names holds [`Tree::operation`] meanwhile, so that a frame never has half of it; [`Tree::commit`]
 //! takes the log, and then that.
 
 use std::fs::File;
@@ -125,7 +125,7 @@ pub(super) struct Disk {
     _lock: OwnedFd,
     header: Header,
     log: Lock<Log>,
-    /// See [`Disk::operation`].
+    /// See [`Tree::operation`].
     operations: Lock<()>,
     pending: Lock<Pending>,
     /// The errno of a journal that could not be written, else 0.
