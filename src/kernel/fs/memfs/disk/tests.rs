@@ -26,7 +26,13 @@ pub(in crate::kernel::fs::memfs) fn on_disk(path: &Path, upper: &Path) -> Arc<Me
         lower: "test".into(),
         since: Timestamp::default(),
     };
-    MemFs::overlay_on_disk(lower(path).root(), options(), &upper).unwrap()
+    loop {
+        match MemFs::overlay_on_disk(lower(path).root(), options(), &upper) {
+            // A child that another test has just forked has the lock too, until it runs its program.
+            Err(UpperError::Busy) => std::thread::yield_now(),
+            opened => return opened.unwrap(),
+        }
+    }
 }
 
 fn reopen(fs_: Arc<MemFs>, below: &Path, upper: &Path) -> Arc<MemFs> {
