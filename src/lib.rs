@@ -6,4 +6,6 @@ pub mod image;
 pub mod kernel;
 pub mod machine;
 pub mod platform;
+#[cfg(test)]
+mod testing;
 pub mod trace;

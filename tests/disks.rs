@@ -3,32 +3,14 @@
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use support::UVM;
 use support::process::{Outcome, run};
+use support::{UVM, scratch, text};
 
 const LIMIT: Duration = Duration::from_secs(120);
-
-/// An empty directory of this test's own.
-fn scratch(name: &str) -> PathBuf {
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let unique = format!(
-        "{name}-{}-{}",
-        std::process::id(),
-        COUNT.fetch_add(1, Ordering::Relaxed)
-    );
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("disks").join(unique);
-    fs::create_dir_all(&path).expect("create a scratch directory");
-    path
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("UTF-8")
-}
 
 /// A tool of this machine.
 fn tool(command: &[&str]) -> String {

@@ -9,11 +9,9 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::UVM;
-use support::images::{
-    Files, archive_of, base, digest, gzip, header, layer, layout, scratch, text, write_layout, xz, zstd,
-};
+use support::images::{Files, archive_of, base, digest, gzip, header, layer, layout, write_layout, xz, zstd};
 use support::process::{Outcome, run};
+use support::{UVM, scratch, text};
 
 const LIMIT: Duration = Duration::from_secs(120);
 

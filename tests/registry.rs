@@ -13,9 +13,9 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::UVM;
-use support::images::{Files, base, digest, gzip, layer, layout, scratch, text, write_layout};
+use support::images::{Files, base, digest, gzip, layer, layout, write_layout};
 use support::process::{Outcome, poll_until, run};
+use support::{UVM, scratch, text};
 
 const LIMIT: Duration = Duration::from_secs(60);
 

@@ -9,11 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::UVM;
-use support::images::{
-    Files, archive_of, base, digest, gzip, layer, layout, scratch, text, write_layout, zstd,
-};
+use support::images::{Files, archive_of, base, digest, gzip, layer, layout, write_layout, zstd};
 use support::process::{Outcome, run};
+use support::{UVM, scratch, text};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -171,8 +169,12 @@ fn images_come_and_go() {
     // What goes out is what came in.
     user.ok(&["image", "export", "other", "out.tar"]);
     user.ok(&["image", "export", "--layout", "other", "out"]);
-    user.ok(&["image", "rm", "other", "some/name:1.0"]);
-    user.refused(&["image", "rm", "other"], "no image other:latest");
+    user.ok(&["image", "rm", "other"]);
+    // What is not there does not keep the others.
+    user.refused(
+        &["image", "rm", "other", "some/name:1.0"],
+        "no image other:latest",
+    );
     assert!(
         !user
             .images()
@@ -569,7 +571,12 @@ fn commits_are_layers() {
     );
     user.refused(
         &["commit", "--from-upper", "nothing", "base", "x"],
-        "no such directory",
+        "No such file or directory",
+    );
+    fs::create_dir(user.home.join("empty")).expect("create");
+    user.refused(
+        &["commit", "--from-upper", "empty", "base", "x"],
+        "empty is empty",
     );
     user.ok(&["image", "rm", "kept"]);
     // A flat archive is an image of the same files.

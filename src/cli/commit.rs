@@ -1,5 +1,6 @@
 //! `uvm commit`, and `uvm run --commit`.
 
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -40,11 +41,11 @@ pub(super) fn run(args: &CommitArgs) -> Result<u8> {
     let Subject::Image(image) = subject else {
         bail!("commit: {shown} is a directory; make an image of it by 'uvm image import'");
     };
-    if !args.from_upper.is_dir() {
-        bail!(
-            "commit: --from-upper {}: there is no such directory",
-            args.from_upper.display()
-        );
+    let upper = args.from_upper.display();
+    let mut files =
+        fs::read_dir(&args.from_upper).with_context(|| format!("commit: --from-upper {upper}"))?;
+    if files.next().is_none() {
+        bail!("commit: --from-upper {upper} is empty; give the directory that 'uvm run --overlay' wrote");
     }
     let plain = Plain::try_parse_from(["uvm"]).context("commit")?;
     let mut options = plain.guest.options(args.image.clone(), Vec::new())?;

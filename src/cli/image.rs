@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{to_stdout, values};
+use super::{EXIT_FAILURE, to_stdout, values};
 use crate::image::{self, Details, Entry, Reference, Store};
 
 /// What can be done with images.
@@ -183,14 +183,18 @@ fn inspect(names: &[Reference]) -> Result<u8> {
 
 fn rm(names: &[Reference]) -> Result<u8> {
     let store = Store::open().context("image: rm")?;
+    let mut status = 0;
     for name in names {
-        store.forget(name).with_context(|| format!("image: rm {name}"))?;
+        if let Err(error) = store.forget(name) {
+            eprintln!("uvm: image: rm {name}: {error:#}");
+            status = EXIT_FAILURE;
+        }
     }
     // What is in use now can be removed by a later one, or by `prune`. So can what a damaged image may still need.
     if let Err(error) = store.collect() {
         eprintln!("uvm: image: rm: the names are removed, their blobs are not: {error:#}");
     }
-    Ok(0)
+    Ok(status)
 }
 
 fn export(name: &Reference, path: &PathBuf, layout: bool) -> Result<()> {

@@ -7,6 +7,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::*;
 use crate::kernel::fs::Inode;
+use crate::testing::Random;
 
 /// A host file with these contents.
 fn window(bytes: &[u8]) -> Window {
@@ -147,19 +148,6 @@ fn sparse_files_have_holes() {
     assert_eq!(seek(5000, libc::SEEK_DATA), Ok((1 << 20) - 1));
 }
 
-/// Numbers from a seed (Knuth's MMIX generator).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % limit
-    }
-}
-
 /// Put the right checksums back, so that what is behind them is tried too.
 fn mend_sums(bytes: &mut [u8]) {
     for block in bytes.chunks_exact_mut(512) {
@@ -207,12 +195,12 @@ fn damaged_archives_do_no_harm() {
     for seed in 0..3000 {
         let mut random = Random(seed);
         let mut bytes = whole.clone();
-        for _ in 0..=random.below(4) {
-            let at = random.below(bytes.len());
-            match random.below(4) {
-                0 => bytes[at] = random.below(256) as u8,
-                1 => bytes[at] ^= 1 << random.below(8),
-                2 => bytes[at] = b"0123456789./\0\x80\xff "[random.below(16)],
+        for _ in 0..=random.index(4) {
+            let at = random.index(bytes.len());
+            match random.index(4) {
+                0 => bytes[at] = random.index(256) as u8,
+                1 => bytes[at] ^= 1 << random.index(8),
+                2 => bytes[at] = b"0123456789./\0\x80\xff "[random.index(16)],
                 _ => bytes.truncate(at.max(1)),
             }
         }
@@ -242,14 +230,14 @@ fn indexes_are_checked() {
     for seed in 0..4000 {
         let mut random = Random(seed);
         let mut bytes = whole.clone();
-        for _ in 0..=random.below(3) {
-            let at = random.below(bytes.len());
-            match random.below(8) {
+        for _ in 0..=random.index(3) {
+            let at = random.index(bytes.len());
+            match random.index(8) {
                 0 => bytes.truncate(at),
                 1 => bytes.extend_from_slice(&whole[at.min(whole.len())..]),
-                2 => bytes[at] = random.below(256) as u8,
+                2 => bytes[at] = random.index(256) as u8,
                 3 => bytes[at] = bytes[at].wrapping_add(1),
-                _ => bytes[at] ^= 1 << random.below(8),
+                _ => bytes[at] ^= 1 << random.index(8),
             }
             if bytes.is_empty() {
                 break;
@@ -282,10 +270,10 @@ fn damaged_compression_does_no_harm() {
         for seed in 0..300 {
             let mut random = Random(seed);
             let mut bytes = whole.clone();
-            let at = random.below(bytes.len());
-            match random.below(3) {
+            let at = random.index(bytes.len());
+            match random.index(3) {
                 0 => bytes.truncate(at),
-                _ => bytes[at] ^= 1 << random.below(8),
+                _ => bytes[at] ^= 1 << random.index(8),
             }
             if let Ok(plain) = compressed::plain(&window(&bytes), None, &cache) {
                 let _ = archive::scan(&plain, &mut |_| Ok(()));

@@ -20,11 +20,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use support::process::{Outcome, run};
-use support::{UVM, rootfs};
+use support::{UVM, rootfs, scratch};
 
 /// How long one run of uvm may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -67,19 +66,6 @@ fn assert_writes(outcome: &Outcome, stdout: &str) {
         (0, stdout, ""),
         "{outcome:?}"
     );
-}
-
-/// An empty directory of this test's own.
-fn scratch(name: &str) -> PathBuf {
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let unique = format!(
-        "{name}-{}-{}",
-        std::process::id(),
-        COUNT.fetch_add(1, Ordering::Relaxed)
-    );
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli").join(unique);
-    fs::create_dir_all(&path).expect("create a scratch directory");
-    path
 }
 
 /// A root file system of its own with nothing but busybox.

@@ -11,23 +11,16 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use support::UVM;
 use support::process::{Outcome, run};
+use support::{UVM, scratch};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// A directory of this test's own with a few files in it.
 fn work(name: &str) -> PathBuf {
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let unique = format!(
-        "{name}-{}-{}",
-        std::process::id(),
-        COUNT.fetch_add(1, Ordering::Relaxed)
-    );
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("do").join(unique);
+    let path = scratch(name);
     fs::create_dir_all(path.join("dir/sub")).expect("create a directory");
     for (file, text) in [
         ("text", "one\ntwo\nthree\n"),

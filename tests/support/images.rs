@@ -2,33 +2,14 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::rootfs;
-
-/// A path as an argument.
-pub(crate) fn text(path: &Path) -> &str {
-    path.to_str().expect("UTF-8")
-}
-
-/// An empty directory of this test's own.
-pub(crate) fn scratch(name: &str) -> PathBuf {
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let unique = format!(
-        "{name}-{}-{}",
-        std::process::id(),
-        COUNT.fetch_add(1, Ordering::Relaxed)
-    );
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("images").join(unique);
-    fs::create_dir_all(&path).expect("create a scratch directory");
-    path
-}
+use super::{rootfs, scratch};
 
 /// A root with busybox, as a plain archive.
 pub(crate) fn base() -> &'static [u8] {

@@ -12,10 +12,31 @@ pub(crate) mod scenario;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 /// The program under test.
 pub(crate) const UVM: &str = env!("CARGO_BIN_EXE_uvm");
+
+/// An empty directory of this test's own.
+pub(crate) fn scratch(name: &str) -> PathBuf {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let unique = format!(
+        "{name}-{}-{}",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    );
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(env!("CARGO_CRATE_NAME"))
+        .join(unique);
+    std::fs::create_dir_all(&path).expect("create a scratch directory");
+    path
+}
+
+/// A path as an argument.
+pub(crate) fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
 
 /// The path of a file of this directory or a neighbour of it.
 pub(crate) fn test_file(name: &str) -> PathBuf {

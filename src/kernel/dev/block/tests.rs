@@ -8,19 +8,7 @@ use super::partitions::Partition;
 use super::*;
 use crate::kernel::stop::Stop;
 use crate::platform::HostFile;
-
-/// Numbers from a seed (Knuth's MMIX generator).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
-}
+use crate::testing::Random;
 
 /// A host file with these contents, which cannot grow.
 fn host(bytes: &[u8]) -> Arc<HostFile> {

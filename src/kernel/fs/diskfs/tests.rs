@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use super::*;
 use crate::kernel::fs::memfs::testing::{TempDir, open as open_file, plain, read_at};
 use crate::kernel::fs::{File, Inode, Link, OpenFlags};
+use crate::testing::Random;
 
 impl Medium for Vec<u8> {
     fn size(&self) -> u64 {
@@ -23,23 +24,10 @@ impl Medium for Vec<u8> {
     }
 }
 
-/// Numbers from a seed (Knuth's MMIX generator).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % limit
-    }
-}
-
 /// A directory with a little of everything that an unprivileged user can make.
 fn fill(top: &Path) {
     let mut random = Random(1);
-    let some: Vec<u8> = (0..300_000).map(|_| random.below(256) as u8).collect();
+    let some: Vec<u8> = (0..300_000).map(|_| random.index(256) as u8).collect();
     let words: Vec<u8> = (0..60_000u32)
         .flat_map(|n| format!("line {}\n", n * n % 977).into_bytes())
         .collect();
@@ -349,18 +337,18 @@ fn damaged_images_do_no_harm() {
         for seed in 0..150 {
             let mut random = Random(seed);
             let mut bytes = whole.clone();
-            for _ in 0..=random.below(6) {
-                let at = match random.below(3) {
-                    0 => used[random.below(used.len().min(1500))],
-                    _ => used[random.below(used.len())],
+            for _ in 0..=random.index(6) {
+                let at = match random.index(3) {
+                    0 => used[random.index(used.len().min(1500))],
+                    _ => used[random.index(used.len())],
                 }
                 .min(bytes.len() - 1);
-                match random.below(5) {
-                    0 => bytes[at] = random.below(256) as u8,
-                    1 => bytes[at] ^= 1 << random.below(8),
-                    2 => bytes[at] = [0, 1, 0x7f, 0x80, 0xff][random.below(5)],
+                match random.index(5) {
+                    0 => bytes[at] = random.index(256) as u8,
+                    1 => bytes[at] ^= 1 << random.index(8),
+                    2 => bytes[at] = [0, 1, 0x7f, 0x80, 0xff][random.index(5)],
                     3 => bytes[at..].iter_mut().take(8).for_each(|byte| *byte = 0xff),
-                    _ if random.below(4) == 0 => bytes.truncate(at.max(1)),
+                    _ if random.index(4) == 0 => bytes.truncate(at.max(1)),
                     _ => {}
                 }
             }

@@ -6,19 +6,7 @@ use std::process::Command;
 
 use super::*;
 use crate::kernel::fs::memfs::testing::TempDir;
-
-/// Numbers from a seed (Knuth's MMIX generator).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
-}
+use crate::testing::Random;
 
 fn qemu_img(arguments: &[&str]) {
     let done = Command::new("qemu-img").args(arguments).output().unwrap();
