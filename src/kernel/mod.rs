@@ -52,6 +52,8 @@ pub struct Kernel {
     pub vfs: fs::Vfs,
     /// Disks and loop devices.
     pub block: dev::block::BlockDevices,
+    /// Serial lines.
+    pub consoles: dev::console::Consoles,
     /// Terminals.
     pub terminals: dev::tty::Terminals,
     /// The process tree.
@@ -139,6 +141,7 @@ impl Kernel {
             reactor,
             vfs,
             block: dev::block::BlockDevices::default(),
+            consoles: dev::console::Consoles::default(),
             terminals: dev::tty::Terminals::default(),
             pids: PidTable::default(),
             futexes: ipc::futex::Futexes::default(),

@@ -1,6 +1,7 @@
 //! Devices and other ends that lead out of the guest.
 
 pub mod block;
+pub mod console;
 mod mem;
 pub mod stream;
 pub mod tty;
