@@ -69,6 +69,7 @@ families! {
     futexes,
     granted,
     hosted_pipes,
+    inet,
     locks,
     memory,
     misc,

@@ -29,19 +29,20 @@ pub enum Given {
     Unspecified,
 }
 
-impl Given {
-    /// Read an address argument. EINVAL for a bad length or another family, EFAULT.
-    pub fn read(memory: &UserMemory, addr: UserAddr, len: i32) -> Result<Given, Errno> {
-        let len = usize::try_from(len).map_err(|_| Errno::EINVAL)?;
-        if len > STORAGE {
-            return Err(Errno::EINVAL);
-        }
-        let mut bytes = vec![0; len];
-        memory.read_bytes(addr, &mut bytes)?;
-        Given::parse(&bytes)
+/// Read an address argument: EINVAL for a bad length, EFAULT.
+pub fn read(memory: &UserMemory, addr: UserAddr, len: i32) -> Result<Vec<u8>, Errno> {
+    let len = usize::try_from(len).map_err(|_| Errno::EINVAL)?;
+    if len > STORAGE {
+        return Err(Errno::EINVAL);
     }
+    let mut bytes = vec![0; len];
+    memory.read_bytes(addr, &mut bytes)?;
+    Ok(bytes)
+}
 
-    fn parse(bytes: &[u8]) -> Result<Given, Errno> {
+impl Given {
+    /// From what a guest gave; EINVAL for a bad length or another family.
+    pub fn parse(bytes: &[u8]) -> Result<Given, Errno> {
         let (family, name) = bytes.split_at_checked(2).ok_or(Errno::EINVAL)?;
         let family = i32::from(u16::from_le_bytes([family[0], family[1]]));
         if family == libc::AF_UNSPEC {

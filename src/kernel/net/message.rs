@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::address::{self, Given};
-use super::unix::{Kind, Outgoing, ReceiveFlags, Received, Ucred, UnixSocket};
+use super::address;
+use super::socket::{ControlMessage, Kind, Outgoing, ReceiveFlags, Received, Socket, SocketFile};
+use super::unix::{SCM_CREDENTIALS, Ucred};
 use crate::kernel::abi::time::Timespec;
 use crate::kernel::fs::{Fd, File};
 use crate::kernel::stop::{Errno, Stop, SysResult, fail};
@@ -25,7 +26,6 @@ const MAX_MESSAGES: u32 = 1024;
 /// Size of `struct cmsghdr`, in bytes.
 const HEADER: usize = 16;
 
-const SCM_CREDENTIALS: i32 = 2;
 const MSG_CMSG_CLOEXEC: i32 = libc::MSG_CMSG_CLOEXEC;
 const MSG_WAITFORONE: i32 = libc::MSG_WAITFORONE;
 
@@ -54,9 +54,9 @@ pub(crate) struct Mmsghdr {
 }
 
 /// The socket behind a descriptor with its file: EBADF, ENOTSOCK.
-pub(super) fn socket_at(cx: &mut SyscallCx<'_>, fd: Fd) -> Result<(Arc<File>, Arc<UnixSocket>), Errno> {
+pub(super) fn socket_at(cx: &mut SyscallCx<'_>, fd: Fd) -> Result<(Arc<File>, Arc<dyn Socket>), Errno> {
     let file = cx.file(fd)?;
-    let socket = UnixSocket::of(&file)?.clone();
+    let socket = file.ops_as::<SocketFile>().ok_or(Errno::ENOTSOCK)?.0.clone();
     Ok((file, socket))
 }
 
@@ -79,23 +79,18 @@ pub(crate) fn sendto(
     let to = if addr.is_null() {
         None
     } else {
-        Some(Given::read(&cx.memory, addr, addrlen)?)
+        Some(address::read(&cx.memory, addr, addrlen)?)
     };
-    let mut outgoing = outgoing(&file, &socket, flags, to)?;
+    let mut outgoing = outgoing(&file, flags, to)?;
     let skip = cx.state.progress;
-    let result = send(&socket, buf, skip, &mut outgoing);
+    let result = send(&*socket, buf, skip, &mut outgoing);
     keep_progress(cx, result)
 }
 
-fn outgoing(file: &File, socket: &UnixSocket, flags: i32, to: Option<Given>) -> Result<Outgoing, Errno> {
+fn outgoing(file: &File, flags: i32, to: Option<Vec<u8>>) -> Result<Outgoing, Errno> {
     if flags & libc::MSG_OOB != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
-    let to = match to {
-        None | Some(Given::Unspecified) => None,
-        Some(given) if socket.kind == Kind::Datagram => Some(given.name()?),
-        Some(given) => given.name().ok(),
-    };
     Ok(Outgoing {
         no_signal: flags & libc::MSG_NOSIGNAL != 0,
         to,
@@ -111,7 +106,7 @@ enum Sent {
     Failed(Stop),
 }
 
-fn send(socket: &UnixSocket, mut buf: UserBuf, skip: usize, outgoing: &mut Outgoing) -> Sent {
+fn send(socket: &dyn Socket, mut buf: UserBuf, skip: usize, outgoing: &mut Outgoing) -> Sent {
     buf.skip(skip);
     if skip > 0 {
         // They left with the first part.
@@ -146,33 +141,32 @@ pub(crate) fn sendmsg(
     let (file, socket) = socket_at(cx, fd)?;
     let header = cx.memory.read(message)?;
     let skip = cx.state.progress;
-    let (buf, mut outgoing) = prepare(cx, &file, &socket, &header, flags)?;
-    let result = send(&socket, buf, skip, &mut outgoing);
+    let (buf, mut outgoing) = prepare(cx, &file, &header, flags)?;
+    let result = send(&*socket, buf, skip, &mut outgoing);
     keep_progress(cx, result)
 }
 
 fn prepare(
     cx: &SyscallCx<'_>,
     file: &File,
-    socket: &UnixSocket,
     header: &Msghdr,
     flags: i32,
 ) -> SysResult<(UserBuf, Outgoing)> {
     let to = message_address(cx, header)?;
     let buf = vectors(cx, header)?;
-    let mut outgoing = outgoing(file, socket, flags, to)?;
+    let mut outgoing = outgoing(file, flags, to)?;
     read_control(cx, header, &mut outgoing)?;
     Ok((buf, outgoing))
 }
 
-fn message_address(cx: &SyscallCx<'_>, header: &Msghdr) -> SysResult<Option<Given>> {
+fn message_address(cx: &SyscallCx<'_>, header: &Msghdr) -> SysResult<Option<Vec<u8>>> {
     if header.namelen < 0 {
         return fail!(EINVAL);
     }
     if header.name == 0 || header.namelen == 0 {
         return Ok(None);
     }
-    Ok(Some(Given::read(
+    Ok(Some(address::read(
         &cx.memory,
         UserAddr(header.name),
         header.namelen.min(128),
@@ -264,17 +258,9 @@ pub(crate) fn recvfrom(
     let buf = UserBuf::new(&cx.memory, buf, len)?;
     let (file, socket) = socket_at(cx, fd)?;
     let skip = cx.state.progress;
-    let (received, total) = receive(cx, &file, &socket, buf, skip, flags)?;
-    address::write(&cx.memory, addr, addrlen, &sender_bytes(&received))?;
+    let (received, total) = receive(cx, &file, &*socket, buf, skip, flags)?;
+    address::write(&cx.memory, addr, addrlen, &received.from)?;
     Ok(returned(&received, total, flags))
-}
-
-/// The name that came with a message: none at all for a nameless sender.
-fn sender_bytes(received: &Received) -> Vec<u8> {
-    match &received.from {
-        Some(name) => address::bytes_of(Some(name)),
-        None => Vec::new(),
-    }
 }
 
 fn returned(received: &Received, total: usize, flags: i32) -> usize {
@@ -289,7 +275,7 @@ fn returned(received: &Received, total: usize, flags: i32) -> usize {
 fn receive(
     cx: &mut SyscallCx<'_>,
     file: &File,
-    socket: &UnixSocket,
+    socket: &dyn Socket,
     mut buf: UserBuf,
     skip: usize,
     flags: i32,
@@ -328,13 +314,13 @@ pub(crate) fn recvmsg(
 ) -> SysResult<usize> {
     let (file, socket) = socket_at(cx, fd)?;
     let skip = cx.state.progress;
-    receive_message(cx, &file, &socket, message, skip, flags)
+    receive_message(cx, &file, &*socket, message, skip, flags)
 }
 
 fn receive_message(
     cx: &mut SyscallCx<'_>,
     file: &File,
-    socket: &UnixSocket,
+    socket: &dyn Socket,
     message: UserRef<Msghdr>,
     skip: usize,
     flags: i32,
@@ -347,16 +333,16 @@ fn receive_message(
     let room = Sink::remaining(&buf);
     let (mut received, total) = receive(cx, file, socket, buf, skip, flags)?;
     let mut out_flags = flags & MSG_CMSG_CLOEXEC;
-    if socket.kind != Kind::Stream && received.full_length > room {
+    if socket.kind() != Kind::Stream && received.full_length > room {
         out_flags |= libc::MSG_TRUNC;
     }
     if header.name != 0 {
-        let name = sender_bytes(&received);
+        let name = &received.from;
         let fits = name.len().min(header.namelen.unsigned_abs() as usize);
         cx.memory.write_bytes(UserAddr(header.name), &name[..fits])?;
         header.namelen = i32::try_from(name.len()).unwrap_or(i32::MAX);
     }
-    out_flags |= write_control(cx, socket, &mut header, &mut received, flags)?;
+    out_flags |= write_control(cx, &mut header, &mut received, flags)?;
     header.flags = out_flags;
     cx.memory.write(message, &header)?;
     Ok(returned(&received, total, flags))
@@ -372,7 +358,8 @@ struct Control {
 
 impl Control {
     /// Write one control message, cut to the room there is.
-    fn put(&mut self, cx: &SyscallCx<'_>, kind: i32, data: &[u8]) -> Result<(), Errno> {
+    fn put(&mut self, cx: &SyscallCx<'_>, message: &ControlMessage) -> Result<(), Errno> {
+        let (level, kind, data) = message;
         if self.at.is_null() || self.room < HEADER {
             self.truncated = true;
             return Ok(());
@@ -382,7 +369,7 @@ impl Control {
         self.truncated |= length < whole;
         let mut bytes = Vec::with_capacity(length);
         bytes.extend((length as u64).to_le_bytes());
-        bytes.extend(libc::SOL_SOCKET.to_le_bytes());
+        bytes.extend(level.to_le_bytes());
         bytes.extend(kind.to_le_bytes());
         bytes.extend(&data[..length - HEADER]);
         cx.memory.write_bytes(self.at, &bytes)?;
@@ -397,7 +384,6 @@ impl Control {
 /// Write what came along with a message; MSG_CTRUNC when it did not fit.
 fn write_control(
     cx: &SyscallCx<'_>,
-    socket: &UnixSocket,
     header: &mut Msghdr,
     received: &mut Received,
     flags: i32,
@@ -410,9 +396,8 @@ fn write_control(
         used: 0,
         truncated: false,
     };
-    let pass_cred = socket.state.lock().options.pass_cred;
-    if let Some(cred) = received.cred.filter(|_| pass_cred) {
-        control.put(cx, SCM_CREDENTIALS, cred.as_bytes())?;
+    for message in &received.control {
+        control.put(cx, message)?;
     }
     let files = std::mem::take(&mut received.files);
     if !files.is_empty() {
@@ -446,7 +431,7 @@ fn put_files(
         }
     }
     if !numbers.is_empty() {
-        control.put(cx, libc::SCM_RIGHTS, &numbers)?;
+        control.put(cx, &(libc::SOL_SOCKET, libc::SCM_RIGHTS, numbers.clone()))?;
     }
     control.truncated |= numbers.len() / 4 < count;
     Ok(())
@@ -469,7 +454,7 @@ pub(crate) fn sendmmsg(
     let count = count.min(MAX_MESSAGES) as usize;
     while cx.state.progress < count {
         let at = messages.at(cx.state.progress as u64)?;
-        match send_one(cx, &file, &socket, at, skip, flags) {
+        match send_one(cx, &file, &*socket, at, skip, flags) {
             Sent::Done(_) => cx.state.progress += 1,
             Sent::Blocked(done, stop) => {
                 cx.state.data = Some(Box::new(Part(done)));
@@ -486,7 +471,7 @@ pub(crate) fn sendmmsg(
 fn send_one(
     cx: &SyscallCx<'_>,
     file: &File,
-    socket: &UnixSocket,
+    socket: &dyn Socket,
     at: UserRef<Mmsghdr>,
     skip: usize,
     flags: i32,
@@ -495,7 +480,7 @@ fn send_one(
         .memory
         .read(at)
         .map_err(Stop::from)
-        .and_then(|message| prepare(cx, file, socket, &message.header, flags));
+        .and_then(|message| prepare(cx, file, &message.header, flags));
     let (buf, mut outgoing) = match prepared {
         Ok(prepared) => prepared,
         Err(stop) => return Sent::Failed(stop),
@@ -540,7 +525,7 @@ pub(crate) fn recvmmsg(
         if done > 0 && flags & MSG_WAITFORONE != 0 {
             each |= libc::MSG_DONTWAIT;
         }
-        match receive_message(cx, &file, &socket, at.addr().cast(), 0, each) {
+        match receive_message(cx, &file, &*socket, at.addr().cast(), 0, each) {
             Ok(length) => write_length(cx, at, u32::try_from(length).unwrap_or(u32::MAX))?,
             Err(stop @ Stop::Block(_)) => return Err(stop),
             Err(stop) if done == 0 => return Err(stop),

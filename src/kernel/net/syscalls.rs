@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use super::address::{self, Given};
+use super::address;
+use super::inet::InetSocket;
 use super::message::{socket_at, *};
 use super::options::*;
-use super::unix::{Kind, SocketFile, Ucred, UnixSocket};
+use super::socket::{Kind, Socket, SocketFile};
+use super::unix::{Ucred, UnixSocket};
 use crate::kernel::fs::pipe::install_pair;
 use crate::kernel::fs::{AnonKind, Fd, File, OpenFlags};
 use crate::kernel::stop::{Errno, SysResult, fail};
@@ -17,6 +19,8 @@ syscall_table::net_rows!(crate::kernel::syscall::dispatch_rows);
 const TYPE_MASK: u32 = 0xf;
 /// One past the highest type of socket Linux knows.
 const TYPE_MAX: u32 = 11;
+/// One past the highest protocol of the Internet Linux knows (IPPROTO_MAX).
+const PROTOCOL_MAX: i32 = 263;
 
 /// Size of `struct sockaddr_storage`, in bytes.
 const ADDRESS_MAX: i32 = 128;
@@ -31,37 +35,53 @@ fn socket_flags(flags: u32) -> Result<OpenFlags, Errno> {
     }
 }
 
-/// What kind of socket a program asks for; EAFNOSUPPORT for every family but AF_UNIX, as on a machine without a network.
-fn kind_of(domain: i32, kind: u32, protocol: i32) -> Result<(Kind, OpenFlags), Errno> {
+/// The flags and the number in a type argument; EINVAL.
+fn split_kind(kind: u32) -> Result<(i32, OpenFlags), Errno> {
     let flags = socket_flags(kind & !TYPE_MASK)?;
     let number = kind & TYPE_MASK;
     if number >= TYPE_MAX {
         return Err(Errno::EINVAL);
     }
-    if domain != libc::AF_UNIX {
-        return Err(Errno::EAFNOSUPPORT);
-    }
+    Ok((number.cast_signed(), flags))
+}
+
+/// Which local socket a program asks for: EPROTONOSUPPORT, ESOCKTNOSUPPORT.
+fn unix_kind(number: i32, protocol: i32) -> Result<Kind, Errno> {
     if protocol != 0 && protocol != libc::PF_UNIX {
         return Err(Errno::EPROTONOSUPPORT);
     }
-    let kind = match number.cast_signed() {
-        libc::SOCK_STREAM => Kind::Stream,
+    match number {
+        libc::SOCK_STREAM => Ok(Kind::Stream),
         // Raw local sockets have always been datagram sockets.
-        libc::SOCK_DGRAM | libc::SOCK_RAW => Kind::Datagram,
-        libc::SOCK_SEQPACKET => Kind::SeqPacket,
-        _ => return Err(Errno::ESOCKTNOSUPPORT),
-    };
-    Ok((kind, flags))
+        libc::SOCK_DGRAM | libc::SOCK_RAW => Ok(Kind::Datagram),
+        libc::SOCK_SEQPACKET => Ok(Kind::SeqPacket),
+        _ => Err(Errno::ESOCKTNOSUPPORT),
+    }
 }
 
-fn file_of(cx: &SyscallCx<'_>, socket: Arc<UnixSocket>, flags: OpenFlags) -> Arc<File> {
-    cx.kernel.vfs.anon.file(
-        &cx.kernel.clock,
-        &cx.task.creds(),
-        AnonKind::Socket,
-        Arc::new(SocketFile(socket)),
-        (flags & OpenFlags::NONBLOCK) | OpenFlags::RDWR,
-    )
+/// Which socket of the Internet a program asks for: EPROTONOSUPPORT, ESOCKTNOSUPPORT; EPERM for raw ones, as without CAP_NET_RAW,
+/// and EACCES for those that ping(8) uses instead, as where no group may.
+fn inet_kind(number: i32, protocol: i32) -> Result<Kind, Errno> {
+    if !(0..PROTOCOL_MAX).contains(&protocol) {
+        return Err(Errno::EINVAL);
+    }
+    match (number, protocol) {
+        (libc::SOCK_STREAM, 0 | libc::IPPROTO_TCP) => Ok(Kind::Stream),
+        (libc::SOCK_DGRAM, 0 | libc::IPPROTO_UDP) => Ok(Kind::Datagram),
+        (libc::SOCK_DGRAM, libc::IPPROTO_ICMP | libc::IPPROTO_ICMPV6) => Err(Errno::EACCES),
+        (libc::SOCK_STREAM | libc::SOCK_DGRAM, _) => Err(Errno::EPROTONOSUPPORT),
+        (libc::SOCK_RAW, 0) => Err(Errno::EPROTONOSUPPORT),
+        (libc::SOCK_RAW, _) => Err(Errno::EPERM),
+        _ => Err(Errno::ESOCKTNOSUPPORT),
+    }
+}
+
+fn file_of(cx: &SyscallCx<'_>, socket: Arc<dyn Socket>, flags: OpenFlags) -> Arc<File> {
+    let anon = &cx.kernel.vfs.anon;
+    let inode = anon.inode(&cx.kernel.clock, &cx.task.creds(), AnonKind::Socket, None);
+    socket.options().lock().inode = inode.ino;
+    let flags = (flags & OpenFlags::NONBLOCK) | OpenFlags::RDWR;
+    anon.file_of(&inode, Arc::new(SocketFile(socket)), flags)
 }
 
 fn install(cx: &SyscallCx<'_>, file: Arc<File>, flags: OpenFlags) -> Result<i32, Errno> {
@@ -72,8 +92,16 @@ fn install(cx: &SyscallCx<'_>, file: Arc<File>, flags: OpenFlags) -> Result<i32,
 
 /// socket(2).
 pub(crate) fn socket(cx: &mut SyscallCx<'_>, domain: i32, kind: u32, protocol: i32) -> SysResult<i32> {
-    let (kind, flags) = kind_of(domain, kind, protocol)?;
-    let file = file_of(cx, UnixSocket::new(kind), flags);
+    let (number, flags) = split_kind(kind)?;
+    let socket: Arc<dyn Socket> = match domain {
+        libc::AF_UNIX => UnixSocket::new(unix_kind(number, protocol)?),
+        libc::AF_INET | libc::AF_INET6 => {
+            let kind = inet_kind(number, protocol)?;
+            InetSocket::new(&cx.kernel.net.inet, domain, kind, cx.task.creds().euid)
+        }
+        _ => return fail!(EAFNOSUPPORT),
+    };
+    let file = file_of(cx, socket, flags);
     Ok(install(cx, file, flags)?)
 }
 
@@ -85,8 +113,16 @@ pub(crate) fn socketpair(
     protocol: i32,
     fds: UserRef<[i32; 2]>,
 ) -> SysResult<()> {
-    let (kind, flags) = kind_of(domain, kind, protocol)?;
-    let (one, other) = UnixSocket::pair(kind, Ucred::of(cx.task));
+    let (number, flags) = split_kind(kind)?;
+    match domain {
+        libc::AF_UNIX => {}
+        libc::AF_INET | libc::AF_INET6 => {
+            inet_kind(number, protocol)?;
+            return fail!(EOPNOTSUPP);
+        }
+        _ => return fail!(EAFNOSUPPORT),
+    }
+    let (one, other) = UnixSocket::pair(unix_kind(number, protocol)?, Ucred::of(cx.task));
     let files = [file_of(cx, one, flags), file_of(cx, other, flags)];
     install_pair(cx, files, flags.contains(OpenFlags::CLOEXEC), fds)
 }
@@ -94,8 +130,8 @@ pub(crate) fn socketpair(
 /// bind(2).
 pub(crate) fn bind(cx: &mut SyscallCx<'_>, fd: Fd, addr: UserAddr, len: i32) -> SysResult<()> {
     let (_, socket) = socket_at(cx, fd)?;
-    let address = Given::read(&cx.memory, addr, len)?;
-    socket.bind(cx.task, address)
+    let address = address::read(&cx.memory, addr, len)?;
+    socket.bind(cx.task, &address)
 }
 
 /// listen(2).
@@ -112,8 +148,8 @@ pub(crate) fn connect(cx: &mut SyscallCx<'_>, fd: Fd, addr: UserAddr, len: i32) 
         return fail!(EINVAL);
     }
     let (file, socket) = socket_at(cx, fd)?;
-    let address = Given::read(&cx.memory, addr, len)?;
-    socket.connect(cx.task, address, file.nonblocking())
+    let address = address::read(&cx.memory, addr, len)?;
+    socket.connect(cx.task, &address, file.nonblocking())
 }
 
 /// accept(2).
@@ -135,7 +171,7 @@ pub(crate) fn accept4(
     let socket = listener.accept(file.nonblocking())?;
     let name = socket.peer_name().unwrap_or_default();
     let number = install(cx, file_of(cx, socket, flags), flags)?;
-    if let Err(errno) = address::write(&cx.memory, addr, len, &address::bytes_of(name.as_ref())) {
+    if let Err(errno) = address::write(&cx.memory, addr, len, &name) {
         let _ = cx.task.files().remove(Fd(number));
         return Err(errno.into());
     }
@@ -150,8 +186,7 @@ pub(crate) fn getsockname(
     len: UserRef<i32>,
 ) -> SysResult<()> {
     let (_, socket) = socket_at(cx, fd)?;
-    let name = socket.state.lock().name.clone();
-    write_name(cx, addr, len, &address::bytes_of(name.as_ref()))
+    write_name(cx, addr, len, &socket.name())
 }
 
 /// getpeername(2).
@@ -163,7 +198,7 @@ pub(crate) fn getpeername(
 ) -> SysResult<()> {
     let (_, socket) = socket_at(cx, fd)?;
     let name = socket.peer_name()?;
-    write_name(cx, addr, len, &address::bytes_of(name.as_ref()))
+    write_name(cx, addr, len, &name)
 }
 
 /// Here, unlike for accept(2), the address must be somewhere.
@@ -178,9 +213,9 @@ fn write_name(cx: &SyscallCx<'_>, addr: UserAddr, len: UserRef<i32>, name: &[u8]
 pub(crate) fn shutdown(cx: &mut SyscallCx<'_>, fd: Fd, how: i32) -> SysResult<()> {
     let (_, socket) = socket_at(cx, fd)?;
     match how {
-        libc::SHUT_RD => socket.shutdown(true, false),
-        libc::SHUT_WR => socket.shutdown(false, true),
-        libc::SHUT_RDWR => socket.shutdown(true, true),
+        libc::SHUT_RD => socket.shutdown(true, false)?,
+        libc::SHUT_WR => socket.shutdown(false, true)?,
+        libc::SHUT_RDWR => socket.shutdown(true, true)?,
         _ => return fail!(EINVAL),
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 mod fds;
 mod maps;
+mod net;
 mod process;
 mod root;
 mod status;

@@ -6,7 +6,7 @@ use super::super::pseudo::{Entry, PseudoDir, PseudoFile};
 use super::super::{File, FileOps, FileType, MountFlags};
 use super::fds::{self, PlaceLink};
 use super::root::parse_pid;
-use super::{Found, Subject, maps, names, status};
+use super::{Found, Subject, maps, names, net, status};
 use crate::kernel::mm::Mm;
 use crate::kernel::stop::{Errno, SysResult};
 use crate::kernel::user_memory::{CHUNK, PATH_MAX, Sink, Source, UserAddr, UserMemory};
@@ -109,7 +109,7 @@ impl PseudoDir for Dir {
             }),
             "attr" => Entry::dir(Attr),
             "mem" => Entry::file(MemFile(subject())).mode(0o600),
-            "net" => Entry::dir(Net(subject())),
+            "net" => Entry::dir(net::Net(subject().kernel)),
             "task" if !self.0.thread => Entry::dir(Threads(subject())),
             _ => return None,
         };
@@ -276,46 +276,6 @@ impl PseudoDir for Attr {
         (name == "current").then(|| Entry::text(|| "unconfined\n".to_owned()))
     }
 }
-
-/// net/: a machine whose only network is AF_UNIX.
-struct Net(Subject);
-
-impl PseudoDir for Net {
-    fn list(&self) -> Vec<(String, FileType)> {
-        names(NET_FILES.iter().map(|(name, _)| *name), FileType::Regular)
-    }
-
-    fn find(&self, name: &str) -> Option<Entry> {
-        let _ = &self.0;
-        let (_, text) = NET_FILES.iter().find(|(known, _)| *known == name)?;
-        Some(Entry::text(|| (*text).to_owned()))
-    }
-}
-
-const NET_FILES: &[(&str, &str)] = &[
-    (
-        "dev",
-        "Inter-|   Receive                                                |  Transmit\n face |bytes    packets errs drop fifo \
-         frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n",
-    ),
-    (
-        "route",
-        "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n",
-    ),
-    (
-        "tcp",
-        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n",
-    ),
-    (
-        "udp",
-        "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref \
-         pointer drops\n",
-    ),
-    (
-        "unix",
-        "Num       RefCount Protocol Flags    Type St Inode Path\n",
-    ),
-];
 
 /// mem: the memory at the position, whatever its protection.
 struct MemFile(Subject);

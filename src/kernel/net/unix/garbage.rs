@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-use super::{Packet, UnixSocket};
+use super::UnixSocket;
 use crate::kernel::sync::{Lock, Rank};
 
 /// Identity of a socket.
@@ -54,8 +54,8 @@ impl Graph {
     fn add(&mut self, receiver: &UnixSocket) {
         let state = receiver.state.lock();
         let held = self.holds.entry(id(receiver)).or_default();
-        for file in state.inbox.iter().flat_map(|packet| packet.files.iter()) {
-            if let Ok(socket) = UnixSocket::of(file) {
+        for file in state.inbox.notes().flat_map(|note| note.files.iter()) {
+            if let Some(socket) = UnixSocket::of(file) {
                 held.push(id(socket));
                 let (queued, all) = self.references.entry(id(socket)).or_default();
                 *queued += 1;
@@ -95,9 +95,9 @@ pub(super) fn collect(receivers: &Receivers, moves: &AtomicUsize) {
     if moves.load(Ordering::SeqCst) != before {
         return;
     }
-    let mut lost: Vec<Packet> = Vec::new();
+    let mut lost = Vec::new();
     for socket in sockets.iter().filter(|s| !reachable.contains(&id(s))) {
-        lost.extend(std::mem::take(&mut socket.state.lock().inbox));
+        lost.push(std::mem::take(&mut socket.state.lock().inbox));
     }
     drop(sockets);
     drop(lost);

@@ -5,19 +5,21 @@
 //! what was found of a peer is checked again under the peer's own lock.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::address::UnixAddress;
-use crate::kernel::fs::{File, FileOps, Inode};
-use crate::kernel::stop::{Errno, Stop, SysResult, fail};
+use super::address::{self, Given, UnixAddress};
+use super::buffer::{Inbox, SendBuffer};
+use super::options::Options;
+use super::socket::{Kind, Outgoing, ReceiveFlags, Received, Socket, SocketFile, unknown_option};
+use crate::kernel::fs::{File, Inode};
+use crate::kernel::stop::{Errno, SysResult};
 use crate::kernel::sync::{Lock, Rank};
-use crate::kernel::syscall::SyscallCx;
-use crate::kernel::task::{Task, current, current_deadline};
-use crate::kernel::user_memory::{Sink, Source, UserAddr};
-use crate::kernel::wait::{Events, OnSignal, WaitFor, WaitQueue};
+use crate::kernel::task::Task;
+use crate::kernel::user_memory::{Sink, Source};
+use crate::kernel::wait::{Events, WaitQueue};
 
 mod garbage;
 mod in_flight;
@@ -26,37 +28,13 @@ mod transfer;
 
 pub use in_flight::InFlight;
 pub use names::Names;
-pub(super) use transfer::{Outgoing, ReceiveFlags, Received};
+pub(super) use transfer::SCM_CREDENTIALS;
 
 /// Buffer sizes of a new socket (net.core.wmem_default), in bytes.
 const DEFAULT_BUFFER: usize = 212_992;
 
 /// Packets that wait at a datagram socket before senders wait (net.unix.max_dgram_qlen).
 const DATAGRAM_BACKLOG: usize = 10;
-
-/// Largest backlog listen(2) grants (net.core.somaxconn).
-const SOMAXCONN: usize = 4096;
-
-/// What a packet costs beside its bytes.
-const PACKET_COST: usize = 256;
-
-/// Type of a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// SOCK_STREAM
-    Stream,
-    /// SOCK_DGRAM
-    Datagram,
-    /// SOCK_SEQPACKET
-    SeqPacket,
-}
-
-impl Kind {
-    /// Whether it listens and accepts.
-    pub fn connects(self) -> bool {
-        self != Kind::Datagram
-    }
-}
 
 /// `struct ucred`.
 #[repr(C)]
@@ -96,9 +74,9 @@ pub struct UnixSocket {
     me: Weak<UnixSocket>,
     /// Notified when anything about it changes: data, room, connections, the peer's end.
     queue: WaitQueue,
-    /// Bytes of its packets that nobody has read yet.
-    charged: AtomicUsize,
-    send_buffer: AtomicUsize,
+    /// What its packets that nobody has read yet are charged to.
+    send: Arc<SendBuffer>,
+    options: Lock<Options>,
     /// Its last descriptor is closed.
     closed: AtomicBool,
     /// Its changing part.
@@ -111,7 +89,7 @@ pub(super) struct State {
     /// The inode its path names, which must not be reused while the socket is bound.
     bound_inode: Option<((u64, u64), Arc<dyn Inode>)>,
     phase: Phase,
-    inbox: VecDeque<Packet>,
+    inbox: Inbox<Note>,
     /// SHUT_RD: nothing more is received.
     shut_read: bool,
     /// SHUT_WR: nothing more is sent.
@@ -121,7 +99,6 @@ pub(super) struct State {
     /// Its own credentials as its peers are shown them, fixed by listen(2), connect(2) and socketpair(2).
     own_cred: Option<Ucred>,
     pub(super) peer_cred: Ucred,
-    pub(super) options: Options,
 }
 
 enum Phase {
@@ -134,56 +111,23 @@ enum Phase {
     Connected(Arc<UnixSocket>),
 }
 
-/// Settings of setsockopt(2) that are more than remembered.
-#[derive(Clone, Debug)]
-pub(super) struct Options {
-    pub(super) pass_cred: bool,
-    pub(super) receive_buffer: usize,
-    /// In nanoseconds; none for no limit.
-    pub(super) receive_timeout: Option<u64>,
-    pub(super) send_timeout: Option<u64>,
-    /// Options without any effect on a local socket, by number.
-    pub(super) inert: Vec<(i32, i32)>,
-}
-
-/// A message or a piece of a stream.
-struct Packet {
-    data: Vec<u8>,
-    /// Bytes of `data` a stream's reader has had.
-    consumed: usize,
+/// What goes along with a message or a piece of a stream.
+struct Note {
     from: Option<UnixAddress>,
     cred: Ucred,
     files: in_flight::FilesInFlight,
-    /// Held for its drop: gives the sender its room back.
-    _charge: Charge,
-}
-
-/// A packet's share of its sender's buffer.
-struct Charge {
-    sender: Weak<UnixSocket>,
-    bytes: usize,
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        if let Some(sender) = self.sender.upgrade() {
-            sender.charged.fetch_sub(self.bytes, Ordering::SeqCst);
-            if sender.has_room() {
-                sender.queue.notify(Events::WRITE);
-            }
-        }
-    }
 }
 
 impl UnixSocket {
     /// A socket that is neither bound nor connected.
     pub fn new(kind: Kind) -> Arc<UnixSocket> {
+        let queue = WaitQueue::new();
         Arc::new_cyclic(|me| UnixSocket {
             kind,
             me: me.clone(),
-            queue: WaitQueue::new(),
-            charged: AtomicUsize::new(0),
-            send_buffer: AtomicUsize::new(DEFAULT_BUFFER),
+            send: SendBuffer::new(DEFAULT_BUFFER, 0, (1, 4), &queue),
+            queue,
+            options: Lock::new(Rank::Leaf, Options::new(DEFAULT_BUFFER)),
             closed: AtomicBool::new(false),
             state: Lock::new(
                 Rank::Object,
@@ -191,19 +135,12 @@ impl UnixSocket {
                     name: None,
                     bound_inode: None,
                     phase: Phase::Unconnected,
-                    inbox: VecDeque::new(),
+                    inbox: Inbox::default(),
                     shut_read: false,
                     shut_write: false,
                     error: None,
                     own_cred: None,
                     peer_cred: Ucred::NOBODY,
-                    options: Options {
-                        pass_cred: false,
-                        receive_buffer: DEFAULT_BUFFER,
-                        receive_timeout: None,
-                        send_timeout: None,
-                        inert: Vec::new(),
-                    },
                 },
             ),
         })
@@ -221,24 +158,9 @@ impl UnixSocket {
         (a, b)
     }
 
-    /// The socket behind an open file; ENOTSOCK.
-    pub fn of(file: &File) -> Result<&Arc<UnixSocket>, Errno> {
-        file.ops_as::<SocketFile>().map(|s| &s.0).ok_or(Errno::ENOTSOCK)
-    }
-
-    /// Whether a writer would be told that there is room (at most a quarter of the buffer is used).
-    fn has_room(&self) -> bool {
-        self.charged.load(Ordering::SeqCst).saturating_mul(4) <= self.send_buffer.load(Ordering::Relaxed)
-    }
-
-    /// SO_SNDBUF in bytes.
-    pub(super) fn send_buffer(&self) -> usize {
-        self.send_buffer.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_send_buffer(&self, bytes: usize) {
-        self.send_buffer.store(bytes, Ordering::Relaxed);
-        self.queue.notify(Events::WRITE);
+    /// The local socket behind an open file.
+    pub(super) fn of(file: &File) -> Option<&UnixSocket> {
+        file.ops_as::<SocketFile>().and_then(|socket| socket.0.as_unix())
     }
 
     fn is_closed(&self) -> bool {
@@ -252,35 +174,8 @@ impl UnixSocket {
         }
     }
 
-    /// Name of the socket it is connected to; ENOTCONN.
-    pub(super) fn peer_name(&self) -> Result<Option<UnixAddress>, Errno> {
-        let peer = self.peer().ok_or(Errno::ENOTCONN)?;
-        let name = peer.state.lock().name.clone();
-        Ok(name)
-    }
-
-    pub(super) fn is_listening(&self) -> bool {
-        matches!(self.state.lock().phase, Phase::Listening { .. })
-    }
-
-    /// Wait, or fail at once: EAGAIN when the caller does not wait or has waited long enough.
-    fn block(&self, nonblocking: bool, timeout: Option<u64>, wait: WaitFor) -> Stop {
-        if nonblocking {
-            return Errno::EAGAIN.into();
-        }
-        let (Some(timeout), Some(task)) = (timeout, current()) else {
-            return wait.into();
-        };
-        let now = task.kernel.clock.now();
-        let deadline = current_deadline().unwrap_or_else(|| now.after(timeout));
-        if now >= deadline {
-            return Errno::EAGAIN.into();
-        }
-        wait.until(Some(deadline)).on_signal(OnSignal::Eintr).into()
-    }
-
-    /// shutdown(2): also the other direction of the peer. ENOTCONN is for other families.
-    pub(super) fn shutdown(&self, read: bool, write: bool) {
+    /// Also the other direction of the peer. ENOTCONN is for other families.
+    fn shut(&self, read: bool, write: bool) {
         let peer = {
             let mut state = self.state.lock();
             state.shut_read |= read;
@@ -302,7 +197,7 @@ impl UnixSocket {
     }
 
     /// The last descriptor is gone, or nobody will ever accept it (`refused`).
-    fn close(&self, refused: bool) {
+    fn end(&self, refused: bool) {
         self.closed.store(true, Ordering::SeqCst);
         let (phase, inbox) = {
             let mut state = self.state.lock();
@@ -316,7 +211,7 @@ impl UnixSocket {
             Phase::Unconnected => {}
             Phase::Listening { pending, .. } => {
                 for socket in pending {
-                    socket.close(true);
+                    socket.end(true);
                 }
             }
             Phase::Connected(peer) => self.leave(&peer, refused || !inbox.is_empty()),
@@ -345,7 +240,7 @@ impl UnixSocket {
         peer.queue.notify(Events::all());
     }
 
-    fn poll(&self) -> Events {
+    fn ready(&self) -> Events {
         let mut events = Events::empty();
         let peer = {
             let state = self.state.lock();
@@ -376,7 +271,7 @@ impl UnixSocket {
             }
         };
         let full = peer.is_some_and(|peer| self.kind == Kind::Datagram && peer.is_full_for(self));
-        if self.has_room() && !full {
+        if self.send.has_room() && !full {
             events |= Events::WRITE | Events::WRBAND;
         }
         events
@@ -391,63 +286,125 @@ impl UnixSocket {
     }
 }
 
-/// The operations of an open socket; closes it when dropped.
-pub struct SocketFile(pub Arc<UnixSocket>);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        self.0.close(false);
-    }
-}
-
-impl FileOps for SocketFile {
-    fn read(&self, file: &File, _: &mut u64, to: &mut dyn Sink) -> SysResult<usize> {
-        // Unlike recv(2), read(2) of nothing neither waits nor takes a message.
-        if to.remaining() == 0 {
-            return Ok(0);
-        }
-        let flags = ReceiveFlags {
-            nonblocking: file.nonblocking(),
-            ..ReceiveFlags::default()
-        };
-        Ok(self.0.receive(to, flags)?.length)
+impl Socket for UnixSocket {
+    fn kind(&self) -> Kind {
+        self.kind
     }
 
-    fn write(&self, file: &File, _: &mut u64, from: &mut dyn Source) -> SysResult<usize> {
-        let mut outgoing = Outgoing::plain(file.nonblocking());
-        self.0.send(from, &mut outgoing)
+    fn domain(&self) -> i32 {
+        libc::AF_UNIX
     }
 
-    fn poll(&self, _: &File) -> Events {
-        self.0.poll()
+    fn options(&self) -> &Lock<Options> {
+        &self.options
     }
 
-    fn queues(&self, _: &File, interest: Events) -> Vec<(WaitQueue, Events)> {
-        let mut queues = vec![(self.0.queue.clone(), interest)];
-        if self.0.kind == Kind::Datagram
+    fn bind(&self, task: &Task, address: &[u8]) -> SysResult<()> {
+        self.bind_to(task, Given::parse(address)?)
+    }
+
+    fn listen(&self, task: &Task, backlog: i32) -> SysResult<()> {
+        self.begin_listening(task, backlog)
+    }
+
+    fn connect(&self, task: &Task, address: &[u8], nonblocking: bool) -> SysResult<()> {
+        self.connect_to(task, Given::parse(address)?, nonblocking)
+    }
+
+    fn accept(&self, nonblocking: bool) -> SysResult<Arc<dyn Socket>> {
+        Ok(self.next_connection(nonblocking)?)
+    }
+
+    fn name(&self) -> Vec<u8> {
+        address::bytes_of(self.state.lock().name.as_ref())
+    }
+
+    fn peer_name(&self) -> Result<Vec<u8>, Errno> {
+        Ok(self.peer().ok_or(Errno::ENOTCONN)?.name())
+    }
+
+    fn shutdown(&self, read: bool, write: bool) -> Result<(), Errno> {
+        self.shut(read, write);
+        Ok(())
+    }
+
+    fn send(&self, from: &mut dyn Source, outgoing: &mut Outgoing) -> SysResult<usize> {
+        self.send_any(from, outgoing)
+    }
+
+    fn receive(&self, to: &mut dyn Sink, flags: ReceiveFlags) -> SysResult<Received> {
+        self.receive_any(to, flags)
+    }
+
+    fn poll(&self) -> Events {
+        self.ready()
+    }
+
+    fn queues(&self, interest: Events) -> Vec<(WaitQueue, Events)> {
+        let mut queues = vec![(self.queue.clone(), interest)];
+        if self.kind == Kind::Datagram
             && interest.intersects(Events::WRITE)
-            && let Some(peer) = self.0.peer()
+            && let Some(peer) = self.peer()
         {
             queues.push((peer.queue.clone(), Events::WRITE));
         }
         queues
     }
 
-    fn ioctl(&self, cx: &mut SyscallCx<'_>, _: &Arc<File>, request: u32, arg: u64) -> SysResult<u64> {
-        let value = match u64::from(request) {
-            libc::FIONREAD => {
-                let state = self.0.state.lock();
-                match &state.phase {
-                    Phase::Listening { .. } => return fail!(EINVAL),
-                    _ if self.0.kind == Kind::Datagram => state.inbox.front().map_or(0, |p| p.data.len()),
-                    _ => state.inbox.iter().map(|p| p.data.len() - p.consumed).sum(),
-                }
-            }
-            libc::TIOCOUTQ => self.0.charged.load(Ordering::SeqCst),
-            _ => return fail!(ENOTTY),
-        };
-        let value = i32::try_from(value).unwrap_or(i32::MAX);
-        cx.memory.write(UserAddr(arg).cast(), &value)?;
-        Ok(0)
+    fn unread(&self) -> Result<usize, Errno> {
+        let state = self.state.lock();
+        match &state.phase {
+            Phase::Listening { .. } => Err(Errno::EINVAL),
+            _ if self.kind == Kind::Datagram => Ok(state.inbox.first_length()),
+            _ => Ok(state.inbox.bytes()),
+        }
+    }
+
+    fn unsent(&self) -> Result<usize, Errno> {
+        Ok(self.send.charged())
+    }
+
+    fn send_buffer(&self) -> usize {
+        self.send.size()
+    }
+
+    fn set_send_buffer(&self, bytes: usize) {
+        self.send.set_size(bytes);
+    }
+
+    fn take_error(&self) -> Option<Errno> {
+        self.state.lock().error.take()
+    }
+
+    fn is_listening(&self) -> bool {
+        matches!(self.state.lock().phase, Phase::Listening { .. })
+    }
+
+    fn peer_cred(&self) -> Ucred {
+        self.state.lock().peer_cred
+    }
+
+    fn set_option(&self, _: &Task, level: i32, option: i32, value: &[u8]) -> Result<(), Errno> {
+        match (level, option) {
+            // Off it is already.
+            (libc::SOL_SOCKET, libc::SO_REUSEPORT) if value.iter().all(|byte| *byte == 0) => Ok(()),
+            (libc::SOL_SOCKET, libc::SO_REUSEPORT) => Err(Errno::EOPNOTSUPP),
+            _ => Err(unknown_option(level)),
+        }
+    }
+
+    fn option(&self, level: i32, option: i32) -> Result<Vec<u8>, Errno> {
+        match (level, option) {
+            (libc::SOL_SOCKET, libc::SO_REUSEPORT) => Ok(vec![0; 4]),
+            _ => Err(unknown_option(level)),
+        }
+    }
+
+    fn close(&self) {
+        self.end(false);
+    }
+
+    fn as_unix(&self) -> Option<&UnixSocket> {
+        Some(self)
     }
 }

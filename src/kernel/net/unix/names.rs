@@ -3,11 +3,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 
-use super::{Kind, Phase, SOMAXCONN, Ucred, UnixSocket};
+use super::{Kind, Phase, Ucred, UnixSocket};
 use crate::kernel::fs::access::{self, Access};
 use crate::kernel::fs::walk::{WalkCx, WalkFlags};
 use crate::kernel::fs::{FileType, create};
+use crate::kernel::net::SOMAXCONN;
 use crate::kernel::net::address::{Given, UnixAddress};
+use crate::kernel::net::socket::block;
 use crate::kernel::stop::{Errno, SysResult, fail};
 use crate::kernel::sync::{Lock, Rank, lock_two};
 use crate::kernel::task::Task;
@@ -42,18 +44,18 @@ fn is_open(socket: &Weak<UnixSocket>) -> bool {
 }
 
 impl Names {
-    fn bind_abstract(&self, name: Vec<u8>, socket: &Arc<UnixSocket>) -> Result<(), Errno> {
+    fn bind_abstract(&self, name: Vec<u8>, socket: &UnixSocket) -> Result<(), Errno> {
         let mut tables = self.0.lock();
         tables.prune();
         let key = (socket.kind, name);
         if tables.abstracts.get(&key).is_some_and(is_open) {
             return Err(Errno::EADDRINUSE);
         }
-        tables.abstracts.insert(key, Arc::downgrade(socket));
+        tables.abstracts.insert(key, socket.me.clone());
         Ok(())
     }
 
-    fn bind_automatic(&self, socket: &Arc<UnixSocket>) -> Result<UnixAddress, Errno> {
+    fn bind_automatic(&self, socket: &UnixSocket) -> Result<UnixAddress, Errno> {
         for _ in 0..AUTOMATIC {
             let number = {
                 let mut tables = self.0.lock();
@@ -68,10 +70,10 @@ impl Names {
         Err(Errno::ENOSPC)
     }
 
-    fn bind_inode(&self, key: (u64, u64), socket: &Arc<UnixSocket>) {
+    fn bind_inode(&self, key: (u64, u64), socket: &UnixSocket) {
         let mut tables = self.0.lock();
         tables.prune();
-        tables.inodes.insert(key, Arc::downgrade(socket));
+        tables.inodes.insert(key, socket.me.clone());
     }
 }
 
@@ -87,7 +89,7 @@ impl Tables {
 
 impl UnixSocket {
     /// bind(2): EINVAL when it has a name, EADDRINUSE, and what making a file can give.
-    pub(in crate::kernel::net) fn bind(self: &Arc<Self>, task: &Task, address: Given) -> SysResult<()> {
+    pub(super) fn bind_to(&self, task: &Task, address: Given) -> SysResult<()> {
         let names = &task.kernel.net.unix;
         if self.state.lock().name.is_some() {
             return match address {
@@ -124,7 +126,7 @@ impl UnixSocket {
     }
 
     /// listen(2): EOPNOTSUPP for datagrams, EINVAL without a name or when connected.
-    pub(in crate::kernel::net) fn listen(&self, task: &Task, backlog: i32) -> SysResult<()> {
+    pub(super) fn begin_listening(&self, task: &Task, backlog: i32) -> SysResult<()> {
         if !self.kind.connects() {
             return fail!(EOPNOTSUPP);
         }
@@ -152,18 +154,14 @@ impl UnixSocket {
     }
 
     /// connect(2).
-    pub(in crate::kernel::net) fn connect(
-        self: &Arc<Self>,
-        task: &Task,
-        address: Given,
-        nonblocking: bool,
-    ) -> SysResult<()> {
+    pub(super) fn connect_to(&self, task: &Task, address: Given, nonblocking: bool) -> SysResult<()> {
         if self.kind == Kind::Datagram {
             return self.connect_datagram(task, address);
         }
         let target = find(task, self.kind, &address.name()?)?;
         let cred = Ucred::of(task);
-        if Arc::ptr_eq(&target, self) {
+        let me = self.me.upgrade().ok_or(Errno::ENOTCONN)?;
+        if std::ptr::eq(&*target, self) {
             return match self.state.lock().phase {
                 Phase::Listening { .. } => fail!(EINVAL),
                 _ => fail!(ECONNREFUSED),
@@ -187,15 +185,15 @@ impl UnixSocket {
             }
             if pending.len() > *backlog {
                 let wait = WaitFor::queue(&target.queue, Events::WRITE);
-                let timeout = own.options.send_timeout;
                 drop((own, listener));
-                return Err(self.block(nonblocking, timeout, wait));
+                let timeout = self.options.lock().send_timeout;
+                return Err(block(nonblocking, timeout, wait));
             }
             let server = UnixSocket::new(self.kind);
             {
                 // Nobody else knows the new socket yet, so this lock cannot be waited for.
                 let mut state = server.state.lock_nested();
-                state.phase = Phase::Connected(self.clone());
+                state.phase = Phase::Connected(me);
                 state.peer_cred = cred;
                 state.name = name;
             }
@@ -209,7 +207,7 @@ impl UnixSocket {
         Ok(())
     }
 
-    fn connect_datagram(self: &Arc<Self>, task: &Task, address: Given) -> SysResult<()> {
+    fn connect_datagram(&self, task: &Task, address: Given) -> SysResult<()> {
         let phase = match address {
             Given::Unspecified => Phase::Unconnected,
             address => {
@@ -235,13 +233,12 @@ impl UnixSocket {
     }
 
     /// The next connection for accept(2): EINVAL when it does not listen, EOPNOTSUPP for datagrams.
-    pub(in crate::kernel::net) fn accept(&self, nonblocking: bool) -> SysResult<Arc<UnixSocket>> {
+    pub(super) fn next_connection(&self, nonblocking: bool) -> SysResult<Arc<UnixSocket>> {
         if !self.kind.connects() {
             return fail!(EOPNOTSUPP);
         }
-        let (accepted, wait, timeout) = {
+        let (accepted, wait) = {
             let mut state = self.state.lock();
-            let timeout = state.options.receive_timeout;
             let Phase::Listening { pending, .. } = &mut state.phase else {
                 return fail!(EINVAL);
             };
@@ -249,14 +246,17 @@ impl UnixSocket {
             if accepted.is_none() && state.shut_read {
                 return fail!(EINVAL);
             }
-            (accepted, WaitFor::queue(&self.queue, Events::READ), timeout)
+            (accepted, WaitFor::queue(&self.queue, Events::READ))
         };
         match accepted {
             Some(accepted) => {
                 self.queue.notify(Events::WRITE);
                 Ok(accepted)
             }
-            None => Err(self.block(nonblocking, timeout, wait)),
+            None => {
+                let timeout = self.options.lock().receive_timeout;
+                Err(block(nonblocking, timeout, wait))
+            }
         }
     }
 }

@@ -1,15 +1,18 @@
 //! Sending and receiving.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+
+use zerocopy::IntoBytes;
 
 use super::in_flight::{FilesInFlight, InFlight};
 use super::names::find;
-use super::{Charge, Kind, PACKET_COST, Packet, Phase, State, Ucred, UnixSocket};
+use super::{Kind, Note, Phase, State, Ucred, UnixSocket};
 use crate::kernel::fs::File;
 use crate::kernel::fs::pipe::broken_pipe;
-use crate::kernel::net::address::UnixAddress;
-use crate::kernel::stop::{Errno, SysResult, fail};
+use crate::kernel::net::address::{self, Given, UnixAddress};
+use crate::kernel::net::buffer::Packet;
+use crate::kernel::net::socket::{Outgoing, ReceiveFlags, Received, block};
+use crate::kernel::stop::{Errno, Stop, SysResult, fail};
 use crate::kernel::task::{Task, current};
 use crate::kernel::user_memory::{Sink, Source};
 use crate::kernel::wait::{Events, WaitFor};
@@ -17,95 +20,37 @@ use crate::kernel::wait::{Events, WaitFor};
 /// Largest piece of a stream, in bytes.
 const PIECE: usize = 32 << 10;
 
+/// Type of the control message that passes credentials.
+pub(in crate::kernel::net) const SCM_CREDENTIALS: i32 = 2;
+
 /// What Linux keeps of a send buffer for itself, in bytes.
 const BUFFER_OVERHEAD: usize = 32;
 
-/// What goes along with sent bytes.
-pub(in crate::kernel::net) struct Outgoing {
-    pub(in crate::kernel::net) nonblocking: bool,
-    /// EPIPE raises no SIGPIPE (MSG_NOSIGNAL).
-    pub(in crate::kernel::net) no_signal: bool,
-    /// Receiver, when it is not the peer.
-    pub(in crate::kernel::net) to: Option<UnixAddress>,
-    /// Credentials the sender chose (SCM_CREDENTIALS).
-    pub(in crate::kernel::net) cred: Option<Ucred>,
-    /// SCM_RIGHTS; leaves with the first byte.
-    pub(in crate::kernel::net) files: Vec<Arc<File>>,
-}
-
-impl Outgoing {
-    /// Nothing but bytes.
-    pub(in crate::kernel::net) fn plain(nonblocking: bool) -> Outgoing {
-        Outgoing {
-            nonblocking,
-            no_signal: false,
-            to: None,
-            cred: None,
-            files: Vec::new(),
-        }
-    }
-}
-
-/// How to receive.
-#[derive(Clone, Copy, Debug, Default)]
-pub(in crate::kernel::net) struct ReceiveFlags {
-    pub(in crate::kernel::net) nonblocking: bool,
-    /// MSG_PEEK
-    pub(in crate::kernel::net) peek: bool,
-    /// MSG_WAITALL
-    pub(in crate::kernel::net) wait_all: bool,
-}
-
-/// What was received.
-#[derive(Default)]
-pub(in crate::kernel::net) struct Received {
-    /// Bytes copied.
-    pub(in crate::kernel::net) length: usize,
-    /// Bytes the message had.
-    pub(in crate::kernel::net) full_length: usize,
-    pub(in crate::kernel::net) from: Option<UnixAddress>,
-    pub(in crate::kernel::net) cred: Option<Ucred>,
-    pub(in crate::kernel::net) files: Vec<Arc<File>>,
-}
-
 impl UnixSocket {
     /// send(2). A stream that has to wait in the middle blocks with `from` stepped over what is gone.
-    pub(in crate::kernel::net) fn send(
-        &self,
-        from: &mut dyn Source,
-        outgoing: &mut Outgoing,
-    ) -> SysResult<usize> {
-        let no_signal = outgoing.no_signal;
+    pub(super) fn send_any(&self, from: &mut dyn Source, outgoing: &mut Outgoing) -> SysResult<usize> {
+        let to = match outgoing.to.as_deref().map(Given::parse).transpose()? {
+            None | Some(Given::Unspecified) => None,
+            Some(given) if self.kind == Kind::Datagram => Some(given.name()?),
+            Some(given) => given.name().ok(),
+        };
         let sent = match self.kind {
-            Kind::Stream => self.send_stream(from, outgoing),
-            Kind::Datagram | Kind::SeqPacket => return self.send_message(from, outgoing),
+            Kind::Stream => self.send_stream(from, outgoing, to.is_some()),
+            _ => return self.send_message(from, outgoing, to.as_ref()),
         };
         match sent {
-            Err(crate::kernel::stop::Stop::Errno(Errno::EPIPE, _)) if !no_signal => Err(broken_pipe().into()),
+            Err(Stop::Errno(Errno::EPIPE, _)) if !outgoing.no_signal => Err(broken_pipe().into()),
             sent => sent,
         }
     }
 
-    fn take_error(&self) -> Result<(), Errno> {
+    fn check_error(&self) -> Result<(), Errno> {
         self.state.lock().error.take().map_or(Ok(()), Err)
     }
 
-    fn charge(&self, bytes: usize) -> Charge {
-        let bytes = bytes + PACKET_COST;
-        self.charged.fetch_add(bytes, Ordering::SeqCst);
-        Charge {
-            sender: self.me.clone(),
-            bytes,
-        }
-    }
-
-    fn is_buffer_full(&self) -> bool {
-        self.charged.load(Ordering::SeqCst) >= self.send_buffer()
-    }
-
     /// A packet of this socket's, with the present task's credentials unless it chose others.
-    fn packet(&self, data: Vec<u8>, cred: Option<Ucred>, files: FilesInFlight) -> Packet {
-        let charge = self.charge(data.len());
+    fn packet(&self, data: Vec<u8>, cred: Option<Ucred>, files: FilesInFlight) -> Packet<Note> {
+        let charge = self.send.charge(data.len());
         let cred = cred.or_else(|| {
             current().map(|task| {
                 let creds = task.creds();
@@ -116,24 +61,22 @@ impl UnixSocket {
                 }
             })
         });
-        Packet {
-            data,
-            consumed: 0,
+        let note = Note {
             from: self.state.lock().name.clone(),
             cred: cred.unwrap_or(Ucred::NOBODY),
             files,
-            _charge: charge,
-        }
+        };
+        Packet::new(data, note, Some(charge))
     }
 
-    fn send_stream(&self, from: &mut dyn Source, outgoing: &mut Outgoing) -> SysResult<usize> {
+    fn send_stream(&self, from: &mut dyn Source, outgoing: &mut Outgoing, addressed: bool) -> SysResult<usize> {
         let peer = {
             let state = self.state.lock();
             let connected = match &state.phase {
                 Phase::Connected(peer) => Some(peer.clone()),
                 _ => None,
             };
-            if outgoing.to.is_some() {
+            if addressed {
                 return if connected.is_some() {
                     fail!(EISCONN)
                 } else {
@@ -145,7 +88,7 @@ impl UnixSocket {
             }
             connected.ok_or(Errno::ENOTCONN)?
         };
-        let timeout = self.state.lock().options.send_timeout;
+        let timeout = self.options.lock().send_timeout;
         let mut sent = 0;
         while from.remaining() > 0 {
             let generation = self.queue.generation();
@@ -161,12 +104,12 @@ impl UnixSocket {
                 Err(_) if sent > 0 => break,
                 step => step?,
             }
-            if self.is_buffer_full() {
+            if self.send.is_full() {
                 if sent > 0 && outgoing.nonblocking {
                     break;
                 }
                 let wait = WaitFor::default().and_since(&self.queue, Events::WRITE, generation);
-                return Err(self.block(outgoing.nonblocking, timeout, wait));
+                return Err(block(outgoing.nonblocking, timeout, wait));
             }
             let mut data = vec![0; from.remaining().min(PIECE)];
             let taken = match from.take(&mut data) {
@@ -190,31 +133,33 @@ impl UnixSocket {
     }
 
     /// Put a packet into this socket's queue; EPIPE when it receives no more.
-    fn deliver(&self, packet: Packet) -> Result<(), Errno> {
+    fn deliver(&self, packet: Packet<Note>) -> Result<(), Errno> {
         {
             let mut state = self.state.lock();
             if state.shut_read {
                 drop(state);
                 return Err(Errno::EPIPE);
             }
-            state.inbox.push_back(packet);
+            state.inbox.push(packet);
         }
         self.queue.notify(Events::READ);
         Ok(())
     }
 
-    fn send_message(&self, from: &mut dyn Source, outgoing: &mut Outgoing) -> SysResult<usize> {
-        let target = self.target(outgoing)?;
+    fn send_message(
+        &self,
+        from: &mut dyn Source,
+        outgoing: &mut Outgoing,
+        to: Option<&UnixAddress>,
+    ) -> SysResult<usize> {
+        let target = self.target(to)?;
         let length = from.remaining();
-        if length > self.send_buffer().saturating_sub(BUFFER_OVERHEAD) {
+        if length > self.send.size().saturating_sub(BUFFER_OVERHEAD) {
             return fail!(EMSGSIZE);
         }
-        self.take_error()?;
-        let (shut_write, timeout) = {
-            let state = self.state.lock();
-            (state.shut_write, state.options.send_timeout)
-        };
-        if shut_write {
+        self.check_error()?;
+        let timeout = self.options.lock().send_timeout;
+        if self.state.lock().shut_write {
             return fail!(EPIPE);
         }
         if target.is_closed() {
@@ -225,13 +170,13 @@ impl UnixSocket {
         }
         let own = self.queue.generation();
         let theirs = target.queue.generation();
-        if self.is_buffer_full() {
+        if self.send.is_full() {
             let wait = WaitFor::default().and_since(&self.queue, Events::WRITE, own);
-            return Err(self.block(outgoing.nonblocking, timeout, wait));
+            return Err(block(outgoing.nonblocking, timeout, wait));
         }
         if target.is_full_for(self) {
             let wait = WaitFor::default().and_since(&target.queue, Events::WRITE, theirs);
-            return Err(self.block(outgoing.nonblocking, timeout, wait));
+            return Err(block(outgoing.nonblocking, timeout, wait));
         }
         let mut data = vec![0; length];
         let taken = if length > 0 { from.take(&mut data)? } else { 0 };
@@ -245,9 +190,9 @@ impl UnixSocket {
     }
 
     /// Where a message goes: ENOTCONN without an address and a peer.
-    fn target(&self, outgoing: &Outgoing) -> SysResult<Arc<UnixSocket>> {
+    fn target(&self, to: Option<&UnixAddress>) -> SysResult<Arc<UnixSocket>> {
         let peer = self.peer();
-        match &outgoing.to {
+        match to {
             Some(_) if self.kind == Kind::SeqPacket => {
                 // A connected one sends to its peer whatever the address says.
                 Ok(peer.ok_or(Errno::ENOTCONN)?)
@@ -278,14 +223,21 @@ impl UnixSocket {
     }
 
     /// recv(2).
-    pub(in crate::kernel::net) fn receive(
-        &self,
-        to: &mut dyn Sink,
-        flags: ReceiveFlags,
-    ) -> SysResult<Received> {
+    pub(super) fn receive_any(&self, to: &mut dyn Sink, flags: ReceiveFlags) -> SysResult<Received> {
         match self.kind {
             Kind::Stream => self.receive_stream(to, flags),
-            Kind::Datagram | Kind::SeqPacket => self.receive_message(to, flags),
+            _ => self.receive_message(to, flags),
+        }
+    }
+
+    /// What a receiver is told of a message's sender.
+    fn describe(&self, received: &mut Received, from: Option<&UnixAddress>, cred: Ucred) {
+        if let Some(from) = from {
+            received.from = address::bytes_of(Some(from));
+        }
+        if self.options.lock().pass_cred {
+            let cred = cred.as_bytes().to_vec();
+            received.control.push((libc::SOL_SOCKET, SCM_CREDENTIALS, cred));
         }
     }
 
@@ -299,7 +251,8 @@ impl UnixSocket {
             return Ok(());
         }
         let wait = WaitFor::queue(&self.queue, Events::READ);
-        Err(self.block(nonblocking, state.options.receive_timeout, wait))
+        let timeout = self.options.lock().receive_timeout;
+        Err(block(nonblocking, timeout, wait))
     }
 
     fn receive_stream(&self, to: &mut dyn Sink, flags: ReceiveFlags) -> SysResult<Received> {
@@ -313,13 +266,13 @@ impl UnixSocket {
             if to.remaining() == 0 && !state.inbox.is_empty() {
                 return Ok(received);
             }
-            let copied = copy_stream(&mut state, to, flags, &mut received, &mut done);
+            let copied = self.copy_stream(&mut state, to, flags, &mut received, &mut done);
             let enough = received.length > 0 && !(flags.wait_all && to.remaining() > 0 && !flags.peek);
             if copied.is_ok() && !enough && received.files.is_empty() {
                 match self.nothing_to_receive(&mut state, flags.nonblocking) {
                     // What there is, when it ends here or nobody waits.
                     Ok(()) => Ok(()),
-                    Err(crate::kernel::stop::Stop::Errno(..)) if received.length > 0 => Ok(()),
+                    Err(Stop::Errno(..)) if received.length > 0 => Ok(()),
                     Err(stop) => Err(stop),
                 }
             } else {
@@ -332,97 +285,74 @@ impl UnixSocket {
     }
 
     fn receive_message(&self, to: &mut dyn Sink, flags: ReceiveFlags) -> SysResult<Received> {
-        let (mut received, done) = {
+        let message = {
             let mut state = self.state.lock();
             if self.kind == Kind::SeqPacket && !matches!(state.phase, Phase::Connected(_)) {
                 return fail!(ENOTCONN);
             }
-            let Some(packet) = state.inbox.front_mut() else {
+            let message = state.inbox.take_message(to, flags.peek, |note| {
+                let files = if flags.peek {
+                    note.files.copy()
+                } else {
+                    note.files.take()
+                };
+                (note.from.clone(), note.cred, files)
+            });
+            let Some(message) = message else {
                 self.nothing_to_receive(&mut state, flags.nonblocking)?;
                 return Ok(Received::default());
             };
-            let mut received = Received {
-                length: 0,
-                full_length: packet.data.len(),
-                from: packet.from.clone(),
-                cred: Some(packet.cred),
-                files: if flags.peek {
-                    packet.files.copy()
-                } else {
-                    packet.files.take()
-                },
-            };
-            let want = packet.data.len().min(to.remaining());
-            let copied = if want > 0 {
-                to.put(&packet.data[..want])
-            } else {
-                Ok(0)
-            };
-            let done = if flags.peek { None } else { state.inbox.pop_front() };
-            received.length = match copied {
-                Ok(length) => length,
-                Err(errno) => {
-                    drop(state);
-                    drop(done);
-                    return Err(errno.into());
-                }
-            };
-            (received, done)
+            message
         };
-        if done.is_some() && self.kind == Kind::Datagram {
+        if message.done.is_some() && self.kind == Kind::Datagram {
             self.queue.notify(Events::WRITE);
         }
-        drop(done);
-        received.full_length = received.full_length.max(received.length);
+        drop(message.done);
+        let (from, cred, files) = message.note;
+        let mut received = Received {
+            length: message.copied?,
+            full_length: message.full_length,
+            files,
+            ..Received::default()
+        };
+        self.describe(&mut received, from.as_ref(), cred);
         Ok(received)
     }
-}
 
-/// Copy from the queue: packets of one sender, up to and including the first with files.
-fn copy_stream(
-    state: &mut State,
-    to: &mut dyn Sink,
-    flags: ReceiveFlags,
-    received: &mut Received,
-    done: &mut Vec<Packet>,
-) -> Result<(), Errno> {
-    let check_cred = state.options.pass_cred;
-    let mut index = 0;
-    while to.remaining() > 0 {
-        let Some(packet) = state.inbox.get_mut(index) else {
-            break;
-        };
-        if check_cred && received.cred.is_some_and(|cred| cred != packet.cred) {
-            break;
+    /// Copy from the queue: packets of one sender where credentials are passed, up to and including the first with files.
+    fn copy_stream(
+        &self,
+        state: &mut State,
+        to: &mut dyn Sink,
+        flags: ReceiveFlags,
+        received: &mut Received,
+        done: &mut Vec<Packet<Note>>,
+    ) -> Result<(), Errno> {
+        let check_cred = self.options.lock().pass_cred;
+        let mut cred = None;
+        let mut from = None;
+        let last_cred = std::cell::Cell::new(None);
+        let copied = state.inbox.copy_stream(
+            to,
+            flags.peek,
+            done,
+            |note| !check_cred || last_cred.get().is_none_or(|cred| cred == note.cred),
+            |note| {
+                last_cred.set(Some(note.cred));
+                cred = Some(note.cred);
+                from = note.from.clone();
+                let has_files = !note.files.is_empty();
+                received.files = if flags.peek { note.files.copy() } else { note.files.take() };
+                has_files
+            },
+        );
+        received.length = copied?;
+        received.full_length = received.length;
+        if let Some(cred) = cred {
+            self.describe(received, from.as_ref(), cred);
         }
-        let rest = &packet.data[packet.consumed..];
-        let want = rest.len().min(to.remaining());
-        let copied = match to.put(&rest[..want]) {
-            Ok(copied) => copied,
-            Err(_) if received.length > 0 => break,
-            Err(errno) => return Err(errno),
-        };
-        received.length += copied;
-        received.cred = Some(packet.cred);
-        received.from = packet.from.clone();
-        let has_files = !packet.files.is_empty();
-        let finished = copied == rest.len();
-        if flags.peek {
-            received.files = packet.files.copy();
-            index += 1;
-        } else {
-            received.files = packet.files.take();
-            packet.consumed += copied;
-            if finished {
-                done.extend(state.inbox.pop_front());
-            }
-        }
-        if has_files || !finished {
-            break;
-        }
+        Ok(())
     }
-    received.full_length = received.length;
-    Ok(())
 }
 
 fn flight(files: Vec<Arc<File>>, receiver: &UnixSocket) -> Result<FilesInFlight, Errno> {
@@ -439,8 +369,7 @@ fn in_flight_of(task: &Task) -> &InFlight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::net::address::Given;
-    use crate::kernel::stop::Stop;
+    use crate::kernel::net::socket::Socket;
     use crate::kernel::task::testing::Caller;
     use crate::kernel::user_memory::{KernelSink, KernelSource};
     use crate::kernel::wait::testing::until_done;
@@ -452,7 +381,7 @@ mod tests {
     };
 
     fn send(socket: &UnixSocket, bytes: &[u8]) -> SysResult<usize> {
-        socket.send(&mut KernelSource::new(bytes), &mut Outgoing::plain(true))
+        socket.send_any(&mut KernelSource::new(bytes), &mut Outgoing::plain(true))
     }
 
     fn receive(socket: &UnixSocket, max: usize) -> Result<Vec<u8>, Option<Errno>> {
@@ -461,7 +390,7 @@ mod tests {
             nonblocking: true,
             ..ReceiveFlags::default()
         };
-        match socket.receive(&mut sink, flags) {
+        match socket.receive_any(&mut sink, flags) {
             Ok(_) => Ok(sink.bytes),
             Err(Stop::Errno(errno, _)) => Err(Some(errno)),
             Err(_) => Err(None),
@@ -483,7 +412,7 @@ mod tests {
         assert!(matches!(send(&a, b"def"), Ok(3)));
         assert_eq!(receive(&b, 4), Ok(b"abcd".to_vec()));
         assert_eq!(receive(&b, 4), Ok(b"ef".to_vec()));
-        a.close(false);
+        a.close();
         assert_eq!(receive(&b, 4), Ok(Vec::new()));
         assert_eq!(errno(send(&b, b"x")), Some(Errno::EPIPE));
     }
@@ -502,7 +431,7 @@ mod tests {
     fn unread_data_resets() {
         let (a, b) = UnixSocket::pair(Kind::Stream, CRED);
         assert!(matches!(send(&a, b"unread"), Ok(6)));
-        b.close(false);
+        b.close();
         assert_eq!(receive(&a, 1), Err(Some(Errno::ECONNRESET)));
         assert_eq!(receive(&a, 1), Ok(Vec::new()));
     }
@@ -516,9 +445,9 @@ mod tests {
         };
         assert!(sent < text.len());
         assert_eq!(errno(send(&a, &text)), Some(Errno::EAGAIN));
-        assert!(!a.poll().intersects(Events::WRITE));
+        assert!(!a.ready().intersects(Events::WRITE));
         assert_eq!(receive(&b, text.len()).map(|got| got.len()), Ok(sent));
-        assert!(a.poll().intersects(Events::WRITE));
+        assert!(a.ready().intersects(Events::WRITE));
     }
 
     #[test]
@@ -528,25 +457,25 @@ mod tests {
         let task = &caller.task;
         let name = || Given::Name(UnixAddress::Abstract(b"name".to_vec()));
         let listener = UnixSocket::new(Kind::Stream);
-        assert!(listener.bind(task, name()).is_ok() && listener.listen(task, 1).is_ok());
+        assert!(listener.bind_to(task, name()).is_ok() && listener.begin_listening(task, 1).is_ok());
         std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
                     for _ in 0..ROUNDS {
                         let socket = UnixSocket::new(Kind::Stream);
-                        assert_eq!(until_done(|| socket.connect(task, name(), false)), Ok(()));
+                        assert_eq!(until_done(|| socket.connect_to(task, name(), false)), Ok(()));
                         let flags = ReceiveFlags::default();
-                        let end = until_done(|| socket.receive(&mut KernelSink::new(1), flags));
+                        let end = until_done(|| socket.receive_any(&mut KernelSink::new(1), flags));
                         assert_eq!(end.map(|received| received.length), Ok(0));
-                        socket.close(false);
+                        socket.close();
                     }
                 });
             }
             for _ in 0..2 * ROUNDS {
-                let accepted = until_done(|| listener.accept(false)).expect("a connection");
-                accepted.close(false);
+                let accepted = until_done(|| listener.next_connection(false)).expect("a connection");
+                accepted.close();
             }
         });
-        listener.close(false);
+        listener.close();
     }
 }

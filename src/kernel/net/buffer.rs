@@ -1,0 +1,248 @@
+//! What sockets of all families hold data in: the queue of a receiver, and the buffer of a sender that it charges.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::kernel::stop::Errno;
+use crate::kernel::user_memory::Sink;
+use crate::kernel::wait::{Events, WaitQueue};
+
+/// What a packet costs beside its bytes.
+const PACKET_COST: usize = 256;
+
+/// How much of a sender's data may lie in its receivers' queues.
+pub(super) struct SendBuffer {
+    charged: AtomicUsize,
+    /// SO_SNDBUF
+    size: AtomicUsize,
+    /// What more may lie there, in bytes.
+    extra: usize,
+    /// There is room, as poll(2) says, while no more than this share of it is taken: a numerator and a denominator.
+    roomy: (usize, usize),
+    queue: WaitQueue,
+}
+
+impl SendBuffer {
+    /// An empty one whose owner is told of room by `queue`.
+    pub(super) fn new(size: usize, extra: usize, roomy: (usize, usize), queue: &WaitQueue) -> Arc<SendBuffer> {
+        Arc::new(SendBuffer {
+            charged: AtomicUsize::new(0),
+            size: AtomicUsize::new(size),
+            extra,
+            roomy,
+            queue: queue.clone(),
+        })
+    }
+
+    /// SO_SNDBUF in bytes.
+    pub(super) fn size(&self) -> usize {
+        self.size.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_size(&self, bytes: usize) {
+        self.size.store(bytes, Ordering::Relaxed);
+        self.queue.notify(Events::WRITE);
+    }
+
+    /// Bytes that nobody has read yet, with what keeping them costs.
+    pub(super) fn charged(&self) -> usize {
+        self.charged.load(Ordering::SeqCst)
+    }
+
+    /// Bytes beyond what is the receiver's to keep.
+    pub(super) fn unsent(&self) -> usize {
+        self.charged().saturating_sub(self.extra)
+    }
+
+    fn capacity(&self) -> usize {
+        self.size().saturating_add(self.extra)
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.charged() >= self.capacity()
+    }
+
+    /// Whether a writer would be told that there is room.
+    pub(super) fn has_room(&self) -> bool {
+        let (part, whole) = self.roomy;
+        self.charged().saturating_mul(whole) <= self.capacity().saturating_mul(part)
+    }
+
+    /// Take room for a packet of so many bytes.
+    pub(super) fn charge(self: &Arc<Self>, bytes: usize) -> Charge {
+        let bytes = bytes + PACKET_COST;
+        self.charged.fetch_add(bytes, Ordering::SeqCst);
+        Charge {
+            sender: self.clone(),
+            bytes,
+        }
+    }
+}
+
+/// A packet's share of its sender's buffer.
+pub(super) struct Charge {
+    sender: Arc<SendBuffer>,
+    bytes: usize,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.sender.charged.fetch_sub(self.bytes, Ordering::SeqCst);
+        if self.sender.has_room() {
+            self.sender.queue.notify(Events::WRITE);
+        }
+    }
+}
+
+/// A message or a piece of a stream, with a note of what goes along.
+pub(super) struct Packet<N> {
+    data: Vec<u8>,
+    /// Bytes of `data` a stream's reader has had.
+    consumed: usize,
+    pub(super) note: N,
+    /// Held for its drop: gives the sender its room back.
+    _charge: Option<Charge>,
+}
+
+impl<N> Packet<N> {
+    pub(super) fn new(data: Vec<u8>, note: N, charge: Option<Charge>) -> Packet<N> {
+        Packet {
+            data,
+            consumed: 0,
+            note,
+            _charge: charge,
+        }
+    }
+
+    fn rest(&self) -> usize {
+        self.data.len() - self.consumed
+    }
+}
+
+/// What was received and nobody has read.
+pub(super) struct Inbox<N> {
+    packets: VecDeque<Packet<N>>,
+    /// Unread bytes of all.
+    bytes: usize,
+}
+
+impl<N> Default for Inbox<N> {
+    fn default() -> Self {
+        Inbox {
+            packets: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+}
+
+impl<N> Inbox<N> {
+    pub(super) fn push(&mut self, packet: Packet<N>) {
+        self.bytes += packet.rest();
+        self.packets.push_back(packet);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    /// Packets.
+    pub(super) fn len(&self) -> usize {
+        self.packets.len()
+    }
+
+    /// Unread bytes of all packets.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What all packets cost.
+    pub(super) fn cost(&self) -> usize {
+        self.bytes + self.packets.len() * PACKET_COST
+    }
+
+    /// Bytes of the first message.
+    pub(super) fn first_length(&self) -> usize {
+        self.packets.front().map_or(0, Packet::rest)
+    }
+
+    pub(super) fn notes(&self) -> impl Iterator<Item = &N> {
+        self.packets.iter().map(|packet| &packet.note)
+    }
+
+    /// Copy from a stream. `joins` says whether a packet may follow what was copied before, `took` whether to stop behind a packet
+    /// of which something was copied. With `peek` all stays; else what is finished goes to `done`, to be dropped with no lock held.
+    /// EFAULT when nothing could be copied.
+    pub(super) fn copy_stream(
+        &mut self,
+        to: &mut dyn Sink,
+        peek: bool,
+        done: &mut Vec<Packet<N>>,
+        mut joins: impl FnMut(&N) -> bool,
+        mut took: impl FnMut(&mut N) -> bool,
+    ) -> Result<usize, Errno> {
+        let mut length = 0;
+        let mut index = 0;
+        while to.remaining() > 0 {
+            let Some(packet) = self.packets.get_mut(index).filter(|packet| joins(&packet.note)) else {
+                break;
+            };
+            let rest = &packet.data[packet.consumed..];
+            let want = rest.len().min(to.remaining());
+            let copied = match to.put(&rest[..want]) {
+                Ok(copied) => copied,
+                Err(_) if length > 0 => break,
+                Err(errno) => return Err(errno),
+            };
+            length += copied;
+            let finished = copied == rest.len();
+            let stop = took(&mut packet.note);
+            if peek {
+                index += 1;
+            } else {
+                packet.consumed += copied;
+                self.bytes -= copied;
+                if finished {
+                    done.extend(self.packets.pop_front());
+                }
+            }
+            if stop || !finished {
+                break;
+            }
+        }
+        Ok(length)
+    }
+
+    /// Copy the first message, as far as there is room, and take it out unless this is a `peek`: what was copied and its whole length,
+    /// what `took` made of its note, and the message, to be dropped with no lock held. None without a message.
+    pub(super) fn take_message<R>(
+        &mut self,
+        to: &mut dyn Sink,
+        peek: bool,
+        took: impl FnOnce(&mut N) -> R,
+    ) -> Option<Message<N, R>> {
+        let packet = self.packets.front_mut()?;
+        let full_length = packet.data.len();
+        let want = full_length.min(to.remaining());
+        let copied = if want > 0 { to.put(&packet.data[..want]) } else { Ok(0) };
+        let note = took(&mut packet.note);
+        let done = if peek { None } else { self.packets.pop_front() };
+        if done.is_some() {
+            self.bytes -= full_length;
+        }
+        Some(Message {
+            copied,
+            full_length,
+            note,
+            done,
+        })
+    }
+}
+
+/// See [`Inbox::take_message`].
+pub(super) struct Message<N, R> {
+    pub(super) copied: Result<usize, Errno>,
+    pub(super) full_length: usize,
+    pub(super) note: R,
+    pub(super) done: Option<Packet<N>>,
+}
