@@ -5,7 +5,7 @@
 macro_rules! net_rows {
     ($($callback:ident)::+ $(, $($extra:tt)*)?) => {
         $($callback)::+! { net [$($($extra)*)?]
-             41 socket (domain: Enum(AF), kind: Flags(SOCK), protocol: By(domain)) -> Fd, partial "AF_UNIX only; other families give EAFNOSUPPORT, as on a machine without a network", kernel;
+             41 socket (domain: Enum(AF), kind: Flags(SOCK), protocol: By(domain)) -> Fd, partial "AF_UNIX, and AF_INET and AF_INET6 inside the guest; others give EAFNOSUPPORT, raw ones EPERM", kernel;
              42 connect (sockfd: Fd, addr: InSockAddr(addrlen), addrlen: Int) -> Int, full, blocks, kernel;
              43 accept (sockfd: Fd, addr: OutSockAddr(addrlen), addrlen: InOut(Int)) -> Fd, full, blocks, kernel;
              44 sendto (sockfd: Fd, buf: InBuf(len), len: Size, flags: Flags(MSG), dest_addr: InSockAddr(addrlen), addrlen: Int) -> Size, full, blocks, kernel;
@@ -17,7 +17,7 @@ macro_rules! net_rows {
              50 listen (sockfd: Fd, backlog: Int) -> Int, full, kernel;
              51 getsockname (sockfd: Fd, addr: OutSockAddr(addrlen), addrlen: InOut(Int)) -> Int, full, kernel;
              52 getpeername (sockfd: Fd, addr: OutSockAddr(addrlen), addrlen: InOut(Int)) -> Int, full, kernel;
-             53 socketpair (domain: Enum(AF), kind: Flags(SOCK), protocol: By(domain), sv: Out(FdPair)) -> Int, partial "AF_UNIX only; other families give EAFNOSUPPORT, as on a machine without a network", kernel;
+             53 socketpair (domain: Enum(AF), kind: Flags(SOCK), protocol: By(domain), sv: Out(FdPair)) -> Int, partial "AF_UNIX only, as on Linux; other families give EOPNOTSUPP or EAFNOSUPPORT", kernel;
              54 setsockopt (sockfd: Fd, level: Enum(SOL), optname: By(level), optval: InBuf(optlen), optlen: Int) -> Int, full, kernel;
              55 getsockopt (sockfd: Fd, level: Enum(SOL), optname: By(level), optval: OutBufAt(optlen), optlen: InOut(Int)) -> Int, full, kernel;
             288 accept4 (sockfd: Fd, addr: OutSockAddr(addrlen), addrlen: InOut(Int), flags: Flags(SOCK_FLAGS)) -> Fd, full, blocks, kernel;
