@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::{self, Write};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use syscall_table::{Level, errno};
 use crate::kernel::fs::{Fd, FileType, Path};
 use crate::kernel::syscall::Tracer;
 use crate::kernel::task::{Task, current};
-use crate::kernel::user_memory::UserMemory;
+use crate::kernel::user_memory::{UserAddr, UserMemory};
 
 /// Most paths of each list.
 const PATHS_MAX: usize = 100_000;
@@ -44,6 +45,8 @@ struct Notes {
     written: BTreeSet<Vec<u8>>,
     /// Family of a socket, and the error that it met, if any.
     sockets: BTreeMap<(i32, i32), u64>,
+    /// Addresses outside the guest that were tried, in vain.
+    outside: BTreeMap<SocketAddr, u64>,
     refused: BTreeMap<u64, u64>,
     /// Whether a list is not complete.
     cut: bool,
@@ -137,6 +140,31 @@ fn text(task: &Task, path: &Path) -> Vec<u8> {
     path.text(&task.kernel.vfs.mounts.root()).text
 }
 
+/// Where a call wanted to send something.
+fn destination(name: &str, args: &[u64; 6], memory: &UserMemory) -> Option<SocketAddr> {
+    let (at, length) = match name {
+        "connect" => (args[1], args[2]),
+        "sendto" => (args[4], args[5]),
+        "sendmsg" => {
+            let [at, length]: [u64; 2] = memory.read(UserAddr(args[1]).cast()).ok()?;
+            (at, length)
+        }
+        _ => return None,
+    };
+    let mut bytes = [0; size_of::<libc::sockaddr_in6>()];
+    let length = usize::try_from(length as u32).ok()?.min(bytes.len());
+    memory.read_bytes(UserAddr(at), bytes.get_mut(..length)?).ok()?;
+    let port = u16::from_be_bytes([bytes[2], bytes[3]]);
+    match i32::from(u16::from_le_bytes([bytes[0], bytes[1]])) {
+        libc::AF_INET => Some(([bytes[4], bytes[5], bytes[6], bytes[7]], port).into()),
+        libc::AF_INET6 => {
+            let ip = bytes[8..24].first_chunk::<16>()?;
+            Some((Ipv6Addr::from(*ip), port).into())
+        }
+        _ => None,
+    }
+}
+
 /// Put one more into a list; false if that is full.
 fn insert(list: &mut BTreeSet<Vec<u8>>, text: Vec<u8>) -> bool {
     let fits = list.len() < PATHS_MAX || list.contains(&text);
@@ -160,7 +188,7 @@ impl Tracer for Arc<Recorder> {
         }
     }
 
-    fn exit(&self, _: i32, nr: u64, args: &[u64; 6], result: i64, _: &UserMemory) {
+    fn exit(&self, _: i32, nr: u64, args: &[u64; 6], result: i64, memory: &UserMemory) {
         let row = syscall_table::lookup(nr);
         if row.is_none_or(|row| matches!(row.level, Level::Refused { .. })) {
             self.note(|notes| *notes.refused.entry(nr).or_default() += 1);
@@ -171,6 +199,17 @@ impl Tracer for Arc<Recorder> {
             Some("socket") => {
                 let error = i32::try_from(-result).unwrap_or(0).max(0);
                 self.note(|notes| *notes.sockets.entry((args[0] as u32 as i32, error)).or_default() += 1);
+            }
+            Some(name) if result == -i64::from(libc::ENETUNREACH) => {
+                if let Some(address) = destination(name, args, memory) {
+                    self.note(|notes| {
+                        let room = notes.outside.len() < PATHS_MAX || notes.outside.contains_key(&address);
+                        notes.cut |= !room;
+                        if room {
+                            *notes.outside.entry(address).or_default() += 1;
+                        }
+                    });
+                }
             }
             _ => {}
         }
@@ -194,6 +233,10 @@ impl Report {
         let sockets = notes.sockets.iter().map(|(&(family, error), count)| {
             json!({"family": family_name(family), "error": errno::name(error), "count": count})
         });
+        let outside = notes
+            .outside
+            .iter()
+            .map(|(address, count)| json!({"address": address.to_string(), "count": count}));
         let refused = notes.refused.iter().map(|(&nr, count)| {
             let name = syscall_table::lookup(nr).map(|row| row.name);
             json!({"call": name, "number": nr, "count": count})
@@ -216,6 +259,7 @@ impl Report {
             "files_read": list(&notes.read),
             "files_written": list(&notes.written),
             "sockets": sockets.collect::<Vec<_>>(),
+            "addresses_outside": outside.collect::<Vec<_>>(),
             "calls_refused": refused.collect::<Vec<_>>(),
             "complete": !notes.cut,
         });
