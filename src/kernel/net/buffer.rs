@@ -25,7 +25,12 @@ pub(super) struct SendBuffer {
 
 impl SendBuffer {
     /// An empty one whose owner is told of room by `queue`.
-    pub(super) fn new(size: usize, extra: usize, roomy: (usize, usize), queue: &WaitQueue) -> Arc<SendBuffer> {
+    pub(super) fn new(
+        size: usize,
+        extra: usize,
+        roomy: (usize, usize),
+        queue: &WaitQueue,
+    ) -> Arc<SendBuffer> {
         Arc::new(SendBuffer {
             charged: AtomicUsize::new(0),
             size: AtomicUsize::new(size),
@@ -224,7 +229,11 @@ impl<N> Inbox<N> {
         let packet = self.packets.front_mut()?;
         let full_length = packet.data.len();
         let want = full_length.min(to.remaining());
-        let copied = if want > 0 { to.put(&packet.data[..want]) } else { Ok(0) };
+        let copied = if want > 0 {
+            to.put(&packet.data[..want])
+        } else {
+            Ok(0)
+        };
         let note = took(&mut packet.note);
         let done = if peek { None } else { self.packets.pop_front() };
         if done.is_some() {

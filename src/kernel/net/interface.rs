@@ -41,12 +41,7 @@ const CHANGES: [u32; 10] = [
 ];
 
 /// ioctl(2) of a socket: ENODEV for another interface, EPERM for what would change one, ENOTTY.
-pub(super) fn ioctl(
-    cx: &SyscallCx<'_>,
-    socket: &dyn Socket,
-    request: u32,
-    arg: UserAddr,
-) -> SysResult<u64> {
+pub(super) fn ioctl(cx: &SyscallCx<'_>, socket: &dyn Socket, request: u32, arg: UserAddr) -> SysResult<u64> {
     let is_inet = [libc::AF_INET, libc::AF_INET6].contains(&socket.domain());
     match request {
         SIOCATMARK if is_inet => {

@@ -146,12 +146,7 @@ pub(crate) fn sendmsg(
     keep_progress(cx, result)
 }
 
-fn prepare(
-    cx: &SyscallCx<'_>,
-    file: &File,
-    header: &Msghdr,
-    flags: i32,
-) -> SysResult<(UserBuf, Outgoing)> {
+fn prepare(cx: &SyscallCx<'_>, file: &File, header: &Msghdr, flags: i32) -> SysResult<(UserBuf, Outgoing)> {
     let to = message_address(cx, header)?;
     let buf = vectors(cx, header)?;
     let mut outgoing = outgoing(file, flags, to)?;

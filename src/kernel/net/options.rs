@@ -67,7 +67,9 @@ impl Options {
     /// What an option was set to.
     pub(super) fn remembered(&self, level: i32, option: i32) -> Option<i32> {
         let mut known = self.remembered.iter();
-        known.find(|(key, _)| *key == (level, option)).map(|(_, value)| *value)
+        known
+            .find(|(key, _)| *key == (level, option))
+            .map(|(_, value)| *value)
     }
 
     /// Whether a switch is on.

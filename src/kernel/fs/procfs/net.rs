@@ -54,7 +54,11 @@ fn endpoint(end: Endpoint, domain: i32) -> String {
 /// A table of sockets. Those without a port are not in it, as on Linux.
 fn sockets(kernel: &Kernel, kind: Kind, domain: i32) -> String {
     let wide = domain == libc::AF_INET6;
-    let column = if wide { "local_address                         remote_address                        st" } else { "local_address rem_address   st" };
+    let column = if wide {
+        "local_address                         remote_address                        st"
+    } else {
+        "local_address rem_address   st"
+    };
     let tail = "tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode";
     let datagram = kind == Kind::Datagram;
     let (head, width) = match (datagram, wide) {
@@ -137,7 +141,13 @@ mod tests {
             ip: std::net::Ipv6Addr::LOCALHOST.into(),
             port: 80,
         };
-        assert_eq!(endpoint(v6, libc::AF_INET6), "00000000000000000000000001000000:0050");
-        assert_eq!(endpoint(v4, libc::AF_INET6), "0000000000000000FFFF00000100007F:0050");
+        assert_eq!(
+            endpoint(v6, libc::AF_INET6),
+            "00000000000000000000000001000000:0050"
+        );
+        assert_eq!(
+            endpoint(v4, libc::AF_INET6),
+            "0000000000000000FFFF00000100007F:0050"
+        );
     }
 }

@@ -40,7 +40,15 @@ pub(super) fn parse(domain: i32, bytes: &[u8], either: bool) -> Result<Given, Er
         }),
         libc::AF_INET if domain == libc::AF_INET || either => parse_v4(bytes),
         libc::AF_INET6 if domain == libc::AF_INET6 => parse_v6(bytes),
-        _ if bytes.len() < if domain == libc::AF_INET { SOCKADDR_IN } else { SOCKADDR_IN6_MIN } => Err(Errno::EINVAL),
+        _ if bytes.len()
+            < if domain == libc::AF_INET {
+                SOCKADDR_IN
+            } else {
+                SOCKADDR_IN6_MIN
+            } =>
+        {
+            Err(Errno::EINVAL)
+        }
         _ => Err(Errno::EAFNOSUPPORT),
     }
 }
@@ -163,7 +171,10 @@ mod tests {
         assert_eq!(mapped.len(), SOCKADDR_IN6);
         assert_eq!(parse(libc::AF_INET6, &mapped, false), given);
         assert_eq!(parse(libc::AF_INET, &mapped, false), Err(Errno::EAFNOSUPPORT));
-        assert_eq!(parse(libc::AF_INET, &v4([0; 4], 0)[..15], false), Err(Errno::EINVAL));
+        assert_eq!(
+            parse(libc::AF_INET, &v4([0; 4], 0)[..15], false),
+            Err(Errno::EINVAL)
+        );
         assert_eq!(parse(libc::AF_INET6, &mapped[..23], false), Err(Errno::EINVAL));
         assert_eq!(parse(libc::AF_INET, &[0], false), Err(Errno::EINVAL));
     }

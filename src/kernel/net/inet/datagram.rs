@@ -61,7 +61,11 @@ impl InetSocket {
         };
         let length = from.remaining();
         let (source, target, connected) = self.ends(to)?;
-        let longest = if target.ip.is_ipv4() { LONGEST_V4 } else { LONGEST_V6 };
+        let longest = if target.ip.is_ipv4() {
+            LONGEST_V4
+        } else {
+            LONGEST_V6
+        };
         if length > longest {
             return fail!(EMSGSIZE);
         }
@@ -104,7 +108,11 @@ impl InetSocket {
             (None, None) => return fail!(EDESTADDRREQ),
         };
         let local = self.bind_automatically(&mut state)?;
-        let ip = if local.ip.is_unspecified() { source } else { local.ip };
+        let ip = if local.ip.is_unspecified() {
+            source
+        } else {
+            local.ip
+        };
         if ip.is_ipv4() != target.ip.is_ipv4() {
             return fail!(ENETUNREACH);
         }

@@ -201,7 +201,11 @@ impl InetSocket {
         state.connecting = false;
         if let Some(local) = state.local {
             if state.bound_port {
-                let ip = if state.bound_ip { local.ip } else { address::any(self.domain) };
+                let ip = if state.bound_ip {
+                    local.ip
+                } else {
+                    address::any(self.domain)
+                };
                 self.set_ends(state, ip, None);
             } else {
                 self.ports.release(self, local.port);

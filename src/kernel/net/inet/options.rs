@@ -93,7 +93,11 @@ impl InetSocket {
             (libc::SOL_SOCKET, libc::SO_BINDTODEVICE) => return bind_to_device(value),
             (TCP, libc::TCP_CONGESTION) if self.kind == Kind::Stream => {
                 let name = value.split(|byte| *byte == 0).next().unwrap_or_default();
-                return if name == CONGESTION { Ok(()) } else { Err(Errno::ENOENT) };
+                return if name == CONGESTION {
+                    Ok(())
+                } else {
+                    Err(Errno::ENOENT)
+                };
             }
             _ => {}
         }

@@ -37,7 +37,9 @@ impl InetSocket {
         match &mut state.phase {
             Phase::Listening { backlog, .. } => *backlog = wanted,
             Phase::Unconnected => {
-                let local = self.bind_automatically(&mut state).map_err(|_| Errno::EADDRINUSE)?;
+                let local = self
+                    .bind_automatically(&mut state)
+                    .map_err(|_| Errno::EADDRINUSE)?;
                 self.ports.check_listener(self, local.port)?;
                 state.bound_port = true;
                 state.phase = Phase::Listening {
@@ -79,7 +81,11 @@ impl InetSocket {
             Errno::EAGAIN => Errno::EADDRNOTAVAIL,
             errno => errno,
         })?;
-        let ip = if local.ip.is_unspecified() { source } else { local.ip };
+        let ip = if local.ip.is_unspecified() {
+            source
+        } else {
+            local.ip
+        };
         if ip.is_ipv4() != remote.ip.is_ipv4() {
             return fail!(ENETUNREACH);
         }

@@ -69,7 +69,12 @@ impl UnixSocket {
         Packet::new(data, note, Some(charge))
     }
 
-    fn send_stream(&self, from: &mut dyn Source, outgoing: &mut Outgoing, addressed: bool) -> SysResult<usize> {
+    fn send_stream(
+        &self,
+        from: &mut dyn Source,
+        outgoing: &mut Outgoing,
+        addressed: bool,
+    ) -> SysResult<usize> {
         let peer = {
             let state = self.state.lock();
             let connected = match &state.phase {
@@ -342,7 +347,11 @@ impl UnixSocket {
                 cred = Some(note.cred);
                 from = note.from.clone();
                 let has_files = !note.files.is_empty();
-                received.files = if flags.peek { note.files.copy() } else { note.files.take() };
+                received.files = if flags.peek {
+                    note.files.copy()
+                } else {
+                    note.files.take()
+                };
                 has_files
             },
         );
