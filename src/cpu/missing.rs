@@ -18,7 +18,7 @@ const OF: u64 = 1 << 11;
 const STATUS: u64 = 0x8d5;
 
 /// Selector of 64-bit user code.
-const USER_CS: u64 = 0x33;
+pub(super) const USER_CS: u64 = 0x33;
 
 /// Guest memory, by addresses that the guest gave.
 pub trait Memory {

@@ -7,7 +7,9 @@ mod instructions;
 mod leaves;
 mod missing;
 mod model;
+mod ports;
 
 pub use instructions::{Class, Handling, INSTRUCTIONS, Instruction, Remedy};
 pub use missing::{Memory, Outcome, emulate};
 pub use model::{Choice, HostProcessor, Model};
+pub use ports::{Buffer, Ports, Transfer, transfer};

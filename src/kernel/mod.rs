@@ -54,6 +54,8 @@ pub struct Kernel {
     pub block: dev::block::BlockDevices,
     /// Serial lines.
     pub consoles: dev::console::Consoles,
+    /// Input and output ports.
+    pub ports: Arc<dev::port::PortBus>,
     /// Terminals.
     pub terminals: dev::tty::Terminals,
     /// The process tree.
@@ -133,6 +135,8 @@ impl Kernel {
         if let Some(activity) = reactor.activity() {
             platform.count_activity(activity.clone());
         }
+        let consoles = dev::console::Consoles::default();
+        let ports = Arc::new(dev::port::PortBus::new(&clock, &reactor, &consoles.serial));
         Arc::new(Kernel {
             platform,
             hardware,
@@ -141,7 +145,8 @@ impl Kernel {
             reactor,
             vfs,
             block: dev::block::BlockDevices::default(),
-            consoles: dev::console::Consoles::default(),
+            consoles,
+            ports,
             terminals: dev::tty::Terminals::default(),
             pids: PidTable::default(),
             futexes: ipc::futex::Futexes::default(),

@@ -189,7 +189,7 @@ pub fn dispatch(cx: &mut SyscallCx<'_>) -> SysResult<u64> {
         Subsystem::Sys => super::sys::dispatch(cx),
         Subsystem::Signal => super::signal::dispatch(cx),
         Subsystem::Time => super::time::dispatch(cx),
-        _ => Err(Errno::ENOSYS.into()),
+        Subsystem::Cpu => super::dev::port::dispatch(cx),
     }
 }
 

@@ -1,7 +1,9 @@
 //! Instructions that fault on the host and that the virtual kernel carries out.
 
 mod cpuid;
+mod memory;
 mod missing;
+mod ports;
 
 use std::sync::Arc;
 
@@ -34,20 +36,21 @@ pub(super) fn carry_out(task: &Arc<Task>, thread: &mut dyn Thread, fault: &Fault
         read = space.peek(rip, &mut code);
     }
     let code = &code[..read];
-    if protection {
-        let Some(length) = cpuid::answer(task, thread, code) else {
-            return false;
-        };
+    let met = if !protection {
+        missing::carry_out(thread, code)
+    } else if let Some(length) = cpuid::answer(task, thread, code) {
         let regs = thread.regs_mut();
         regs.rip = regs.rip.wrapping_add(length as u64);
+        Some(None)
     } else {
-        match missing::carry_out(thread, code) {
-            None => return false,
-            Some(None) => {}
-            Some(Some(met)) => {
-                signal::force(task, SigInfo::from_fault(&met));
-                return true;
-            }
+        ports::carry_out(task, thread, code)
+    };
+    match met {
+        None => return false,
+        Some(None) => {}
+        Some(Some(met)) => {
+            signal::force(task, SigInfo::from_fault(&met));
+            return true;
         }
     }
     let regs = thread.regs_mut();

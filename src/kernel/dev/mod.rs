@@ -3,6 +3,8 @@
 pub mod block;
 pub mod console;
 mod mem;
+pub mod port;
+pub mod rtc;
 pub mod stream;
 pub mod tty;
 
@@ -13,8 +15,9 @@ use super::fs::{Special, SpecialFiles};
 use tty::{ConsoleDriver, ControllingDriver, PTS_MAJOR, PtmxDriver, PtsDriver};
 
 /// Nodes that /dev has: name, major, minor, permission bits.
-pub const NODES: [(&str, u32, u32, u32); 9] = [
+pub const NODES: [(&str, u32, u32, u32); 10] = [
     block::CONTROL_NODE,
+    port::NODE,
     ("null", mem::MEM_MAJOR, 3, 0o666),
     ("zero", mem::MEM_MAJOR, 5, 0o666),
     ("full", mem::MEM_MAJOR, 7, 0o666),
@@ -29,6 +32,10 @@ pub const NODES: [(&str, u32, u32, u32); 9] = [
 pub fn register(special: &SpecialFiles) {
     block::register(special);
     special.register(Special::CharMajor(mem::MEM_MAJOR), Arc::new(mem::MemDriver));
+    special.register(
+        Special::Char(port::NODE.1, port::NODE.2),
+        Arc::new(port::PortDriver),
+    );
     special.register(Special::Char(5, 0), Arc::new(ControllingDriver));
     special.register(Special::Char(5, 1), Arc::new(ConsoleDriver));
     special.register(Special::Char(5, 2), Arc::new(PtmxDriver));

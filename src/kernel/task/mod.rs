@@ -31,6 +31,7 @@ pub use run::{current, current_deadline};
 pub(in crate::kernel) use syscalls::dispatch;
 
 use super::Kernel;
+use super::dev::port::PortAccess;
 use super::fs::{FdTable, FsContext};
 use super::mm::Mm;
 use super::sched::{Player, Turns};
@@ -120,6 +121,8 @@ pub struct TaskState {
     pub tsc_faults: bool,
     /// Whether CPUID faults (ARCH_SET_CPUID of arch_prctl(2)).
     pub cpuid_faults: bool,
+    /// Which input and output ports it may use.
+    pub ports: PortAccess,
     /// Scheduling policy and the like, kept as data: the host schedules.
     pub sched: SchedState,
 }

@@ -96,6 +96,7 @@ pub struct Clock {
     /// How far it has got otherwise than by the host's time.
     jumped: AtomicU64,
     realtime_offset: AtomicI64,
+    hardware_offset: AtomicI64,
     was_set: WaitQueue,
     vdso: OnceLock<Vdso>,
 }
@@ -129,6 +130,7 @@ impl Clock {
             boot: host(ClockId::CLOCK_MONOTONIC),
             jumped: AtomicU64::new(0),
             realtime_offset: AtomicI64::new(offset),
+            hardware_offset: AtomicI64::new(offset),
             was_set: WaitQueue::new(),
             vdso: OnceLock::new(),
         }
@@ -255,6 +257,19 @@ impl Clock {
         }
         self.realtime_offset.store(offset, Ordering::SeqCst);
         self.was_set.notify(Events::empty());
+    }
+
+    /// The clock that goes on while the machine is off: CLOCK_REALTIME as it would be had nobody set it, until this one is set
+    /// itself. In nanoseconds since 1970.
+    pub fn hardware_nanos(&self) -> i64 {
+        self.unset_realtime()
+            .saturating_add(self.hardware_offset.load(Ordering::Relaxed))
+    }
+
+    /// Set the hardware clock alone.
+    pub fn set_hardware_nanos(&self, nanos: i64) {
+        let offset = nanos.saturating_sub(self.unset_realtime());
+        self.hardware_offset.store(offset, Ordering::Relaxed);
     }
 
     /// Notified when CLOCK_REALTIME was set.

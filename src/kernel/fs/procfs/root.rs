@@ -9,7 +9,7 @@ use super::{Subject, names, process, sysctl, ticks};
 use crate::kernel::Kernel;
 use crate::kernel::dev::block;
 use crate::kernel::stop::Errno;
-use crate::kernel::task::{Pid, Task};
+use crate::kernel::task::{Capability, Pid, Task, current};
 use crate::kernel::time::NANOS_PER_SEC;
 
 pub(super) struct Root(pub(super) Weak<Kernel>);
@@ -24,6 +24,7 @@ const FILES: &[(&str, Make)] = &[
     ("execdomains", |_| "0-0\tLinux           \t[kernel]\n".to_owned()),
     ("filesystems", filesystems),
     ("interrupts", |k| cpu_header(k)),
+    ("ioports", ioports),
     ("loadavg", loadavg),
     ("locks", |_| String::new()),
     ("meminfo", meminfo),
@@ -115,6 +116,11 @@ fn filesystems(kernel: &Kernel) -> String {
         text + first + "\t" + name + "\n"
     };
     kinds.names().iter().fold(String::new(), line)
+}
+
+fn ioports(kernel: &Kernel) -> String {
+    let admin = |task: Arc<Task>| task.creds().capable(Capability::SysAdmin);
+    kernel.ports.table(current().is_some_and(admin))
 }
 
 fn cpu_header(kernel: &Kernel) -> String {

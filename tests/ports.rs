@@ -1,0 +1,73 @@
+//! Input and output ports and the hardware clock, as a guest on both platforms. Nothing here runs natively: it would reach the
+//! machine's own devices.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use support::{UVM, rootfs, text};
+
+const PLATFORMS: [&str; 2] = ["seccomp", "ptrace"];
+
+/// `uvm run` of a command in `root`, which may use ports.
+fn run(platform: &str, options: &[&str], root: &Path, command: &[&str]) -> Output {
+    let output = Command::new(UVM)
+        .args(["run", "--platform", platform])
+        .args(options)
+        .arg(root)
+        .arg("--")
+        .args(command)
+        .output();
+    output.expect("run uvm")
+}
+
+/// What a successful command wrote.
+fn told(output: &Output) -> String {
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{}: {out}{err}", output.status);
+    out.into_owned()
+}
+
+/// The program of all checks, built for this test.
+fn checks() -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ports/ports.c");
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ports");
+    let status = Command::new("cc")
+        .args(["-O1", "-Wall", "-Wextra", "-Werror", "-static", "-o"])
+        .arg(&program)
+        .arg(source)
+        .status();
+    assert!(status.expect("run the C compiler `cc`").success());
+    program
+}
+
+#[test]
+fn programs_find_the_devices() {
+    let program = checks();
+    let program = text(&program);
+    let clocks: [&[&str]; 3] = [&[], &["--clock", "rate=2"], &["--clock", "travel"]];
+    for platform in PLATFORMS {
+        for clock in clocks {
+            let output = run(platform, clock, Path::new("/"), &[program]);
+            let out = told(&output);
+            let passed = out.lines().filter(|line| line.starts_with("ok "));
+            assert_eq!(passed.count(), out.lines().count(), "{platform} {clock:?}: {out}");
+        }
+    }
+}
+
+#[test]
+fn dd_reads_and_writes_ports() {
+    let script = "printf '\\245' | dd of=/dev/port bs=1 seek=128 count=1 status=none
+        dd if=/dev/port bs=1 skip=$((0x7f)) count=3 status=none | od -An -tx1
+        printf '\\15' | dd of=/dev/port bs=1 seek=$((0x70)) status=none
+        dd if=/dev/port bs=1 skip=$((0x71)) count=1 status=none | od -An -tx1";
+    for platform in PLATFORMS {
+        let output = run(platform, &[], rootfs(), &["sh", "-c", script]);
+        assert_eq!(told(&output), " ff a5 ff\n 80\n", "{platform}");
+    }
+}
