@@ -44,6 +44,7 @@ pub(super) fn carry_out(task: &Task, thread: &mut dyn Thread, code: &[u8]) -> Op
         regs.rip = regs.rip.wrapping_add(1);
         return Some(None);
     }
+    let most = if task.is_stepped() { 1 } else { MOST };
     let space = thread.space().clone();
     let mut ports = Allowed {
         bus: &task.kernel.ports,
@@ -54,7 +55,7 @@ pub(super) fn carry_out(task: &Task, thread: &mut dyn Thread, code: &[u8]) -> Op
         thread.regs_mut(),
         &mut ports,
         &mut GuestMemory(&*space),
-        MOST,
+        most,
     ) {
         Transfer::Refused => None,
         Transfer::Done | Transfer::Partly => Some(None),

@@ -253,7 +253,7 @@ impl State {
         if self.has(BINARY) {
             number
         } else {
-            number / 10 << 4 | number % 10
+            number / 10 * 16 + number % 10
         }
     }
 
