@@ -41,7 +41,7 @@ struct State {
 impl Pit {
     pub(super) fn new(clock: &Arc<Clock>) -> Pit {
         let mut channels = [const { Channel::new() }; 3];
-        channels[2].stopped = Some(0);
+        (channels[2].gate, channels[2].stopped) = (false, Some(0));
         // As firmware leaves the first: 65,536 ticks for each interrupt.
         channels[0].mode = 3;
         channels[0].is_loaded = true;
