@@ -338,3 +338,35 @@ fn bad_layouts_are_one_line() {
         files.last_mut().expect("an index").1 = inner;
     });
 }
+
+/// What is almost only a hole stays one: committed, exported, read in place, and unpacked by GNU tar.
+#[test]
+fn holes_take_no_room() {
+    let place = scratch("holes");
+    fs::write(place.join("plain.tar"), base()).expect("write");
+    let shell = |script: &str| {
+        let mut shell = Command::new("bash");
+        shell.args(["-euc", script]).current_dir(&place);
+        let outcome = run(shell.env("UVM", UVM).env("XDG_DATA_HOME", &place), b"", LIMIT);
+        assert_eq!(outcome.status, 0, "{outcome:?}");
+        outcome.stdout
+    };
+    let look = "busybox stat -c '%s %b' /hole; busybox dd if=/hole bs=1M skip=5000 count=1 2>/dev/null | busybox head -c 7";
+    let seen = shell(&format!(
+        r#"
+        "$UVM" run --commit holes plain.tar sh -c 'busybox truncate -s 10737418240 /hole
+            echo middle | busybox dd of=/hole bs=1M seek=5000 conv=notrunc 2>/dev/null'
+        "$UVM" export -o flat.tar holes
+        mkdir root; tar -xf flat.tar -C root ./hole
+        [ "$(du -sm . | cut -f1)" -lt 30 ] || du -a . >&2
+        cmp -n 7 -i 5242880000:0 root/hole <(echo middle)
+        stat -c '%s' root/hole; tar -tvf flat.tar ./hole | awk '{{ print $3 }}'
+        python3 -c 'import tarfile; print(tarfile.open("flat.tar").getmember("./hole").size)'
+        "$UVM" run flat.tar sh -c "{look}"
+        "$UVM" image import flat.tar flat >/dev/null
+        "$UVM" export -o again.tar flat; cmp flat.tar again.tar
+        du -sm . | awk '{{ print ($1 < 60) }}'"#
+    ));
+    let size = "10737418240\n".repeat(3);
+    assert_eq!(seen, format!("{size}10737418240 1024\nmiddle\n1\n"));
+}

@@ -7,15 +7,16 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::images::{Files, base, digest, gzip, layer, layout, write_layout};
-use support::process::{Outcome, poll_until, run};
-use support::{UVM, scratch, text};
+use support::process::{Outcome, run};
+use support::registry::Registry;
+use support::{UVM, scratch};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -453,40 +454,21 @@ fn names_say_where_or_the_configuration_does() {
     user.assert_sound();
 }
 
-/// A registry that ends with the test.
-struct Registry(Child);
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// Debian's docker-registry, which wants a password, pushed to by skopeo.
 #[test]
 fn a_real_registry() {
     let user = User::new("real");
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-    let address = port.expect("a free port");
     // uvm and secret, by bcrypt.
     user.write(
         "htpasswd",
         "uvm:$2y$05$iJdkQUSOOxm/AGX4GyzNcudiJpK5eQskTeAtgi1Kwg4SrUJwPUZl.\n",
     );
-    let config = format!(
-        "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {0}/registry\nhttp:\n  addr: {address}\n\
-        auth:\n  htpasswd:\n    realm: uvm\n    path: {0}/htpasswd\n",
+    let auth = format!(
+        "auth:\n  htpasswd:\n    realm: uvm\n    path: {}/htpasswd\n",
         user.home.display()
     );
-    user.write("registry.yml", &config);
-    let mut server = Command::new("docker-registry");
-    server.args(["serve", text(&user.home.join("registry.yml"))]);
-    let server = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    let _server = Registry(server.expect("start docker-registry, which Debian packages"));
-    poll_until("the registry answers", LIMIT, || {
-        TcpStream::connect(address).is_ok()
-    });
+    let registry = Registry::start(&user.home, &auth);
+    let address = registry.address;
     // Not an archive: skopeo would give its files to their owners, which takes root.
     write_layout(&user.home.join("layout"), &image());
     let mut skopeo = Command::new("skopeo");
@@ -533,5 +515,100 @@ fn a_real_registry() {
         user.uvm(&["run", &format!("{address}/a/b@{digest}")]).stdout,
         "new\n"
     );
+    user.assert_sound();
+}
+
+/// Authorities of our own, and certificates that they did or did not give.
+const CERTIFICATES: &str = r#"
+    key() { openssl ecparam -name prime256v1 -genkey -noout -out "$1.key"; }
+    given() { # NAME SUBJECT DAYS
+        key "$1"
+        openssl req -new -key "$1.key" -subj /CN=registry -out "$1.csr"
+        printf 'subjectAltName=%s\n' "$2" >"$1.ext"
+        openssl x509 -req -in "$1.csr" -CA ca.crt -CAkey ca.key -CAcreateserial -days "$3" -extfile "$1.ext" -out "$1.crt"
+    }
+    key ca; openssl req -x509 -new -key ca.key -subj /CN=authority -days 30 -out ca.crt
+    key other; openssl req -x509 -new -key other.key -subj /CN=other -days 30 -out other.crt
+    given good IP:127.0.0.1 30
+    given name DNS:registry.invalid 30
+    given old IP:127.0.0.1 -1
+    key self; openssl req -x509 -new -key self.key -subj /CN=self -addext subjectAltName=IP:127.0.0.1 -days 30 -out self.crt
+"#;
+
+/// By TLS from a real registry: an authority has to be known, and the certificate has to be right.
+#[test]
+fn certificates_are_checked() {
+    let user = User::new("tls");
+    let made = run(
+        Command::new("bash")
+            .args(["-euc", CERTIFICATES])
+            .current_dir(&user.home),
+        b"",
+        LIMIT,
+    );
+    assert_eq!(made.status, 0, "{made:?}");
+    write_layout(&user.home.join("layout"), &image());
+    let start = |name: &str| {
+        let place = user.home.display();
+        let tls = format!("  tls:\n    certificate: {place}/{name}.crt\n    key: {place}/{name}.key\n");
+        Registry::start(&user.home, &tls)
+    };
+    let pull = |registry: &Registry, options: &[&str]| {
+        let name = format!("{}/a/b:good", registry.address);
+        user.uvm(&[&["image", "pull", "--timeout=20"], options, &[&name]].concat())
+    };
+    let refused = |outcome: Outcome, words: &str| {
+        assert_eq!(
+            (outcome.status, outcome.stderr.lines().count()),
+            (125, 1),
+            "'{words}': {outcome:?}"
+        );
+        assert!(outcome.stderr.contains(words), "'{words}': {outcome:?}");
+    };
+    for (name, words) in [
+        ("name", "its certificate is for another name"),
+        ("old", "its certificate has expired"),
+        ("self", "its certificate is none for a server"),
+    ] {
+        refused(pull(&start(name), &["--ca", "ca.crt"]), words);
+    }
+    let registry = start("good");
+    let mut skopeo = Command::new("skopeo");
+    skopeo.args(["copy", "-q", "--insecure-policy", "--dest-tls-verify=false"]);
+    skopeo.args(["oci:layout", &format!("docker://{}/a/b:good", registry.address)]);
+    let pushed = run(
+        skopeo
+            .env("HOME", &user.home)
+            .env("TMPDIR", &user.home)
+            .current_dir(&user.home),
+        b"",
+        LIMIT,
+    );
+    assert_eq!(pushed.status, 0, "{pushed:?}");
+    refused(
+        pull(&registry, &["--ca", "other.crt"]),
+        "no authority that is known here",
+    );
+    refused(
+        pull(&registry, &["--ca", "good.key"]),
+        "there is no certificate in it",
+    );
+    refused(
+        pull(&registry, &["--ca", "missing.crt"]),
+        "missing.crt: No such file",
+    );
+    assert_eq!(pull(&registry, &["--ca", "ca.crt"]).status, 0);
+    // The configuration says so for every pull, also that of `uvm run`.
+    let address = registry.address.to_string();
+    let authority = user.home.join("ca.crt");
+    user.write(
+        "config/uvm/registries.json",
+        &json!({"ca": {&address: authority}}).to_string(),
+    );
+    assert_eq!(
+        user.uvm(&["image", "rm", &format!("{address}/a/b:good")]).status,
+        0
+    );
+    assert_eq!(user.uvm(&["run", &format!("{address}/a/b:good")]).stdout, "new\n");
     user.assert_sound();
 }

@@ -617,12 +617,17 @@ fn other_programs_see_the_same() {
         uvm image import debian.tar debian:12
         uvm run --commit changed debian:12 sh -c 'rm -r /etc/apt; echo x >/etc/new; chown 3:4 /etc/new; chmod 4711 /bin/ls
             ln /etc/new /etc/hard; mkdir -p /srv/a; mv /srv/a /srv/b; touch /etc/passwd; rm -rf /var/log; mkdir /var/log
-            touch /var/log/new; mknod /srv/null c 1 3'
+            touch /var/log/new; mknod /srv/null c 1 3; echo x | dd of=/srv/hole bs=1M seek=10; truncate -s 20M /srv/hole'
         uvm image export --layout changed out
         uvm image export changed out.tar
         skopeo inspect oci-archive:out.tar
         skopeo inspect oci:"$XDG_DATA_HOME"/uvm/images:changed:latest
         umoci unpack --image out:changed:latest bundle
+        if command -v podman >/dev/null; then
+            p="podman --root $PWD/podman --runroot $PWD/run --storage-driver vfs"
+            $p load -q -i out.tar; $p image inspect changed:latest
+            $p rmi -a -f; else echo 'podman is not installed: not tried' >&2
+        fi
         mkdir flat
         uvm export changed | tar -C flat -xp --numeric-owner"#,
     );

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -18,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Args)]
 #[command(after_help = "\
 registries.json in ~/.config/uvm (or $XDG_CONFIG_HOME/uvm) says more of registries: \
-{\"default\": HOST, \"mirrors\": {HOST: HOST}, \"insecure\": [HOST]}. Names and passwords are read from docker's config.json.")]
+{\"default\": HOST, \"mirrors\": {HOST: HOST}, \"insecure\": [HOST], \"ca\": {HOST: FILE}}. Names and passwords are read from docker's config.json.")]
 pub(super) struct PullArgs {
     /// HOST/NAME, HOST/NAME:TAG or HOST/NAME@sha256:DIGEST; without HOST, of the default registry in registries.json
     #[arg(value_name = "REF", value_parser = values::reference)]
@@ -27,6 +28,10 @@ pub(super) struct PullArgs {
     /// The registry speaks plain HTTP
     #[arg(long)]
     insecure: bool,
+
+    /// Believe the authorities whose certificates are in this PEM file as well as this machine's
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    ca: Option<PathBuf>,
 
     /// Ask this host instead
     #[arg(long, value_name = "HOST")]
@@ -42,6 +47,7 @@ pub(super) fn run(args: PullArgs) -> Result<u8> {
     let options = PullOptions {
         insecure: args.insecure,
         mirror: args.mirror,
+        authority: args.ca,
         patience: args.timeout.unwrap_or(PATIENCE),
     };
     let name = args.name;
@@ -58,6 +64,7 @@ pub(super) fn missing(name: &Reference) -> Result<bool> {
     let options = PullOptions {
         insecure: false,
         mirror: None,
+        authority: None,
         patience: PATIENCE,
     };
     pull(name, &options).map(|_| true)

@@ -88,10 +88,11 @@ fn is_part(name: &[u8]) -> bool {
     ];
     let depth = name.iter().filter(|&&byte| byte == b'/').count();
     let blob = name == b"blobs" || name.starts_with(b"blobs/");
-    // `docker save` once wrote a directory for each layer, named by 64 digits, and IMAGE.json.
+    // `docker save` once wrote a directory for each layer, named by 64 digits, and IMAGE.json; skopeo and podman write LAYER.tar as well.
     let first = name.split(|&byte| byte == b'/').next().unwrap_or_default();
     let digits = |text: &[u8]| text.len() == 64 && text.iter().all(u8::is_ascii_hexdigit);
-    let old = (depth <= 1 && digits(first)) || first.strip_suffix(b".json").is_some_and(digits);
+    let ending = |ending: &[u8]| first.strip_suffix(ending).is_some_and(digits);
+    let old = (depth <= 1 && digits(first)) || ending(b".json") || ending(b".tar");
     known.contains(&name) || blob || old
 }
 

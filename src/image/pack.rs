@@ -1,5 +1,7 @@
 //! Writing files into archives.
 
+mod sparse;
+
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -14,6 +16,9 @@ use crate::kernel::time::Timestamp;
 
 /// Name and value of an extended attribute.
 pub type Xattr = (Vec<u8>, Vec<u8>);
+
+/// Name and value of a pax record.
+type Record = (String, Vec<u8>);
 
 /// Writes a tar archive that depends on the files alone.
 pub struct Packer<'a> {
@@ -73,11 +78,22 @@ impl<'a> Packer<'a> {
             }
             self.names.insert(meta.ino, path.to_owned());
         }
-        let xattrs = xattrs(inode)?;
-        self.records(time, &xattrs)?;
+        let mut records = records(time, xattrs(inode)?);
+        let map = match kind {
+            FileType::Regular => sparse::Map::of(inode, meta.size)?,
+            _ => None,
+        };
+        records.extend(map.iter().flat_map(|map| map.records(path)));
+        self.records(&records)?;
         match kind {
             FileType::Regular => {
                 header.set_entry_type(EntryType::Regular);
+                if let Some(map) = map {
+                    header.set_size(map.stored());
+                    sparse::make_posix(&mut header);
+                    let data = map.data(inode)?;
+                    return self.archive.append_data(&mut header, sparse::STORED_NAME, data);
+                }
                 header.set_size(meta.size);
                 let data = InodeReader::open(inode)?.take(meta.size);
                 return self.archive.append_data(&mut header, path_of(path), data);
@@ -135,15 +151,7 @@ impl<'a> Packer<'a> {
     }
 
     /// What a header has no room for.
-    fn records(&mut self, time: Timestamp, xattrs: &[Xattr]) -> io::Result<()> {
-        let mut records: Vec<(String, Vec<u8>)> = Vec::new();
-        if time.nsec != 0 || time.sec < 0 {
-            records.push(("mtime".to_owned(), decimal(time).into_bytes()));
-        }
-        for (name, value) in xattrs {
-            let name = format!("SCHILY.xattr.{}", String::from_utf8_lossy(name));
-            records.push((name, value.clone()));
-        }
+    fn records(&mut self, records: &[Record]) -> io::Result<()> {
         if records.is_empty() {
             return Ok(());
         }
@@ -152,6 +160,19 @@ impl<'a> Packer<'a> {
             .map(|(name, value)| (name.as_str(), value.as_slice()));
         self.archive.append_pax_extensions(records)
     }
+}
+
+/// What is said of every kind of file.
+fn records(time: Timestamp, xattrs: Vec<Xattr>) -> Vec<Record> {
+    let mut records = Vec::new();
+    if time.nsec != 0 || time.sec < 0 {
+        records.push(("mtime".to_owned(), decimal(time).into_bytes()));
+    }
+    records.extend(xattrs.into_iter().map(|(name, value)| {
+        let name = format!("SCHILY.xattr.{}", String::from_utf8_lossy(&name));
+        (name, value)
+    }));
+    records
 }
 
 /// Seconds with a fraction, without zeroes at its end.

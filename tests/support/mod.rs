@@ -8,6 +8,7 @@ pub(crate) mod images;
 pub(crate) mod normalise;
 pub(crate) mod process;
 pub(crate) mod pty;
+pub(crate) mod registry;
 pub(crate) mod scenario;
 
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! Requests to one registry: where they go, who they say they are from, how long they may take.
 
 use std::io::Read;
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -9,10 +9,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use ureq::http::{Response, Uri};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body, Error, Timeout};
 
 use super::config::Credentials;
+use super::tls;
 
 /// Most redirects that are followed.
 const REDIRECTS_MAX: usize = 5;
@@ -20,14 +20,6 @@ const REDIRECTS_MAX: usize = 5;
 const TOKEN_MAX: u64 = 1 << 20;
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(20);
-/// Where the certificates of this machine's authorities are: Debian's place, Fedora's, openSUSE's, Alpine's.
-const CERTIFICATES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-
 /// What comes back.
 pub(super) type Answer = Response<Body>;
 
@@ -52,6 +44,7 @@ impl Client {
         repository: &str,
         insecure: bool,
         credentials: Option<Credentials>,
+        authority: Option<&Path>,
         patience: Duration,
     ) -> Result<Client> {
         let scheme = if insecure { "http" } else { "https" };
@@ -66,7 +59,7 @@ impl Client {
             .timeout_recv_response(Some(patience))
             .timeout_per_read(Some(patience));
         if !insecure {
-            config = config.tls_config(tls()?);
+            config = config.tls_config(tls::config(authority)?);
         }
         Ok(Client {
             agent: config.build().new_agent(),
@@ -205,7 +198,10 @@ impl Client {
                 self.patience.as_secs_f64()
             ),
             Error::HostNotFound => anyhow!("there is no host of the registry's name"),
-            Error::Io(error) => anyhow!("talking to the registry: {error}"),
+            Error::Io(error) => match tls::distrust(&error) {
+                Some(why) => anyhow!("the registry cannot be trusted: {why}"),
+                None => anyhow!("talking to the registry: {error}"),
+            },
             error => anyhow!("talking to the registry: {error}"),
         }
     }
@@ -235,31 +231,6 @@ fn parameters(mut text: &str) -> Vec<(String, String)> {
         text = rest;
     }
     found
-}
-
-/// TLS by this machine's own list of authorities.
-fn tls() -> Result<TlsConfig> {
-    let mut roots: Vec<Certificate<'static>> = Vec::new();
-    let named = std::env::var_os("SSL_CERT_FILE");
-    let places = named.iter().map(std::path::Path::new);
-    for place in places.chain(CERTIFICATES.iter().map(std::path::Path::new)) {
-        let Ok(text) = std::fs::read(place) else { continue };
-        let items = parse_pem(&text).filter_map(Result::ok);
-        roots.extend(items.filter_map(|item| match item {
-            PemItem::Certificate(certificate) => Some(certificate),
-            _ => None,
-        }));
-        break;
-    }
-    if roots.is_empty() {
-        bail!(
-            "this machine has no list of certificate authorities; install ca-certificates, or set SSL_CERT_FILE"
-        );
-    }
-    Ok(TlsConfig::builder()
-        .root_certs(RootCerts::Specific(Arc::new(roots)))
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .build())
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ pub(super) struct Credentials {
     pub(super) password: String,
 }
 
-/// `registries.json`: `{"default": HOST, "mirrors": {HOST: HOST}, "insecure": [HOST]}`.
+/// `registries.json`: `{"default": HOST, "mirrors": {HOST: HOST}, "insecure": [HOST], "ca": {HOST: FILE}}`.
 pub(super) struct Registries {
     path: Option<PathBuf>,
     value: Value,
@@ -44,6 +44,11 @@ impl Registries {
     /// What is asked instead of a registry.
     pub(super) fn mirror(&self, host: &str) -> Option<String> {
         self.value["mirrors"][host].as_str().map(str::to_owned)
+    }
+
+    /// The file of authorities that are believed of a registry.
+    pub(super) fn authority(&self, host: &str) -> Option<PathBuf> {
+        self.value["ca"][host].as_str().map(PathBuf::from)
     }
 
     /// Whether a registry speaks plain HTTP.

@@ -7,10 +7,12 @@
 
 mod client;
 mod config;
+mod tls;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -43,6 +45,8 @@ pub struct PullOptions {
     pub insecure: bool,
     /// The host to ask instead.
     pub mirror: Option<String>,
+    /// A file of certificates of authorities that are believed as well.
+    pub authority: Option<PathBuf>,
     /// How long nothing may come before the pull is given up.
     pub patience: Duration,
 }
@@ -67,7 +71,15 @@ pub fn pull(
         .unwrap_or(host);
     let insecure = options.insecure || registries.is_insecure(&asked);
     let credentials = config::credentials(&asked)?;
-    let client = Client::new(&asked, repository, insecure, credentials, options.patience)?;
+    let authority = options.authority.clone().or_else(|| registries.authority(&asked));
+    let client = Client::new(
+        &asked,
+        repository,
+        insecure,
+        credentials,
+        authority.as_deref(),
+        options.patience,
+    )?;
     let held = store.hold()?;
     let mut pull = Pull {
         client,

@@ -21,6 +21,31 @@ impl InodeReader {
         Ok(InodeReader { file, pos: 0 })
     }
 
+    /// Where it reads next.
+    pub fn position(&self) -> u64 {
+        self.pos
+    }
+
+    /// Read there next.
+    pub fn set_position(&mut self, pos: u64) {
+        self.pos = pos;
+    }
+
+    /// Move behind the hole that begins here, if one does and the file tells of it.
+    pub fn skip_hole(&mut self) -> Result<(), Errno> {
+        let seek = |offset, whence| self.file.ops.seek(&self.file, offset, whence).map_err(errno);
+        let here = self.pos.cast_signed();
+        match seek(here, libc::SEEK_DATA) {
+            Ok(data) => self.pos = data.max(self.pos),
+            // Nothing but a hole up to the end.
+            Err(Errno::ENXIO) => self.pos = seek(0, libc::SEEK_END)?.max(self.pos),
+            // It does not tell.
+            Err(Errno::EINVAL | Errno::ESPIPE | Errno::EOPNOTSUPP) => {}
+            Err(errno) => return Err(errno),
+        }
+        Ok(())
+    }
+
     /// The names in a directory, in byte order.
     pub fn names(self) -> Result<Vec<Vec<u8>>, Errno> {
         let mut names = Vec::new();

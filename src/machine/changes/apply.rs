@@ -5,8 +5,9 @@
 //! host changed since the guest began to look at it is left alone, and with it what is below it.
 
 use std::collections::HashMap;
-use std::io::{Read, Seek, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -289,7 +290,7 @@ impl Host {
                 let flags =
                     OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let file = openat(at, ours, flags, private)?;
-                copy(after, &mut std::fs::File::from(file.try_clone()?))?;
+                copy(after, &std::fs::File::from(file.try_clone()?))?;
                 for (name, value) in after.xattrs()? {
                     fsetxattr(&file, name.as_slice(), &value, XattrFlags::empty())?;
                 }
@@ -391,29 +392,18 @@ impl Host {
     }
 }
 
-/// Copy contents; blocks of zeroes become holes.
-fn copy(from: &Side, to: &mut std::fs::File) -> Result<(), Problem> {
+/// Copy contents; holes and blocks of zeroes become holes.
+fn copy(from: &Side, to: &std::fs::File) -> Result<(), Problem> {
     const BLOCK: usize = 64 << 10;
     let mut reader = from.reader()?;
     let mut block = vec![0; BLOCK];
-    let mut size = 0u64;
     loop {
-        let mut filled = 0;
-        while filled < BLOCK {
-            match reader.read(&mut block[filled..])? {
-                0 => break,
-                n => filled += n,
-            }
-        }
-        let bytes = &block[..filled];
-        size += filled as u64;
-        if bytes.iter().all(|&byte| byte == 0) {
-            to.seek(std::io::SeekFrom::Start(size))?;
-        } else {
-            to.write_all(bytes)?;
-        }
-        if filled < BLOCK {
-            return Ok(to.set_len(size)?);
+        reader.skip_hole()?;
+        let at = reader.position();
+        match reader.read(&mut block)? {
+            0 => return Ok(to.set_len(at)?),
+            n if block[..n].iter().all(|&byte| byte == 0) => {}
+            n => to.write_all_at(&block[..n], at)?,
         }
     }
 }
