@@ -202,10 +202,11 @@ pub(super) fn digest(descriptor: &Value) -> Result<String> {
 
 /// Read what an image consists of.
 pub(super) fn read(source: &Source) -> Result<Manifest> {
-    if source.has("index.json") {
-        return oci(source);
+    match source {
+        // A directory is a layout; what cannot be read of it is to be said.
+        Source::Archive(_) if !source.has("index.json") => docker(source),
+        _ => oci(source),
     }
-    docker(source)
 }
 
 fn oci(source: &Source) -> Result<Manifest> {
