@@ -7,6 +7,7 @@
  * that time. Natively and in a guest the same files of the root are used, and /tmp is an empty tmpfs.
  */
 #define _GNU_SOURCE
+#include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -68,6 +69,15 @@ static void do_clock(long count)
 	struct timespec t;
 	while (count--)
 		NEED(clock_gettime(CLOCK_MONOTONIC, &t) == 0);
+}
+
+static void do_cpuid(long count)
+{
+	while (count--) {
+		unsigned a, b, c, d;
+		__cpuid_count(7, 0, a, b, c, d);
+		__asm__ volatile("" : : "r"(a), "r"(b), "r"(c), "r"(d));
+	}
 }
 
 static void do_stat(long count)
@@ -286,6 +296,7 @@ static const struct operation {
 	bool crowd;  /* while a process per further CPU does the same */
 } operations[] = {
 	{ .name = "getppid", do_getppid },
+	{ .name = "cpuid", do_cpuid },
 	{ .name = "clock_gettime", do_clock },
 	{ .name = "stat", do_stat },
 	{ .name = "stat-absent", do_stat_absent },

@@ -86,6 +86,8 @@ pub mod kind {
     pub const SITE: u32 = 5;
     /// The kick came while the host did such a call.
     pub const WAITING: u32 = 6;
+    /// A CPUID instruction that the runtime will answer itself.
+    pub const CPUID: u32 = 7;
 }
 
 /// What the supervisor wants after its commands.
@@ -365,6 +367,10 @@ pub struct Page {
     pub room: AtomicU64,
     /// Calls that the runtime has made itself.
     pub native: AtomicU64,
+    /// CPUID instructions of patched sites that it has answered.
+    pub cpuid: AtomicU64,
+    /// CPUID instructions that faulted and that it has answered.
+    pub cpuid_faults: AtomicU64,
     /// By guest descriptor.
     pub grants: [Grant; GRANTS],
     /// The [`Grant::state`] of the pipe that it is reading or writing by itself; 0 for none.

@@ -196,6 +196,10 @@ pub trait Thread: Send + std::any::Any {
     /// Trap CPU time stamp reads as SIGSEGV faults instead of answering natively (PR_SET_TSC).
     fn trap_tsc(&mut self, on: bool) -> Result<(), Errno>;
 
+    /// Have CPUID instructions of this address space fault where they stand, with all registers as the guest had them: it wants to see
+    /// that.
+    fn bare_cpuid(&mut self) {}
+
     /// Give the thread `file` for calls on the guest's descriptor `number` from the beginning of the grant on. None where that
     /// cannot be; such calls trap then, as ever.
     fn grant(&mut self, number: u32, file: &Arc<HostFile>, what: Granted) -> Option<Arc<dyn Grant>> {
@@ -327,6 +331,14 @@ pub trait Space: Send + Sync {
 
     /// As [`Space::read`] but ignoring page protections, as a debugger does.
     fn peek(&self, addr: u64, buf: &mut [u8]) -> usize;
+
+    /// Copy instructions as the guest wrote them, whatever the platform has made of them; those that can only be executed too.
+    fn code(&self, addr: u64, buf: &mut [u8]) -> usize {
+        match self.read(addr, buf) {
+            0 => self.peek(addr, buf),
+            read => read,
+        }
+    }
 
     /// As [`Space::write`] but ignoring page protections (copy on write applies), as a debugger does.
     fn poke(&self, addr: u64, buf: &[u8]) -> usize;

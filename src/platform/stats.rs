@@ -20,6 +20,10 @@ pub struct Statistics {
     pub foreign: u64,
     /// Exceptions.
     pub faults: u64,
+    /// CPUID instructions of patched sites, answered in the guest's address space.
+    pub cpuid_patched: u64,
+    /// CPUID instructions that faulted and were answered in the guest's address space.
+    pub cpuid_faults: u64,
     /// Kicks of running threads.
     pub interrupts: u64,
     /// Of all that came to the supervisor, what was served on another CPU than the guest's.
@@ -45,6 +49,11 @@ impl fmt::Display for Statistics {
             Share(self.patched, told),
             self.trapped,
             self.sites
+        )?;
+        writeln!(
+            f,
+            "CPUID: {} by patched sites, {} faulted",
+            self.cpuid_patched, self.cpuid_faults
         )?;
         write!(
             f,
@@ -77,6 +86,8 @@ pub(super) struct Counters {
     pub(super) sites: AtomicU64,
     pub(super) foreign: AtomicU64,
     pub(super) faults: AtomicU64,
+    pub(super) cpuid_patched: AtomicU64,
+    pub(super) cpuid_faults: AtomicU64,
     pub(super) interrupts: AtomicU64,
     pub(super) hops: AtomicU64,
 }
@@ -100,6 +111,8 @@ impl Counters {
             sites: of(&self.sites),
             foreign: of(&self.foreign),
             faults: of(&self.faults),
+            cpuid_patched: of(&self.cpuid_patched),
+            cpuid_faults: of(&self.cpuid_faults),
             interrupts: of(&self.interrupts),
             hops: of(&self.hops),
         }

@@ -295,3 +295,233 @@ CHECK(faulting_ends_with_exec)
 	EQ(waitpid(child, &status, 0), child);
 	EQ(status, 0);
 }
+
+/* All registers around a piece of code: rax rbx rcx rdx rsi rdi rbp r8 to r15 and the flags, in this order. */
+struct registers {
+	uint64_t a, b, c, d, si, di, bp, r[8], flags;
+};
+
+/*
+ * void NAME(struct registers *): BODY with these registers, which are stored again behind it. NAME_site is the address of the label
+ * `site` in BODY. What follows the body does not change flags, so that it can be moved, and has labels of its own to branch to.
+ */
+#define CODE(NAME, BODY) \
+	void NAME(struct registers *); \
+	extern char NAME##_site[]; \
+	__asm__(".text\n\t .p2align 6\n" #NAME ":\n\t" \
+		"push %rbx\n\t push %rbp\n\t push %r12\n\t push %r13\n\t push %r14\n\t push %r15\n\t push %rdi\n\t" \
+		"push 120(%rdi)\n\t popfq\n\t" \
+		"mov 0(%rdi), %rax\n\t mov 8(%rdi), %rbx\n\t mov 16(%rdi), %rcx\n\t mov 24(%rdi), %rdx\n\t" \
+		"mov 32(%rdi), %rsi\n\t mov 48(%rdi), %rbp\n\t mov 56(%rdi), %r8\n\t mov 64(%rdi), %r9\n\t" \
+		"mov 72(%rdi), %r10\n\t mov 80(%rdi), %r11\n\t mov 88(%rdi), %r12\n\t mov 96(%rdi), %r13\n\t" \
+		"mov 104(%rdi), %r14\n\t mov 112(%rdi), %r15\n\t mov 40(%rdi), %rdi\n\t" \
+		BODY \
+		"\n\t pushfq\n\t push %r15\n\t push %r14\n\t push %r13\n\t push %r12\n\t push %r11\n\t push %r10\n\t" \
+		"push %r9\n\t push %r8\n\t push %rbp\n\t push %rdi\n\t push %rsi\n\t push %rdx\n\t push %rcx\n\t" \
+		"push %rbx\n\t push %rax\n\t push $2\n\t popfq\n\t mov 128(%rsp), %rdi\n\t" \
+		"pop 0(%rdi)\n\t pop 8(%rdi)\n\t pop 16(%rdi)\n\t pop 24(%rdi)\n\t pop 32(%rdi)\n\t pop 40(%rdi)\n\t" \
+		"pop 48(%rdi)\n\t pop 56(%rdi)\n\t pop 64(%rdi)\n\t pop 72(%rdi)\n\t pop 80(%rdi)\n\t pop 88(%rdi)\n\t" \
+		"pop 96(%rdi)\n\t pop 104(%rdi)\n\t pop 112(%rdi)\n\t pop 120(%rdi)\n\t" \
+		"pop %rdi\n\t pop %r15\n\t pop %r14\n\t pop %r13\n\t pop %r12\n\t pop %rbp\n\t pop %rbx\n\t ret\n\t" \
+		".p2align 4\n" \
+		".globl " #NAME "_site\n .set " #NAME "_site, .L" #NAME "_site\n")
+
+#define LOAD "mov $7, %eax\n\t mov $0, %ecx\n"
+
+/* In front of the site: a load of five bytes; loads of registers; nothing that can be moved. */
+CODE(after_load, LOAD ".Lafter_load_site:\t cpuid");
+CODE(after_registers, "mov %r8d, %eax\n\t mov %r9d, %ecx\n.Lafter_registers_site:\t cpuid");
+CODE(before_registers, LOAD "jmp .Lbefore_registers_site\n.Lbefore_registers_site:\t cpuid\n\t mov %esi, %r10d\n\t mov %edi, %r12d");
+/* What is branched to: the site, what is in front of it, what is behind it. */
+CODE(in_loop, "mov $5, %rsi\n\t" LOAD "mov %r8d, %eax\n.Lin_loop_site:\t cpuid\n\t lea -1(%rsi), %rsi\n\t xchg %rcx, %rsi\n\t"
+	      "jrcxz 2f\n\t xchg %rcx, %rsi\n\t mov $7, %eax\n\t mov $0, %ecx\n\t jmp .Lin_loop_site\n2:\t xchg %rcx, %rsi");
+CODE(over_load, "mov $0, %ecx\n\t jmp 2f\n1:\t mov $1, %eax\n.Lover_load_site:\t cpuid\n\t jmp 3f\n"
+		"2:\t mov $7, %eax\n\t jmp .Lover_load_site\n\t jmp 1b\n3:");
+CODE(red_zone, "mov %r8, -8(%rsp)\n\t mov %r9, -128(%rsp)\n\t" LOAD ".Lred_zone_site:\t cpuid\n\t mov -8(%rsp), %r12\n\t"
+	       "mov -128(%rsp), %r13");
+CODE(vectors, "movq %r8, %xmm0\n\t movq %r9, %xmm15\n\t" LOAD ".Lvectors_site:\t cpuid\n\t movq %xmm0, %r12\n\t movq %xmm15, %r13");
+CODE(by_threads, LOAD ".Lby_threads_site:\t cpuid");
+CODE(by_forks, LOAD ".Lby_forks_site:\t cpuid");
+CODE(stepped, LOAD ".Lstepped_site:\t cpuid\n\t nop\n\t nop\n\t nop");
+CODE(shown, LOAD ".Lshown_site:\t cpuid");
+CODE(with_gs, LOAD ".Lwith_gs_site:\t cpuid");
+
+/* Each often enough that its site is patched where that is possible. */
+enum { OFTEN = 100, DIRECTION = 0x400, ALIGNMENT = 0x40000, STATUS = 0x8d5 };
+
+/* What leaf 7 is, asked for by an instruction that is in no pattern. */
+static void ask(unsigned r[4])
+{
+	__asm__ volatile(".byte 0x66, 0x0f, 0xa2" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(7), "c"(0));
+}
+
+static struct registers some_registers(uint64_t flags)
+{
+	struct registers r = { 11, 12, 13, 14, 0x1111222233334444, 16, 17, { 7, 0, 20, 21, 22, 23, 24, 25 }, flags | 0x202 };
+	return r;
+}
+
+static void run_code(void (*code)(struct registers *), uint64_t flags, int times)
+{
+	unsigned want[4];
+	ask(want);
+	while (times--) {
+		struct registers in = some_registers(flags), out = in;
+		code(&out);
+		EQ(out.a, want[0]);
+		EQ(out.b, want[1]);
+		EQ(out.c, want[2]);
+		EQ(out.d, want[3]);
+		EQ(out.flags, in.flags);
+		if (code != in_loop)
+			EQ(out.si, in.si);
+		EQ(out.di, in.di);
+		EQ(out.bp, in.bp);
+		if (code == before_registers) {
+			in.r[2] = (uint32_t)in.si;
+			in.r[4] = (uint32_t)in.di;
+		}
+		if (code == red_zone || code == vectors) {
+			in.r[4] = in.r[0];
+			in.r[5] = in.r[1];
+		}
+		for (int i = 0; i < 8; i++)
+			EQ(out.r[i], in.r[i]);
+	}
+}
+
+CHECK(patched_registers_and_flags)
+{
+	static void (*const codes[])(struct registers *) = { after_load, after_registers, before_registers, in_loop, over_load, red_zone, vectors };
+	static const uint64_t flags[] = { 0, STATUS, DIRECTION, ALIGNMENT, STATUS | DIRECTION | ALIGNMENT };
+	for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+		for (size_t j = 0; j < sizeof flags / sizeof *flags; j++)
+			run_code(codes[i], flags[j], OFTEN);
+}
+
+static void *run_by_thread(void *arg)
+{
+	(void)arg;
+	run_code(by_threads, STATUS, 20 * OFTEN);
+	return 0;
+}
+
+CHECK(patched_by_threads)
+{
+	pthread_t threads[4];
+	for (int i = 0; i < 4; i++)
+		EQ(pthread_create(&threads[i], 0, run_by_thread, 0), 0);
+	for (int i = 0; i < 4; i++)
+		EQ(pthread_join(threads[i], 0), 0);
+}
+
+CHECK(patched_in_children)
+{
+	run_code(by_forks, 0, OFTEN);
+	for (int i = 0; i < 3; i++) {
+		pid_t child = fork();
+		if (child == 0) {
+			run_code(by_forks, STATUS, OFTEN);
+			_exit(0);
+		}
+		int status;
+		EQ(waitpid(child, &status, 0), child);
+		EQ(status, 0);
+	}
+}
+
+static volatile uintptr_t behind, steps_there;
+
+static void count_step(int sig, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+	(void)sig;
+	if ((uintptr_t)uc->uc_mcontext.gregs[REG_RIP] == behind && info->si_code == TRAP_TRACE && (uintptr_t)info->si_addr == behind)
+		steps_there++;
+}
+
+CHECK(patched_single_step)
+{
+	struct sigaction sa = { .sa_sigaction = count_step, .sa_flags = SA_SIGINFO };
+	OK(sigaction(SIGTRAP, &sa, 0));
+	run_code(stepped, 0, OFTEN);
+	behind = (uintptr_t)stepped_site + 2;
+	for (int i = 1; i < 5; i++) {
+		run_code(stepped, TF, 1);
+		EQ(steps_there, i);
+	}
+}
+
+/* Whoever wants to see faults sees the registers as they were. */
+static struct registers at_fault;
+
+static void note_fault(int sig, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+	(void)sig;
+	(void)info;
+	at_fault.a = uc->uc_mcontext.gregs[REG_RAX];
+	at_fault.b = uc->uc_mcontext.gregs[REG_RBX];
+	at_fault.c = uc->uc_mcontext.gregs[REG_RCX];
+	at_fault.d = uc->uc_mcontext.gregs[REG_RDX];
+	at_fault.si = uc->uc_mcontext.gregs[REG_RIP];
+	uc->uc_mcontext.gregs[REG_RIP] += 2;
+}
+
+CHECK(patched_and_then_faulting)
+{
+	struct sigaction sa = { .sa_sigaction = note_fault, .sa_flags = SA_SIGINFO };
+	OK(sigaction(SIGSEGV, &sa, 0));
+	run_code(shown, 0, OFTEN);
+	fault();
+	for (int i = 0; i < OFTEN; i++) {
+		struct registers r = some_registers(0);
+		shown(&r);
+		EQ(at_fault.a, 7);
+		EQ(at_fault.b, 12);
+		EQ(at_fault.c, 0);
+		EQ(at_fault.d, 14);
+		EQ(at_fault.si, (uintptr_t)shown_site);
+		EQ(r.b, 12);
+	}
+	OK(arch_prctl(ARCH_SET_CPUID, 1));
+	run_code(shown, 0, OFTEN);
+}
+
+CHECK(patched_with_own_gs)
+{
+	static uint64_t area[8];
+	run_code(with_gs, 0, OFTEN);
+	OK(arch_prctl(ARCH_SET_GS, (unsigned long)area));
+	run_code(with_gs, STATUS, OFTEN);
+	for (int i = 0; i < 8; i++)
+		EQ(area[i], 0);
+	OK(arch_prctl(ARCH_SET_GS, 0));
+	run_code(with_gs, STATUS, OFTEN);
+}
+
+/* Text of a file: shared and private, at the end of its last page. */
+CHECK(patched_text_of_files)
+{
+	static const unsigned char text[] = { 0x53, 0xb8, 7, 0, 0, 0, 0x31, 0xc9, 0x0f, 0xa2, 0x89, 0xd8, 0x5b, 0xc3 };
+	unsigned want[4];
+	ask(want);
+	int fd = open("text", O_RDWR | O_CREAT, 0755);
+	EXPECT(fd >= 0);
+	OK(ftruncate(fd, 2 * PAGE));
+	EQ(pwrite(fd, text, sizeof text, PAGE - 10), sizeof text);
+	EQ(pwrite(fd, text, sizeof text, 2 * PAGE - sizeof text), sizeof text);
+	for (int kind = MAP_SHARED; kind <= MAP_PRIVATE; kind++) {
+		char *map = mmap(0, 2 * PAGE, PROT_READ | PROT_EXEC, kind, fd, 0);
+		EXPECT(map != MAP_FAILED);
+		for (int i = 0; i < OFTEN; i++) {
+			EQ(((unsigned (*)(void))(map + PAGE - 10))(), want[1]);
+			EQ(((unsigned (*)(void))(map + 2 * PAGE - sizeof text))(), want[1]);
+		}
+		/* Whatever became of the text in memory, the file is what it was. */
+		unsigned char now[sizeof text];
+		EQ(pread(fd, now, sizeof now, PAGE - 10), sizeof now);
+		EXPECT(memcmp(now, text, sizeof now) == 0);
+		OK(munmap(map, 2 * PAGE));
+	}
+}

@@ -1,22 +1,24 @@
 //! Entry from patched sites, return to guest code, and the first instructions of new threads.
 //!
-//! An entry finds `r11` at the site's record (`go_on`, `rcx`, `slow`) and all else as the guest left it. It may not touch the
-//! guest's stack (the red zone is in use), nor flags or vector registers without restoring them.
+//! An entry finds `r11` (`rbx` where the site is a CPUID instruction) at the site's record (`go_on`, `rcx`, `slow`) and all else as
+//! the guest left it. It may not touch the guest's stack (the red zone is in use), nor flags or vector registers without restoring them.
 
 use core::arch::global_asm;
 use core::mem::offset_of;
 use core::sync::atomic::{Ordering, compiler_fence};
 
 use super::commands;
+use super::cpuid;
 use super::facts;
 use super::futex::{self, Outcome};
 use super::granted;
+use super::memory;
 use super::native;
 use super::pipes;
 use super::signals::Context;
 use super::sys;
 use super::thread::Block;
-use crate::abi::{Exception, PRIVATE_STRIDE, Page, action, kind};
+use crate::abi::{Exception, PRIVATE_STRIDE, Page, Registers, action, kind};
 
 /// Alignment check, direction and trap flags: with these, Rust code would fault or run astray.
 const AC: u64 = 1 << 18;
@@ -76,6 +78,23 @@ global_asm!(
     pop rdx
     pop rsi
     pop rdi
+    .endm
+    .macro UVM_SAVE_REST
+    push rbx
+    push rbp
+    push r12
+    push r13
+    push r14
+    push r15
+    mov r12, gs:[0]
+    lea rsp, [rsp - 256]
+    UVM_SAVE_VECTORS
+    test dword ptr [rsp + 256 + 144], 0x40000
+    jz 9f
+    push 0x202
+    popfq
+9:  cld
+    mov rdi, r12
     .endm
 
     .globl uvm_entry
@@ -150,26 +169,13 @@ uvm_entry_ring:
     mov rcx, [r11]
     mov gs:[24], rcx
     push qword ptr [rsp + 88]
-    push rbx
-    push rbp
-    push r12
-    push r13
-    push r14
-    push r15
-    mov r12, gs:[0]
-    lea rsp, [rsp - 256]
-    UVM_SAVE_VECTORS
-    test dword ptr [rsp + 256 + 144], 0x40000
-    jz 2f
-    push 0x202
-    popfq
-2:  cld
-    mov rdi, r12
+    UVM_SAVE_REST
     call uvm_patched
     test eax, eax
     jnz uvm_resume
 
-    # Behind a call, with only rax changed.
+    # Behind the site, with the registers of the frame but rip.
+uvm_restore:
     UVM_LOAD_VECTORS rsp
     .globl uvm_restore_start, uvm_restore_end
 uvm_restore_start:
@@ -190,6 +196,50 @@ uvm_restore_middle:
     lea rsp, [rsp + 8]
     iretq
 uvm_restore_end:
+
+    # CPUID: eax and ecx are asked for, rbx and rdx are free. Is %gs ours? As above, with rcx in rdx meanwhile.
+    .globl uvm_cpuid_entry, uvm_cpuid_swapped, uvm_cpuid_ours
+uvm_cpuid_entry:
+    rdgsbase rdx
+    rorx rdx, rdx, 32
+    mov edx, edx
+    lea rdx, [rdx - 0x7fff]
+    xchg rcx, rdx
+uvm_cpuid_swapped:
+    jrcxz 1f
+    mov rcx, rdx
+    jmp qword ptr [rbx + 16]
+1:  mov rcx, rdx
+uvm_cpuid_ours:
+    mov gs:[16], rsp
+    mov rsp, gs:[8]
+    lea rsp, [rsp - 40]
+    push 0
+    rdfsbase rdx
+    push rdx
+    push 0x2b
+    push qword ptr gs:[16]
+    pushfq
+    push 0x33
+    push qword ptr [rbx + 8]
+    push -1
+    push rdi
+    push rsi
+    push rdx
+    push rcx
+    push rax
+    push r8
+    push r9
+    push r10
+    push r11
+    mov rdx, [rbx]
+    mov gs:[24], rdx
+    UVM_SAVE_REST
+    mov rsi, [rbx + 16]
+    call {cpuid}
+    test eax, eax
+    jnz uvm_resume
+    jmp uvm_restore
 
     .globl uvm_resume
 uvm_resume:
@@ -259,6 +309,7 @@ uvm_sigreturn_end:
     facts = const offset_of!(Page, facts),
     answered = const offset_of!(Page, answered),
     offsets = sym facts::OFFSETS,
+    cpuid = sym cpuid::by_patched_site,
 );
 
 unsafe extern "C" {
@@ -269,6 +320,9 @@ unsafe extern "C" {
     safe fn uvm_fast_end();
     safe fn uvm_restore_start();
     safe fn uvm_restore_end();
+    safe fn uvm_cpuid_entry();
+    safe fn uvm_cpuid_swapped();
+    safe fn uvm_cpuid_ours();
     /// Clone into a frame of another slot. The child comes out at `uvm_child`.
     pub fn uvm_clone(flags: u64, frame: u64, ctid: u64, state: u64, token: u64, is_image: u64) -> i64;
     pub safe fn uvm_sigreturn();
@@ -312,6 +366,21 @@ pub fn leave_fast(block: &Block, context: &mut Context) -> Fast {
     }
 }
 
+/// A thread that is stepped has come to the entry for CPUID: have it meet the instruction itself, as a step of its own. False when it is
+/// elsewhere.
+pub fn step_over_cpuid(context: &mut Context) -> bool {
+    let at = |label: extern "C" fn()| label as *const () as u64;
+    if !(at(uvm_cpuid_entry)..at(uvm_cpuid_ours)).contains(&context.rip) {
+        return false;
+    }
+    if context.rip >= at(uvm_cpuid_swapped) {
+        context.rcx = context.rdx;
+    }
+    // Where there is no record, the guest has jumped here by itself.
+    memory::copy(&raw mut context.rip as u64, context.rbx.wrapping_add(16), 8);
+    true
+}
+
 /// Whether `rip` is where a handler of a host signal returns, which can begin anew.
 pub fn is_returning(rip: u64) -> bool {
     (uvm_sigreturn as *const () as u64..uvm_sigreturn_end as *const () as u64).contains(&rip)
@@ -329,7 +398,7 @@ extern "C" fn uvm_patched(block: &mut Block) -> u32 {
     let made = native::call(block, regs).or_else(|| granted::call(block, regs));
     if let Some(result) = made {
         regs.rax = result as u64;
-        return u32::from(regs.eflags & (TF | AC) != 0);
+        return way_back(block, regs);
     }
     let told = loop {
         let outcome = match pipes::call(block, regs) {
@@ -339,7 +408,7 @@ extern "C" fn uvm_patched(block: &mut Block) -> u32 {
         match outcome {
             Outcome::Made(result) => {
                 regs.rax = result as u64;
-                return u32::from(regs.eflags & (TF | AC) != 0);
+                return way_back(block, regs);
             }
             Outcome::Told(action) => break action,
             Outcome::Rings => block.ring(kind::SYSCALL, true, regs, Exception::default()),
@@ -350,14 +419,23 @@ extern "C" fn uvm_patched(block: &mut Block) -> u32 {
             action => break action,
         }
     };
-    let full = told == action::RESUME_FULL;
     let answer = block.answer();
-    if full {
+    if told == action::RESUME_FULL {
         *regs = answer.regs;
-    } else {
-        regs.rax = answer.regs.rax;
+        return 1;
     }
-    u32::from(full || regs.eflags & (TF | AC) != 0)
+    regs.rax = answer.regs.rax;
+    way_back(block, regs)
+}
+
+/// How to go on behind a site with the registers of the frame: 0, or, with flags that the short way back must not meet, 1 and where.
+pub fn way_back(block: &Block, regs: &mut Registers) -> u32 {
+    if regs.eflags & (TF | AC) == 0 {
+        return 0;
+    }
+    // What is behind the site may be overwritten.
+    regs.rip = block.go_on;
+    1
 }
 
 /// A kick came between the last ring and the return to guest code.

@@ -4,7 +4,7 @@ use core::arch::global_asm;
 
 use super::clock;
 use super::commands;
-use super::cpuid;
+use super::cpuid::{self, Met};
 use super::entry::{self, Fast};
 use super::futex::{self, Outcome};
 use super::memory;
@@ -130,10 +130,18 @@ extern "C" fn on_signal(signal: i32, info: &Info, context: &mut Context) {
         return;
     }
     let in_runtime = (RUNTIME_BASE..RUNTIME_BASE + RUNTIME_MAX).contains(&context.rip);
-    if signal == SIGSEGV && info.code == SI_KERNEL && !in_runtime && cpuid::answered(block, context) {
-        return;
+    let mut noted = false;
+    if signal == SIGSEGV && info.code == SI_KERNEL && !in_runtime {
+        match cpuid::faulted(block, context) {
+            Met::Answered => return,
+            Met::Noted => noted = true,
+            Met::Other => {}
+        }
     }
     if in_runtime {
+        if signal == SIGTRAP && entry::step_over_cpuid(context) {
+            return;
+        }
         if let Some(to) = memory::fixup(context.rip)
             && signal != KICK
         {
@@ -173,6 +181,7 @@ extern "C" fn on_signal(signal: i32, info: &Info, context: &mut Context) {
         KICK => kind::INTERRUPT,
         SIGSYS if info.arch == AUDIT_ARCH_X86_64 => kind::SYSCALL,
         SIGSYS => kind::FOREIGN,
+        _ if noted => kind::CPUID,
         _ => kind::FAULT,
     };
     let mut regs = load(block, context);

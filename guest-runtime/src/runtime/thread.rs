@@ -7,6 +7,9 @@ use crate::abi::{PAGE, PRIVATE_BASE, PRIVATE_STRIDE, Page, Registers, SHARED_BAS
 /// Bytes for the runtime's own stack, behind the block.
 pub const STACK: u64 = 0x6000;
 
+/// Places for [`Block::cpuid_sites`].
+pub const SITES: usize = 64;
+
 /// What the entry code keeps at the top of the runtime's stack: vector registers that Rust code may change, and the
 /// general registers with a word of padding above.
 #[repr(C)]
@@ -44,7 +47,11 @@ pub struct Block {
     pub stepping: u64,
     /// What the next ring tells to have been moved for its call.
     pub moved: u64,
+    /// CPUID instructions that faulted lately: where, and how often.
+    pub cpuid_sites: [[u64; 2]; SITES],
 }
+
+const _: () = assert!(size_of::<Block>() <= PAGE as usize);
 
 impl Block {
     /// The block of a slot, filled in.

@@ -30,11 +30,7 @@ pub(super) fn carry_out(task: &Arc<Task>, thread: &mut dyn Thread, fault: &Fault
     }
     let mut code = [0; MAX_INSTRUCTION];
     let (space, rip) = (thread.space(), thread.regs().rip);
-    let mut read = space.read(rip, &mut code);
-    if read == 0 {
-        // What can be executed need not be readable.
-        read = space.peek(rip, &mut code);
-    }
+    let read = space.code(rip, &mut code);
     let code = &code[..read];
     let met = if !protection {
         missing::carry_out(thread, code)

@@ -109,7 +109,7 @@ impl Core {
     fn make_zygote(self: &Arc<Core>, host_clock: bool) -> Result<(), Errno> {
         let vdso = if host_clock { HostVdso::find() } else { None };
         let image = Image::new(vdso.as_ref())?;
-        let _ = self.patcher.set(Patcher::new(image.entry));
+        let _ = self.patcher.set(Patcher::new(image.entries));
         let memory = launch::bell_memory()?;
         let door = Door::open(&memory, 0)?;
         let launched = launch::launch(&image, &memory, self.facts.file())?;

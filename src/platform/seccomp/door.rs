@@ -54,6 +54,9 @@ impl Door {
         }
         door.answered_word().store(0, Ordering::Relaxed);
         door.native_word().store(0, Ordering::Relaxed);
+        for word in door.cpuid_words() {
+            word.store(0, Ordering::Relaxed);
+        }
         for place in 0..GRANTS {
             door.grant(place).state.store(0, Ordering::SeqCst);
         }
@@ -102,6 +105,11 @@ impl Door {
         self.native_word().load(Ordering::Relaxed)
     }
 
+    /// CPUID instructions that, as the guest says, the runtime has answered: of patched sites, and those that faulted.
+    pub(super) fn cpuids(&self) -> [u64; 2] {
+        self.cpuid_words().map(|word| word.load(Ordering::Relaxed))
+    }
+
     /// Whether, as the guest says, it waits by a futex of its own.
     pub(super) fn rests(&self) -> bool {
         self.rests_word().load(Ordering::SeqCst) != 0
@@ -125,6 +133,11 @@ impl Door {
     fn native_word(&self) -> &AtomicU64 {
         // SAFETY: as in `req`.
         unsafe { &(*self.page.as_ptr()).native }
+    }
+
+    fn cpuid_words(&self) -> [&AtomicU64; 2] {
+        // SAFETY: as in `req`.
+        unsafe { [&(*self.page.as_ptr()).cpuid, &(*self.page.as_ptr()).cpuid_faults] }
     }
 
     fn answered_word(&self) -> &AtomicU64 {

@@ -10,6 +10,7 @@ use guest_runtime::abi::{IMAGE_HEADER, PAGE, RUNTIME_BASE, RUNTIME_MAX, VDSO_HEA
 use nix::errno::Errno;
 
 use super::host_vdso::HostVdso;
+use super::patch::Entries;
 use crate::platform::program;
 
 /// The program that the build script made.
@@ -24,7 +25,7 @@ pub(super) struct Image {
     /// One past the last byte of its code.
     pub(super) text_end: u64,
     /// Where trampolines of patched sites jump to.
-    pub(super) entry: u64,
+    pub(super) entries: Entries,
 }
 
 /// Where the code lies in every guest address space; nothing if the program is not as it should be.
@@ -45,7 +46,7 @@ impl Image {
             program: program::sealed(c"uvm-stub", PROGRAM)?,
             flat: program::sealed(c"uvm-stub", &layout.bytes)?,
             text_end: RUNTIME_BASE + layout.code_len,
-            entry: layout.entry,
+            entries: layout.entries,
         })
     }
 }
@@ -54,7 +55,7 @@ impl Image {
 struct Layout {
     bytes: Vec<u8>,
     code_len: u64,
-    entry: u64,
+    entries: Entries,
 }
 
 impl Layout {
@@ -102,7 +103,10 @@ impl Layout {
         Some(Layout {
             bytes,
             code_len,
-            entry: symbol("uvm_entry")?,
+            entries: Entries {
+                syscall: symbol("uvm_entry")?,
+                cpuid: symbol("uvm_cpuid_entry")?,
+            },
         })
     }
 

@@ -16,7 +16,8 @@ use nix::sys::stat::fstat;
 use super::kept::Kept;
 use super::launch::call;
 use super::patch::{
-    Arena, FileKey, Known, Plan, Plans, Recipe, Refusal, Targets, Verdict, Window, analyse, find_room,
+    Arena, Entries, FileKey, Kind, Known, Plan, Plans, Recipe, Refusal, Targets, Verdict, Window, analyse,
+    find_room,
 };
 use super::process::lock;
 use super::space::SeccompSpace;
@@ -30,14 +31,23 @@ const SETTLED: u32 = 64;
 const WORTHWHILE: u32 = 6;
 /// From so many traps on, threads that run are stopped for it.
 const URGENT: u32 = 4 * WORTHWHILE;
+/// As [`WORTHWHILE`] and [`URGENT`], for CPUID: of how many faults one hears, which are the first, the 8th, the 64th of a thread.
+const WORTHWHILE_CPUID: u32 = 2;
+const URGENT_CPUID: u32 = 3;
 /// How long to wait for them.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// A text of which so many CPUID instructions are known is patched as soon as it is mapped: each of them would cost several
+/// microseconds. The C library's loader has 19, which each new program executes 70 times in all.
+const DUE_CPUIDS: usize = 4;
 /// At most so many sites are counted.
 const MAX_COUNTED: usize = 4096;
 /// Bytes of a mapping for trampolines.
 const ARENA: u64 = 32 << 10;
 /// Where in the window bytes to be written are put.
 const OFFSET: usize = 0x8000;
+/// Protections of text and trampolines: while they are written, and else.
+const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
+const READ_EXECUTE: i32 = libc::PROT_READ | libc::PROT_EXEC;
 
 /// An executable mapping of a file.
 #[derive(Clone, Debug)]
@@ -52,10 +62,14 @@ pub(super) struct Patches {
     plans: Plans,
     arenas: Vec<Arena>,
     texts: Vec<Text>,
+    /// Those to be patched before anything runs there.
+    due: Vec<Text>,
     /// Traps in all.
     trapped: u32,
     /// Traps by site.
     traps: HashMap<u64, u32>,
+    /// CPUID is to fault where it stands: a thread wants to see it do so.
+    bares_cpuid: bool,
     /// Where all this lies.
     kept: Kept,
 }
@@ -69,6 +83,22 @@ impl Patches {
     /// Where a thread must go on that for the guest goes on at `rip`.
     pub(super) fn resume(&self, rip: u64) -> u64 {
         self.plans.resume(rip).unwrap_or(rip)
+    }
+
+    /// The text that has `site`.
+    fn text_of(&self, site: u64) -> Option<Text> {
+        let mut texts = self.texts.iter();
+        texts.find(|text| text.range.contains(&site)).cloned()
+    }
+
+    /// Note one more trap at `site`: how many there were. None when there are too many sites.
+    fn count(&mut self, site: u64) -> Option<u32> {
+        if self.traps.len() >= MAX_COUNTED && !self.traps.contains_key(&site) {
+            return None;
+        }
+        let count = self.traps.entry(site).or_default();
+        *count = count.saturating_add(1);
+        Some(*count)
     }
 
     /// Put the original bytes back into what was read from `addr`.
@@ -89,8 +119,9 @@ impl Patches {
 
     /// Text there is no more, or may be written now.
     fn forget_text(&mut self, range: &Range<u64>) {
-        self.texts
-            .retain(|text| text.range.end <= range.start || range.end <= text.range.start);
+        let is_apart = |text: &Text| text.range.end <= range.start || range.end <= text.range.start;
+        self.texts.retain(is_apart);
+        self.due.retain(is_apart);
     }
 
     /// What was at these addresses is gone. Whether anything there was kept.
@@ -133,36 +164,31 @@ impl Drop for Held<'_> {
 
 /// What is patched, for all address spaces.
 pub(super) struct Patcher {
-    /// Where trampolines jump to; none where the host's processor lacks what the entry needs.
-    entry: Option<u64>,
+    /// Where trampolines jump to; none where the host's processor lacks what the entries need.
+    entries: Option<Entries>,
     known: Mutex<Known>,
 }
 
 impl Patcher {
-    pub(super) fn new(entry: u64) -> Patcher {
+    pub(super) fn new(entries: Entries) -> Patcher {
         let able = std::arch::is_x86_feature_detected!("bmi2");
         Patcher {
-            entry: able.then_some(entry),
+            entries: able.then_some(entries),
             known: Mutex::default(),
         }
     }
 
     /// The `syscall` in front of `rip` trapped in the stopped thread `host`, with `number` in rax.
     pub(super) fn trapped(&self, host: &Arc<Host>, rip: u64, number: u64) {
-        let Some(entry) = self.entry else { return };
+        if self.entries.is_none() {
+            return;
+        }
         let site = rip.wrapping_sub(2);
         let (text, count) = {
             let mut patches = lock(&host.space.patches);
-            let Some(text) = patches.texts.iter().find(|t| t.range.contains(&site)).cloned() else {
-                return;
-            };
+            let Some(text) = patches.text_of(site) else { return };
             patches.trapped = patches.trapped.saturating_add(1);
-            if patches.traps.len() >= MAX_COUNTED && !patches.traps.contains_key(&site) {
-                return;
-            }
-            let count = patches.traps.entry(site).or_default();
-            *count = count.saturating_add(1);
-            let count = *count;
+            let Some(count) = patches.count(site) else { return };
             if patches.trapped < SETTLED {
                 return;
             }
@@ -172,16 +198,68 @@ impl Patcher {
         if !count.is_multiple_of(WORTHWHILE) || !(count / WORTHWHILE).is_power_of_two() {
             return;
         }
-        if self.learn(&host.space, &text, site, number).is_none() {
-            return;
+        if self.learn(&host.space, &text, site, number).is_some() {
+            self.patch(host, &text, count >= URGENT);
         }
-        let Some(_closed) = hold_others(host, count >= URGENT) else {
+    }
+
+    /// The CPUID instruction at `site` faulted in the stopped thread `host`, with `leaf` in rax, and that was not the only time.
+    pub(super) fn cpuid_faulted(&self, host: &Arc<Host>, site: u64, leaf: u64) {
+        let (text, count) = {
+            let mut patches = lock(&host.space.patches);
+            if self.entries.is_none() || patches.bares_cpuid {
+                return;
+            }
+            let Some(text) = patches.text_of(site) else { return };
+            let Some(count) = patches.count(site) else { return };
+            (text, count)
+        };
+        let known = self.learn(&host.space, &text, site, leaf);
+        if known.is_some() && count >= WORTHWHILE_CPUID {
+            self.patch(host, &text, count >= URGENT_CPUID);
+        }
+    }
+
+    /// Patch all that is known of a text, now that it is to be opened.
+    fn patch(&self, host: &Arc<Host>, text: &Text, urgent: bool) {
+        let Some(entries) = self.entries else { return };
+        let Some(_closed) = hold_others(host, urgent) else {
             return;
         };
-        // While the text is open: all that is known of it.
         let sites = lock(&self.known).sites(&text.key, text.range.start);
-        if let Err(e) = apply(host, entry, &text.range, &sites) {
-            tracing::debug!("not patching {site:#x}: {e}");
+        if let Err(e) = apply(host, entries, &text.range, &sites) {
+            tracing::debug!("not patching {:#x}: {e}", text.range.start);
+        }
+    }
+
+    /// Have CPUID instructions fault where they stand from now on: a thread of the space wants to see that, with the registers
+    /// as they were.
+    pub(super) fn bare_cpuid(&self, host: &Arc<Host>) {
+        let texts = {
+            let mut patches = lock(&host.space.patches);
+            patches.bares_cpuid = true;
+            patches.texts.clone()
+        };
+        let is_cpuid = |plan: &&Arc<Plan>| plan.kind() == Kind::Cpuid;
+        for text in texts {
+            let of_text = |patches: &Patches| {
+                let plans = patches.plans.overlapping(text.range.clone());
+                plans.filter(is_cpuid).cloned().collect::<Vec<_>>()
+            };
+            if of_text(&lock(&host.space.patches)).is_empty() {
+                continue;
+            }
+            let Some(_closed) = hold_others(host, true) else {
+                tracing::debug!("CPUID instructions of {:#x} stay patched", text.range.start);
+                continue;
+            };
+            let mut patches = lock(&host.space.patches);
+            let plans = of_text(&patches);
+            let originals = plans.iter().map(|p| (p.overwritten().start, p.original()));
+            match write(host, &text.range, (READ_WRITE, READ_EXECUTE), originals) {
+                Ok(()) => plans.iter().for_each(|plan| patches.plans.remove_plan(plan)),
+                Err(e) => tracing::debug!("not baring {:#x}: {e}", text.range.start),
+            }
         }
     }
 
@@ -209,6 +287,8 @@ impl Patcher {
         }
         let verdict = match found {
             Ok(recipe) => Verdict::Patch(recipe),
+            // No site of any kind.
+            Err(Refusal::NoSite) => return None,
             Err(why) => {
                 tracing::debug!("site {site:#x} stays as it is: {why}");
                 Verdict::Leave
@@ -243,7 +323,7 @@ impl Patcher {
         private: Option<(&HostFile, u64)>,
     ) {
         self.unmapped(host, range.clone());
-        if self.entry.is_none() {
+        if self.entries.is_none() {
             return;
         }
         let Some((file, offset)) = private else { return };
@@ -257,10 +337,22 @@ impl Patcher {
             modified: (st.st_mtime, st.st_mtime_nsec),
             offset,
         };
+        let text = Text { range, key };
+        let sites = lock(&self.known).sites(&key, text.range.start);
+        let cpuids = sites.iter().filter(|(_, recipe)| recipe.kind() == Kind::Cpuid);
         let mut patches = lock(&host.space.patches);
-        patches.kept.insert(range.clone());
-        patches.texts.push(Text { range, key });
+        if cpuids.count() >= DUE_CPUIDS {
+            patches.due.push(text.clone());
+        }
+        patches.kept.insert(text.range.clone());
+        patches.texts.push(text);
         host.space.publish(&patches);
+    }
+
+    /// Patch what is due in the space of the stopped thread `host`, which is going to be let go.
+    pub(super) fn catch_up(&self, host: &Arc<Host>) {
+        let due = std::mem::take(&mut lock(&host.space.patches).due);
+        due.iter().for_each(|text| self.patch(host, text, false));
     }
 
     /// Nothing, or something else, is at these addresses now.
@@ -311,7 +403,7 @@ fn hold_others(host: &Arc<Host>, urgent: bool) -> Option<Held<'_>> {
 }
 
 /// Write trampolines and jumps for these sites of one text. Nobody else runs in the space.
-fn apply(host: &Host, entry: u64, text: &Range<u64>, sites: &[(u64, Recipe)]) -> anyhow::Result<()> {
+fn apply(host: &Host, entries: Entries, text: &Range<u64>, sites: &[(u64, Recipe)]) -> anyhow::Result<()> {
     let mut patches = lock(&host.space.patches);
     let arena = match patches
         .arenas
@@ -329,11 +421,12 @@ fn apply(host: &Host, entry: u64, text: &Range<u64>, sites: &[(u64, Recipe)]) ->
     };
     let mut plans = Vec::new();
     for (site, recipe) in sites {
-        if patches.plans.of_site(*site).is_some() {
+        let bare = recipe.kind() == Kind::Cpuid && patches.bares_cpuid;
+        if bare || patches.plans.of_site(*site).is_some() {
             continue;
         }
         let at = patches.arenas[arena].next();
-        match fitting(host, &patches, recipe.place(*site, at, entry)) {
+        match fitting(host, &patches, recipe.place(*site, at, entries)) {
             Ok(plan) if patches.arenas[arena].take(plan.trampoline().len()) => plans.push(plan),
             Ok(_) => tracing::debug!("site {site:#x}: no room for its trampoline"),
             Err(e) => tracing::debug!("site {site:#x}: {e}"),
@@ -390,12 +483,10 @@ fn protect(range: &Range<u64>, prot: i32) -> Command {
 
 /// Writable while written, executable again afterwards: first the trampolines, then the jumps to them.
 fn write_all(host: &Host, arena: &Range<u64>, text: &Range<u64>, plans: &[Plan]) -> anyhow::Result<()> {
-    let read_write = libc::PROT_READ | libc::PROT_WRITE;
-    let read_execute = libc::PROT_READ | libc::PROT_EXEC;
     let trampolines = plans.iter().map(|p| (p.trampoline_range().start, p.trampoline()));
     let jumps = plans.iter().map(|p| (p.overwritten().start, p.jump()));
-    write(host, arena, (read_write, read_execute), trampolines)?;
-    write(host, text, (read_write, read_execute), jumps)
+    write(host, arena, (READ_WRITE, READ_EXECUTE), trampolines)?;
+    write(host, text, (READ_WRITE, READ_EXECUTE), jumps)
 }
 
 fn write<'a>(

@@ -47,6 +47,7 @@ pub(super) fn start(core: &Arc<Core>, thread: Box<SeccompThread>, owner: Arc<dyn
     core.begin();
     let host = Arc::clone(thread.host());
     let mut task = Task { thread, owner };
+    core.patcher().catch_up(&host);
     let passing = host.space.gate.pass();
     let mut state = lock(&host.state);
     if host.kicked.load(Ordering::SeqCst) || host.process.is_dead() {
@@ -230,6 +231,7 @@ fn deliver(mut task: Task, mut trap: Trap) {
             finish(&host, task);
             return;
         }
+        core.patcher().catch_up(&host);
         let passing = host.space.gate.pass();
         let mut state = lock(&host.state);
         if host.kicked.load(Ordering::SeqCst) || host.process.is_dead() {
@@ -255,6 +257,9 @@ fn finish(host: &Arc<Host>, mut task: Task) {
     *lock(&host.state) = State::Over;
     Counters::add(&host.core.counters.answered, host.door().answered());
     Counters::add(&host.core.counters.native, host.door().native());
+    let [patched, faulted] = host.door().cpuids();
+    Counters::add(&host.core.counters.cpuid_patched, patched);
+    Counters::add(&host.core.counters.cpuid_faults, faulted);
     task.thread.end();
     // Its server must not wait for a ring that never comes.
     host.door().ring_for_the_dead();

@@ -294,6 +294,15 @@ impl Space for SeccompSpace {
         done
     }
 
+    fn code(&self, addr: u64, buf: &mut [u8]) -> usize {
+        let read = self.read(addr, buf);
+        if read == 0 {
+            return self.peek(addr, buf);
+        }
+        lock(&self.patches).restore_originals(addr, &mut buf[..read]);
+        read
+    }
+
     fn poke(&self, addr: u64, buf: &[u8]) -> usize {
         self.settle(Some((addr, buf.len())));
         self.mem.poke(self.pids(), addr, buf)

@@ -374,6 +374,10 @@ impl SeccompThread {
                 patcher.trapped(&self.host, self.regs.rip, self.regs.orig_rax);
             }
         }
+        if request.kind == kind::CPUID {
+            let patcher = self.host.core.patcher();
+            patcher.cpuid_faulted(&self.host, self.regs.rip, self.regs.rax);
+        }
         self.have = Some(self.regs);
         self.count(request.kind, request.cpu);
         if stepping && (request.kind == kind::FAULT || self.at_call) {
@@ -635,6 +639,10 @@ impl Thread for SeccompThread {
         };
         let args = [libc::PR_SET_TSC as u64, mode as u64, 0, 0, 0, 0];
         self.call(&[call(libc::SYS_prctl, args)]).map(drop)
+    }
+
+    fn bare_cpuid(&mut self) {
+        self.host.core.patcher().bare_cpuid(&self.host);
     }
 
     fn grant(&mut self, number: u32, file: &Arc<HostFile>, what: Granted) -> Option<Arc<dyn Grant>> {

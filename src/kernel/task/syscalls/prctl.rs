@@ -243,7 +243,12 @@ pub(super) fn arch_prctl(cx: &mut SyscallCx<'_>, code: i32, addr: u64) -> SysRes
         ARCH_GET_GS => cx.memory.write(to, &cx.thread.regs().gs_base)?,
         ARCH_GET_CPUID => return Ok(u64::from(!cx.task.state.lock().cpuid_faults)),
         ARCH_SET_CPUID if !cx.kernel.platform.traps_cpuid() => return fail!(ENODEV),
-        ARCH_SET_CPUID => cx.task.set_cpuid_faults(addr == 0),
+        ARCH_SET_CPUID => {
+            if addr == 0 {
+                cx.thread.bare_cpuid();
+            }
+            cx.task.set_cpuid_faults(addr == 0);
+        }
         _ => return fail!(EINVAL),
     }
     Ok(0)

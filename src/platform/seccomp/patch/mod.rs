@@ -1,7 +1,7 @@
-//! Rewriting syscall instructions into jumps to the runtime: the pure part, over bytes and addresses.
+//! Rewriting instructions that trap into jumps to the runtime: the pure part, over bytes and addresses.
 //!
-//! A `syscall` instruction (the *site*) that trapped is replaced by a five-byte `jmp` to a *trampoline* nearby, which goes
-//! to the entry of the runtime. Two bytes are too few for that jump, so neighbours of the site are overwritten too, and
+//! A `syscall` or `cpuid` instruction (the *site*) that trapped is replaced by a five-byte `jmp` to a *trampoline* nearby, which goes
+//! to the entry of the runtime for it. Two bytes are too few for that jump, so neighbours of the site are overwritten too, and
 //! copies of them run in the trampoline. Nothing here touches a guest, knows a thread or calls the host: the platform
 //! reads the bytes, holds the threads, writes the bytes.
 //!
@@ -27,7 +27,7 @@
 //! * *Predecessors* are believed when the decodes from 15 consecutive addresses further up all come to them and to the
 //!   site, those apart that come upon what is no instruction. No instruction is longer than 15 bytes, so the real
 //!   instruction stream passes one of those addresses, unless there is data in between; and data does not bring
-//!   all decodes to one end. A number that the predecessors would load must be the one that the site was reached with.
+//!   all decodes to one end. A number that the predecessors would load into rax must be the one that the site was reached with.
 //! * *Branches* into the overwritten bytes, behind the first, forbid a recipe. Where all overwritten bytes belong to one
 //!   instruction (a `mov eax, imm32` in front of the site, in nearly all of glibc) there is no place to branch to, and the
 //!   site itself stays in place. Otherwise direct branches are searched in the whole text, 32-bit ones at every byte,
@@ -53,27 +53,24 @@ mod tests;
 
 pub use code::Window;
 pub use known::{FileKey, Known, Verdict};
-pub use plan::{Plan, RECORD_GO_ON, RECORD_RCX, RECORD_SLOW};
+pub use plan::{Entries, Plan, RECORD_GO_ON, RECORD_RCX, RECORD_SLOW};
 pub use plans::Plans;
 pub use room::{Arena, find_room};
-pub use site::{Recipe, analyse};
+pub use site::{Kind, Recipe, analyse};
 pub use targets::Targets;
 
 /// Bytes of `jmp rel32`.
 pub const JUMP_LEN: u64 = 5;
 
-/// Bytes of `syscall`.
-pub const SYSCALL_LEN: u64 = 2;
-
-/// Bytes of `syscall`, 0f 05.
-const SYSCALL: [u8; 2] = [0x0f, 0x05];
+/// Bytes of a site: of `syscall` and of `cpuid`.
+pub const SITE_LEN: u64 = 2;
 
 /// Why a site is left as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The bytes at the site are something else, or not all there.
-    #[error("no syscall instruction there")]
-    NoSyscall,
+    #[error("no instruction there that traps")]
+    NoSite,
     /// The window is smaller than [`Window::wanted`].
     #[error("too little of the text was given")]
     ShortWindow,

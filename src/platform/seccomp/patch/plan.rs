@@ -3,23 +3,26 @@
 use std::ops::Range;
 
 use super::relocate::{Movable, Writer, distance};
-use super::site::Recipe;
-use super::{JUMP_LEN, Refusal, SYSCALL, SYSCALL_LEN};
+use super::site::{Kind, Recipe};
+use super::{JUMP_LEN, Refusal, SITE_LEN};
 use crate::platform::{USER_END, USER_START};
 
-/// Offset in the record of the address at which the guest goes on: behind the `syscall`, or at the copies of what was
+/// Offset in the record of the address at which the guest goes on: behind the site, or at the copies of what was
 /// behind it.
 pub const RECORD_GO_ON: usize = 0;
 
-/// Offset in the record of the address behind the original `syscall`: what rcx and the guest's rip are after the call.
+/// Offset in the record of the address behind the original site: the guest's rip, and after a call rcx.
 pub const RECORD_RCX: usize = 8;
 
-/// Offset in the record of the address of a real `syscall` that then goes on as the record says, for a thread whose
+/// Offset in the record of the address of the real instruction that then goes on as the record says, for a thread whose
 /// %gs is not the runtime's.
 pub const RECORD_SLOW: usize = 16;
 
 /// `lea r11, [rip + distance]`
 const LEA_R11: [u8; 3] = [0x4c, 0x8d, 0x1d];
+
+/// `lea rbx, [rip + distance]`
+const LEA_RBX: [u8; 3] = [0x48, 0x8d, 0x1d];
 
 /// `jmp [rip + distance]`
 const JUMP_INDIRECT: [u8; 2] = [0xff, 0x25];
@@ -32,16 +35,16 @@ const JUMP: [u8; 1] = [0xe9];
 /// The trampoline, at a multiple of eight:
 /// ```text
 ///         copies of the instructions in front of the site
-///         lea r11, [record]           rcx and r11 are dead: `syscall` overwrites them
+///         lea r11, [record]           rcx and r11 are dead: `syscall` overwrites them; rbx, and rdx, of `cpuid`
 ///         jmp [entry]                 all else is as at the site: flags, stack, red zone, registers
-/// slow:   syscall
+/// slow:   syscall, or cpuid
 ///         jmp go_on
 /// moved:  copies of the instructions behind the site; jmp to behind them
 /// record: u64 go_on, rcx, slow
 /// entry:  u64; then return addresses of moved calls
 /// ```
 /// `go_on` is `moved` where something was moved from behind the site, and else the original address behind it. When
-/// the instructions in front have five bytes or more, the `syscall` itself is not overwritten and works as before for
+/// the instructions in front have five bytes or more, the site itself is not overwritten and works as before for
 /// who branches to it.
 #[derive(Debug)]
 pub struct Plan {
@@ -58,16 +61,28 @@ pub struct Plan {
     moved: Box<[(u64, u64)]>,
 }
 
+/// Where the runtime is entered from trampolines.
+#[derive(Clone, Copy, Debug)]
+pub struct Entries {
+    /// For `syscall`.
+    pub syscall: u64,
+    /// For `cpuid`.
+    pub cpuid: u64,
+}
+
 impl Recipe {
-    /// Make the bytes for the site at `site`, a trampoline at `at` (a multiple of eight) and the runtime's entry at
-    /// `entry`.
-    pub fn place(&self, site: u64, at: u64, entry: u64) -> Result<Plan, Refusal> {
+    /// Make the bytes for the site at `site`, a trampoline at `at` (a multiple of eight) and the runtime's `entries`.
+    pub fn place(&self, site: u64, at: u64, entries: Entries) -> Result<Plan, Refusal> {
+        let (lea, entry) = match self.kind() {
+            Kind::Syscall => (LEA_R11, entries.syscall),
+            Kind::Cpuid => (LEA_RBX, entries.cpuid),
+        };
         let covered = self.covered(site);
         let sane = |address: u64| (USER_START..USER_END).contains(&address);
         if !sane(covered.start) || !sane(covered.end) || !sane(at) || !at.is_multiple_of(8) {
             return Err(Refusal::TooFar);
         }
-        let behind = site + SYSCALL_LEN;
+        let behind = site + SITE_LEN;
         let mut writer = Writer::new(at);
         let [go_on, rcx, slow, target] = [0, behind, 0, entry].map(|value| writer.constant(value));
         debug_assert!(go_on == RECORD_GO_ON / 8 && rcx == RECORD_RCX / 8 && slow == RECORD_SLOW / 8);
@@ -76,13 +91,13 @@ impl Recipe {
         move_all(&mut writer, self.moved_before(), covered.start, &mut moved)?;
         moved.push((site, writer.here()));
         writer.step(site);
-        writer.with_constant(&LEA_R11, go_on);
+        writer.with_constant(&lea, go_on);
         writer.step(site);
         writer.with_constant(&JUMP_INDIRECT, target);
 
         writer.set_constant(slow, writer.here());
         writer.step(site);
-        writer.raw(&SYSCALL);
+        writer.raw(self.kind().bytes());
         writer.step(behind);
         let after = self.moved_after();
         if after.is_empty() {
@@ -139,9 +154,14 @@ fn move_all(
 }
 
 impl Plan {
-    /// Address of the `syscall` instruction.
+    /// Address of the instruction that traps.
     pub fn site(&self) -> u64 {
         self.site
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        self.recipe.kind()
     }
 
     /// The text that the jump overwrites.

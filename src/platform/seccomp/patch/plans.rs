@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Plan, Refusal};
 
-/// Longest text that one plan covers, and more: three instructions, a `syscall`, three instructions.
+/// Longest text that one plan covers, and more: three instructions, a site, three instructions.
 const MAX_COVERED: u64 = 128;
 
 /// Longest trampoline, and more, in bytes.
@@ -45,11 +45,14 @@ impl Plans {
     /// used again once no thread can be in them.
     pub fn remove(&mut self, text: Range<u64>) -> Vec<Arc<Plan>> {
         let gone: Vec<_> = self.overlapping(text).cloned().collect();
-        for plan in &gone {
-            self.by_text.remove(&plan.covered().start);
-            self.by_trampoline.remove(&plan.trampoline_range().start);
-        }
+        gone.iter().for_each(|plan| self.remove_plan(plan));
         gone
+    }
+
+    /// Forget one plan, as [`Plans::remove`].
+    pub fn remove_plan(&mut self, plan: &Plan) {
+        self.by_text.remove(&plan.covered().start);
+        self.by_trampoline.remove(&plan.trampoline_range().start);
     }
 
     /// The plans that cover any of a range of text.
@@ -57,7 +60,7 @@ impl Plans {
         near(&self.by_text, text.clone(), MAX_COVERED).filter(move |plan| overlap(&plan.covered(), &text))
     }
 
-    /// The plan for the `syscall` at `site`.
+    /// The plan for the instruction at `site`.
     pub fn of_site(&self, site: u64) -> Option<&Arc<Plan>> {
         self.overlapping(site..site.saturating_add(1))
             .find(|plan| plan.site() == site)

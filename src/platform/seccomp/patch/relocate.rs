@@ -30,6 +30,10 @@ impl Movable {
         if instruction.is_ip_rel_memory_operand() && instruction.memory_base() != Register::RIP {
             return None;
         }
+        // A site of its own.
+        if instruction.mnemonic() == iced_x86::Mnemonic::Cpuid {
+            return None;
+        }
         // Branches with prefixes have other lengths than these; nobody writes them.
         match (instruction.flow_control(), instruction.len()) {
             (FlowControl::Next, _) => Some(Self::Plain),

@@ -7,24 +7,54 @@ use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, 
 use super::code::{Code, Window};
 use super::relocate::Movable;
 use super::targets::Targets;
-use super::{JUMP_LEN, Refusal, SYSCALL, SYSCALL_LEN};
+use super::{JUMP_LEN, Refusal, SITE_LEN};
 
 /// At most so many instructions behind the site are moved: three bytes have no more.
 const MAX_AFTER: usize = 3;
+
+/// What traps at a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `syscall`
+    Syscall,
+    /// `cpuid`
+    Cpuid,
+}
+
+impl Kind {
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let kinds = [Self::Syscall, Self::Cpuid];
+        kinds.into_iter().find(|kind| kind.bytes() == bytes)
+    }
+
+    /// The instruction.
+    pub fn bytes(self) -> &'static [u8; SITE_LEN as usize] {
+        match self {
+            Self::Syscall => &[0x0f, 0x05],
+            Self::Cpuid => &[0x0f, 0xa2],
+        }
+    }
+}
 
 /// Which instructions around a site are moved to a trampoline: independent of where the text is mapped, so that what
 /// was learnt in one process serves the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipe {
+    kind: Kind,
     /// Bytes of instructions moved from in front of the site.
     before: u8,
-    /// Bytes of all instructions that are moved or replaced: those in front, the `syscall`, those behind.
+    /// Bytes of all instructions that are moved or replaced: those in front, the site, those behind.
     len: u8,
     /// The bytes that were there, of all those instructions and of all that the jump overwrites.
     original: Box<[u8]>,
 }
 
 impl Recipe {
+    /// What traps there.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// Where the jump is written, for the site at `site`.
     pub fn start(&self, site: u64) -> u64 {
         site.wrapping_sub(self.before.into())
@@ -49,7 +79,7 @@ impl Recipe {
 
     /// The bytes of the instructions moved from behind the site.
     pub(super) fn moved_after(&self) -> &[u8] {
-        let first = usize::from(self.before) + SYSCALL.len();
+        let first = usize::from(self.before) + self.kind.bytes().len();
         self.original.get(first..self.len.into()).unwrap_or_default()
     }
 }
@@ -66,7 +96,7 @@ struct Candidate {
     inner: usize,
 }
 
-/// Decide how to overwrite the `syscall` at `site`, which was reached with `number` in rax. `window` holds the
+/// Decide how to overwrite the `syscall` or `cpuid` at `site`, which was reached with `number` in rax. `window` holds the
 /// original bytes around it. `targets` of the whole text are needed only when [`Refusal::NeedsTargets`] says so.
 pub fn analyse(
     window: &Window<'_>,
@@ -74,10 +104,9 @@ pub fn analyse(
     number: u64,
     targets: Option<&Targets>,
 ) -> Result<Recipe, Refusal> {
-    let behind = site.checked_add(SYSCALL_LEN).ok_or(Refusal::NoSyscall)?;
-    if window.get(site..behind) != Some(&SYSCALL) {
-        return Err(Refusal::NoSyscall);
-    }
+    let behind = site.checked_add(SITE_LEN).ok_or(Refusal::NoSite)?;
+    let found = window.get(site..behind).and_then(Kind::of);
+    let kind = found.ok_or(Refusal::NoSite)?;
     if !window.suffices(site) {
         return Err(Refusal::ShortWindow);
     }
@@ -87,7 +116,7 @@ pub fn analyse(
     let mut refusal = Refusal::Immovable;
     for candidate in candidates(site, &before, &after, slack) {
         match candidate.check(window, &mut code, site, targets) {
-            Ok(()) => return candidate.recipe(window, site),
+            Ok(()) => return candidate.recipe(window, site, kind),
             // What more knowledge may allow is worth more than why the others are refused.
             Err(_) if refusal == Refusal::NeedsTargets => {}
             Err(why) => refusal = why,
@@ -105,7 +134,7 @@ fn candidates(site: u64, before: &[Instruction], after: &[Instruction], slack: u
         let start = fore_part.first().map_or(site, Instruction::ip);
         for aft in 0..=after.len() {
             let aft_part = after.get(..aft).unwrap_or_default();
-            let end = aft_part.last().map_or(site + SYSCALL_LEN, Instruction::next_ip);
+            let end = aft_part.last().map_or(site + SITE_LEN, Instruction::next_ip);
             // Padding behind the last follower may be overwritten as well.
             let room = if aft == after.len() { slack } else { 0 };
             if end + room - start < JUMP_LEN {
@@ -161,10 +190,11 @@ impl Candidate {
         Ok(())
     }
 
-    fn recipe(&self, window: &Window<'_>, site: u64) -> Result<Recipe, Refusal> {
+    fn recipe(&self, window: &Window<'_>, site: u64, kind: Kind) -> Result<Recipe, Refusal> {
         let covered = self.start..self.end.max(self.start + JUMP_LEN);
         let original = window.get(covered).ok_or(Refusal::Immovable)?;
         Ok(Recipe {
+            kind,
             before: u8::try_from(site - self.start).map_err(|_| Refusal::Immovable)?,
             len: u8::try_from(self.end - self.start).map_err(|_| Refusal::Immovable)?,
             original: original.into(),

@@ -83,7 +83,7 @@ fn share(path: &Path) -> Option<Share> {
                 Ok(recipe) => {
                     share.patched += 1;
                     let at = (site - 0x10_0000) & !15;
-                    let plan = recipe.place(site, at, ENTRY).expect("near enough");
+                    let plan = recipe.place(site, at, ENTRIES).expect("near enough");
                     same(&recipe, &plan);
                 }
                 Err(why) => println!("{}: {:#x}: {why}", path.display(), site - 0x100_0000),

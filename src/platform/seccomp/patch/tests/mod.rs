@@ -15,8 +15,15 @@ const TEXT: u64 = 0x40_0000;
 /// Where their trampolines are.
 const AT: u64 = 0x3e_0000;
 
-/// The runtime's entry, further than any branch reaches.
-const ENTRY: u64 = 0x7fff_0000_1000;
+/// The runtime's entries, further than any branch reaches.
+const ENTRIES: Entries = Entries {
+    syscall: 0x7fff_0000_1000,
+    cpuid: 0x7fff_0000_2000,
+};
+
+/// What begins a site of either kind.
+const SYSCALL: [u8; 2] = [0x0f, 0x05];
+const CPUID: [u8; 2] = [0x0f, 0xa2];
 
 /// Instructions in front of what a test gives: enough that decodes agree.
 const FILL: u64 = 96;
@@ -46,14 +53,14 @@ impl Text {
         Window::new(range, TEXT, &self.bytes).expect("within the mapping")
     }
 
-    /// Address of the `syscall` number `index`.
+    /// Address of the `syscall` or `cpuid` number `index`.
     fn site(&self, index: usize) -> u64 {
         let at = self
             .bytes
             .windows(2)
             .enumerate()
-            .filter(|(_, bytes)| *bytes == SYSCALL);
-        TEXT + at.map(|(at, _)| at).nth(index).expect("a syscall") as u64
+            .filter(|(_, bytes)| *bytes == SYSCALL || *bytes == CPUID);
+        TEXT + at.map(|(at, _)| at).nth(index).expect("a site") as u64
     }
 
     fn analyse(&self, number: u64) -> Result<Recipe, Refusal> {
@@ -63,7 +70,7 @@ impl Text {
 
     fn plan(&self, number: u64) -> Plan {
         let recipe = self.analyse(number).expect("a recipe");
-        recipe.place(self.site(0), AT, ENTRY).expect("a plan")
+        recipe.place(self.site(0), AT, ENTRIES).expect("a plan")
     }
 }
 

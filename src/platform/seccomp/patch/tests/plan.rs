@@ -23,16 +23,21 @@ fn decoded(plan: &Plan) -> Vec<Instruction> {
 /// Checks what all trampolines have in common, and gives the instructions in front of and behind it.
 fn parts(plan: &Plan) -> (Vec<Instruction>, Vec<Instruction>) {
     let all = decoded(plan);
-    let lea = all
-        .iter()
-        .position(|found| found.code() == Code::Lea_r64_m && found.op0_register() == Register::R11);
-    let lea = lea.expect("lea r11");
-    assert_eq!(all[lea].memory_displacement64(), plan.code_end());
-    let entry = &all[lea + 1];
-    assert_eq!(entry.code(), Code::Jmp_rm64);
-    let at = (entry.memory_displacement64() - plan.trampoline_range().start) as usize;
-    assert_eq!(plan.trampoline()[at..at + 8], ENTRY.to_le_bytes());
-    assert_eq!(all[lea + 2].code(), Code::Syscall);
+    let (scratch, entry, kind) = match plan.kind() {
+        Kind::Syscall => (Register::R11, ENTRIES.syscall, Code::Syscall),
+        Kind::Cpuid => (Register::RBX, ENTRIES.cpuid, Code::Cpuid),
+    };
+    let lea = all.iter().position(|found| {
+        found.code() == Code::Lea_r64_m
+            && found.op0_register() == scratch
+            && found.memory_displacement64() == plan.code_end()
+    });
+    let lea = lea.expect("lea of the record");
+    let jump = &all[lea + 1];
+    assert_eq!(jump.code(), Code::Jmp_rm64);
+    let at = (jump.memory_displacement64() - plan.trampoline_range().start) as usize;
+    assert_eq!(plan.trampoline()[at..at + 8], entry.to_le_bytes());
+    assert_eq!(all[lea + 2].code(), kind);
     assert_eq!(record(plan, RECORD_SLOW), all[lea + 2].ip());
     assert_eq!(all[lea + 3].near_branch_target(), record(plan, RECORD_GO_ON));
     assert_eq!(record(plan, RECORD_RCX), plan.site() + 2);
@@ -53,6 +58,22 @@ fn a_load_in_front() {
     assert_eq!(plan.original(), b"\xb8\x27\0\0\0");
     // Nothing in the overwritten bytes is a place to go on at but the first.
     assert!((1..5).all(|offset| plan.resume(code(offset)).is_none()));
+}
+
+#[test]
+fn cpuid_has_an_entry_and_a_free_register_of_its_own() {
+    // mov eax, 7; xor ecx, ecx; cpuid; mov [rip + 0x1000], eax
+    let plan = Text::new(b"\xb8\x07\0\0\0\x31\xc9\x0f\xa2\x89\x05\0\x10\0\0\xc3").plan(7);
+    let (before, after) = parts(&plan);
+    assert_eq!((before.len(), after.len()), (2, 0));
+    assert_eq!(record(&plan, RECORD_GO_ON), code(9));
+    // Its neighbour is a site as well, which stays one.
+    let text = Text::new(b"\xeb\x00\x0f\xa2\x89\xc3\x0f\xa2\xc3");
+    assert_eq!(text.analyse(0).err(), Some(Refusal::Immovable));
+    let plan = Text::new(b"\xeb\x00\x0f\xa2\x89\xc6\x89\xd7\x0f\xa2\xc3").plan(0);
+    let (before, after) = parts(&plan);
+    assert_eq!(before.len(), 0);
+    assert_eq!(after[2].near_branch_target(), code(8));
 }
 
 #[test]
@@ -138,7 +159,7 @@ fn every_instruction_of_a_trampoline_is_somewhere_for_the_guest() {
 fn too_far_or_crooked_a_trampoline_is_refused() {
     let text = Text::new(b"\xb8\x27\0\0\0\x0f\x05\xc3");
     let recipe = text.analyse(39).expect("a recipe");
-    let place = |site, at| recipe.place(site, at, ENTRY).err();
+    let place = |site, at| recipe.place(site, at, ENTRIES).err();
     assert_eq!(
         place(text.site(0), TEXT + (1 << 31) + 0x1000),
         Some(Refusal::TooFar)
@@ -158,7 +179,7 @@ fn overlapping_sites_are_not_both_patched() {
         let site = text.site(index);
         let recipe = analyse(&text.window(), site, 1, Some(&targets)).expect("a recipe");
         recipe
-            .place(site, AT + 256 * index as u64, ENTRY)
+            .place(site, AT + 256 * index as u64, ENTRIES)
             .expect("a plan")
     });
     let mut plans = Plans::default();
@@ -178,7 +199,7 @@ fn plans_of_a_space() {
         let site = text.site(index);
         let recipe = analyse(&text.window(), site, number, Some(&targets)).expect("a recipe");
         let plan = recipe
-            .place(site, AT + 256 * index as u64, ENTRY)
+            .place(site, AT + 256 * index as u64, ENTRIES)
             .expect("a plan");
         let at = (plan.covered().start - TEXT) as usize;
         assert_eq!(plan.check(&text.bytes[at..at + plan.covered().count()]), Ok(()));

@@ -63,7 +63,7 @@ fn check(bytes: &[u8]) {
         };
         let covered = recipe.covered(site);
         assert!(text.start <= covered.start && covered.end <= text.end && covered.contains(&site));
-        let plan = match recipe.place(site, AT, ENTRY) {
+        let plan = match recipe.place(site, AT, ENTRIES) {
             Ok(plan) => plan,
             Err(why) => {
                 assert_eq!(why, Refusal::TooFar);

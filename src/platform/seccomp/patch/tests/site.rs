@@ -125,7 +125,7 @@ fn nothing_is_written_behind_the_end_of_the_mapping() {
     assert!(text.analyse(39).is_ok());
     let text = Text::ending(b"\xb8\x27\0\0\0\x0f");
     let site = code(5);
-    assert_eq!(analyse(&text.window(), site, 39, None), Err(Refusal::NoSyscall));
+    assert_eq!(analyse(&text.window(), site, 39, None), Err(Refusal::NoSite));
 }
 
 #[test]
