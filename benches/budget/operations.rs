@@ -13,6 +13,11 @@ const OPERATIONS: &[(&str, &str, Budget)] = &[
     ("getppid", "getppid", Budget::Ratio(0.5)),
     ("clock_gettime", "clock_gettime", Budget::Ratio(1.5)),
     ("cpuid", "CPUID", Budget::Ratio(1.5)),
+    (
+        "cpuid-fault",
+        "CPUID at a site that cannot be patched",
+        Budget::None,
+    ),
     ("stat", "stat, present", Budget::Ratio(4.0)),
     ("stat-absent", "stat, absent", Budget::Ratio(5.0)),
     ("stat-crowd", "stat, present, no CPU idle", Budget::Ratio(9.0)),

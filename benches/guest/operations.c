@@ -7,7 +7,6 @@
  * that time. Natively and in a guest the same files of the root are used, and /tmp is an empty tmpfs.
  */
 #define _GNU_SOURCE
-#include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -71,13 +70,18 @@ static void do_clock(long count)
 		NEED(clock_gettime(CLOCK_MONOTONIC, &t) == 0);
 }
 
+/* As compilers place it: behind the load of a constant. */
 static void do_cpuid(long count)
 {
-	while (count--) {
-		unsigned a, b, c, d;
-		__cpuid_count(7, 0, a, b, c, d);
-		__asm__ volatile("" : : "r"(a), "r"(b), "r"(c), "r"(d));
-	}
+	while (count--)
+		__asm__ volatile("mov $7, %%eax\n\t xor %%ecx, %%ecx\n\t cpuid" : : : "eax", "ebx", "ecx", "edx", "cc");
+}
+
+/* With a prefix, as nobody writes it: it always faults in a guest. */
+static void do_cpuid_fault(long count)
+{
+	while (count--)
+		__asm__ volatile("mov $7, %%eax\n\t xor %%ecx, %%ecx\n\t .byte 0x66\n\t cpuid" : : : "eax", "ebx", "ecx", "edx", "cc");
 }
 
 static void do_stat(long count)
@@ -297,6 +301,7 @@ static const struct operation {
 } operations[] = {
 	{ .name = "getppid", do_getppid },
 	{ .name = "cpuid", do_cpuid },
+	{ .name = "cpuid-fault", do_cpuid_fault },
 	{ .name = "clock_gettime", do_clock },
 	{ .name = "stat", do_stat },
 	{ .name = "stat-absent", do_stat_absent },
