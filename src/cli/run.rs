@@ -48,6 +48,12 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "FILE[:ro|:cow]")]
     disk: Vec<OsString>,
 
+    /// Connect a terminal of the guest, ttyS0 unless hvc0 is named: to uvm's own standard input and output, which then are the
+    /// command's by it, to a new terminal of this machine, whose path is printed, to a file that takes what is written, or to a socket that
+    /// clients connect to, one at a time
+    #[arg(long, value_name = "[NAME=]stdio|pty|file:PATH|unix:PATH")]
+    console: Vec<OsString>,
+
     /// Let the guest write to ROOTFS itself
     #[arg(long, conflicts_with_all = ["read_only", "max_disk", "commit", "overlay"])]
     writable: bool,
@@ -195,6 +201,11 @@ pub(super) fn run(args: RunArgs) -> Result<u8> {
         .iter()
         .map(|text| values::disk(text))
         .collect::<Result<_>>()?;
+    options.consoles = args
+        .console
+        .iter()
+        .map(|text| values::console(text))
+        .collect::<Result<_>>()?;
     let shown = options.rootfs.display().to_string();
     let subject = subject(&options.rootfs).with_context(|| format!("run: {shown}"))?;
     if let Subject::Image(image) = subject {
@@ -297,6 +308,7 @@ impl GuestArgs {
                 .map(|v| values::volume(v))
                 .collect::<Result<_>>()?,
             disks: Vec::new(),
+            consoles: Vec::new(),
             tmpfs: args
                 .tmpfs
                 .iter()

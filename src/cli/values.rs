@@ -5,10 +5,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::image::Reference;
-use crate::machine::{DiskFile, DiskWrites, TmpfsMount, Volume};
+use crate::machine::{BackEndKind, ConsoleName, ConsoleTo, DiskFile, DiskWrites, TmpfsMount, Volume};
 
 /// A number of bytes: `4096`, `64k`, `10m`, `2g` (powers of 1024).
 pub(super) fn size(text: &str) -> Result<u64, String> {
@@ -79,6 +79,34 @@ pub(super) fn disk(text: &OsStr) -> Result<DiskFile> {
     }
     let path = PathBuf::from(OsStr::from_bytes(path));
     Ok(DiskFile { path, writes })
+}
+
+/// `[NAME=]stdio|pty|file:PATH|unix:PATH`.
+pub(super) fn console(text: &OsStr) -> Result<ConsoleTo> {
+    let wrong = || {
+        let shown = text.to_string_lossy();
+        anyhow!(
+            "--console '{shown}': give stdio, pty, file:PATH or unix:PATH, after ttyS0= or hvc0= if wanted"
+        )
+    };
+    let bytes = text.as_bytes();
+    let (name, to) = if let Some(to) = bytes.strip_prefix(b"hvc0=") {
+        (ConsoleName::Hvc0, to)
+    } else {
+        (ConsoleName::TtyS0, bytes.strip_prefix(b"ttyS0=").unwrap_or(bytes))
+    };
+    let path = |path: &[u8]| match path {
+        [] => Err(wrong()),
+        path => Ok(PathBuf::from(OsStr::from_bytes(path))),
+    };
+    let kind = match (to, to.strip_prefix(b"file:"), to.strip_prefix(b"unix:")) {
+        (b"stdio", ..) => BackEndKind::Stdio,
+        (b"pty", ..) => BackEndKind::Pty,
+        (_, Some(file), _) => BackEndKind::File(path(file)?),
+        (_, _, Some(socket)) => BackEndKind::Unix(path(socket)?),
+        _ => return Err(wrong()),
+    };
+    Ok(ConsoleTo { name, kind })
 }
 
 /// `DST[:size=SIZE]`.
@@ -195,6 +223,30 @@ mod tests {
         assert_eq!(writes("a:ro"), Some(("a".into(), DiskWrites::Refused)));
         assert_eq!(writes("a:cow"), Some(("a".into(), DiskWrites::Kept)));
         assert_eq!((writes(""), writes(":cow")), (None, None));
+    }
+
+    #[test]
+    fn consoles() {
+        let parsed = |text| console(OsStr::new(text)).map(|to| (to.name, to.kind)).ok();
+        let (serial, hvc) = (ConsoleName::TtyS0, ConsoleName::Hvc0);
+        assert_eq!(parsed("stdio"), Some((serial, BackEndKind::Stdio)));
+        assert_eq!(parsed("hvc0=pty"), Some((hvc, BackEndKind::Pty)));
+        let file = BackEndKind::File("a=b:c".into());
+        assert_eq!(parsed("ttyS0=file:a=b:c"), Some((serial, file)));
+        assert_eq!(parsed("unix:/s"), Some((serial, BackEndKind::Unix("/s".into()))));
+        for wrong in [
+            "",
+            "file:",
+            "unix:",
+            "hvc0=",
+            "tty0=pty",
+            "ttyS1=pty",
+            "Pty",
+            "pty:",
+            "tcp:1",
+        ] {
+            assert_eq!(parsed(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod changes;
 mod choice;
 mod command;
+mod consoles;
 mod disks;
 mod files;
 mod limits;
@@ -17,6 +18,7 @@ mod user;
 
 pub use changes::{Changes, Refused};
 pub use choice::default_platform;
+pub use consoles::{BackEndKind, ConsoleName, ConsoleTo};
 pub use disks::{DiskFile, DiskWrites};
 pub use limits::raise_stack;
 pub use options::{Options, TmpfsMount, TraceTo, User, Volume};
@@ -38,6 +40,7 @@ use crate::kernel::wait::reactor::Reactor;
 use crate::kernel::wait::{Events, Wakeup};
 use crate::kernel::{Boot, Kernel};
 use command::CommandError;
+use consoles::Consoles;
 use report::{Recorder, Report};
 use stdio::Stdio;
 
@@ -127,8 +130,11 @@ fn run_on(options: &Options, root: files::Root, recorder: Option<Arc<Recorder>>)
         User::Named(spec) => user::resolve(Some(spec), &passwd, &group)?,
         User::Caller => user::caller(&passwd)?,
     };
-    let mut stdio = Stdio::connect(&kernel)?;
+    let consoles = Consoles::connect(&kernel, options)?;
+    let mut stdio = Stdio::connect(&kernel, consoles.on_stdio())?;
+    consoles.choose_main(&kernel);
     let result = run_first(&kernel, options, &who, &stdio);
+    consoles.finish();
     stdio.finish();
     if let Some(tracer) = &kernel.tracer {
         tracer.finish();

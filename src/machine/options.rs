@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::DiskFile;
+use super::{ConsoleTo, DiskFile};
 use crate::cpu::Choice;
 use crate::image::Image;
 use crate::kernel::time::{Pace, Start};
@@ -33,6 +33,8 @@ pub struct Options {
     pub volumes: Vec<Volume>,
     /// Host files that the guest has as disks.
     pub disks: Vec<DiskFile>,
+    /// Terminals of the guest that are connected to the outside.
+    pub consoles: Vec<ConsoleTo>,
     /// Memory file systems to mount.
     pub tmpfs: Vec<TmpfsMount>,
     /// Host name.

@@ -10,7 +10,7 @@ use signal_hook::iterator::{Handle, Signals};
 
 use super::stdio::host_size;
 use crate::kernel::Kernel;
-use crate::kernel::dev::tty::Console;
+use crate::kernel::dev::console::Console;
 use crate::kernel::signal::{self, SigInfo};
 use crate::kernel::task::ThreadGroup;
 

@@ -9,8 +9,9 @@ use nix::sys::stat::fstat;
 
 use super::terminal::RawTerminal;
 use crate::kernel::Kernel;
+use crate::kernel::dev::console::{Console, Line, StdStreams};
 use crate::kernel::dev::stream;
-use crate::kernel::dev::tty::{Console, WinSize};
+use crate::kernel::dev::tty::WinSize;
 use crate::kernel::fs::{Fd, FdTable, File};
 use crate::platform::was_closed;
 
@@ -23,23 +24,31 @@ pub(super) struct Stdio {
 }
 
 impl Stdio {
-    /// Connect them: to the console where they are the terminal, passed through otherwise; a closed one stays closed.
-    pub(super) fn connect(kernel: &Arc<Kernel>) -> Result<Stdio> {
+    /// Connect them: to the terminal that uvm's own are connected to, or else to one that stands for the host's, where
+    /// they are that; passed through otherwise. A closed one stays closed.
+    pub(super) fn connect(kernel: &Arc<Kernel>, given: Option<Arc<Console>>) -> Result<Stdio> {
         let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-        let console = if stdin.is_terminal() {
-            let out = if stdout.is_terminal() {
-                stdout.as_fd()
-            } else {
-                stdin.as_fd()
-            };
-            Some(open_console(kernel, stdin.as_fd(), out)?)
-        } else {
-            None
+        let is_given = given.is_some();
+        let console = match given {
+            Some(console) => Some(console),
+            None if stdin.is_terminal() => {
+                let out = if stdout.is_terminal() {
+                    stdout.as_fd()
+                } else {
+                    stdin.as_fd()
+                };
+                Some(open_console(kernel, stdin.as_fd(), out)?)
+            }
+            None => None,
         };
-        let raw = console
-            .is_some()
+        if let Some(console) = console.as_ref().filter(|_| stdin.is_terminal()) {
+            console.resize(host_size(stdin.as_fd()));
+        }
+        let raw = stdin
+            .is_terminal()
             .then(|| RawTerminal::enter(stdin.as_fd()))
             .transpose()?;
+        let output = fstat(&stdout).ok().map(|stat| (stat.st_dev, stat.st_ino));
         let files = Arc::new(FdTable::default());
         let mut streams: Vec<(Fd, Arc<File>, (u64, u64))> = Vec::new();
         for (number, fd) in (0..).map(Fd).zip([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]) {
@@ -48,8 +57,10 @@ impl Stdio {
             }
             let stat = fstat(fd)?;
             let identity = (stat.st_dev, stat.st_ino);
+            let is_console =
+                is_same_terminal(fd, stdin.as_fd()) || is_given && (number.0 < 2 || Some(identity) == output);
             let file = match &console {
-                Some(console) if is_same_terminal(fd, stdin.as_fd()) => console.open(kernel)?,
+                Some(console) if is_console => console.open(kernel)?,
                 _ => match streams.iter().find(|(n, _, id)| n.0 > 0 && *id == identity) {
                     // `2>&1`: one open file, so one position.
                     Some((_, file, _)) => file.clone(),
@@ -71,9 +82,15 @@ impl Stdio {
     }
 }
 
+/// A pseudo-terminal that stands for the host's, and is the console.
 fn open_console(kernel: &Arc<Kernel>, input: BorrowedFd<'_>, output: BorrowedFd<'_>) -> Result<Arc<Console>> {
-    let console = Console::connect(kernel, input.try_clone_to_owned()?, output.try_clone_to_owned()?)?;
-    console.resize(host_size(input));
+    let line = Arc::new(Line::default());
+    let tty = kernel.terminals.new_pty_on(kernel, &line)?;
+    kernel.terminals.set_console(&tty);
+    let (input, output) = (input.try_clone_to_owned()?, output.try_clone_to_owned()?);
+    let console = Console::connect(&kernel.reactor, (tty, line), |reactor, ready| {
+        StdStreams::open(reactor, ready, input, output)
+    })?;
     Ok(console)
 }
 

@@ -12,10 +12,12 @@ use std::sync::Arc;
 
 use super::fs::pipe::Fifos;
 use super::fs::{Special, SpecialFiles};
-use tty::{ConsoleDriver, ControllingDriver, PTS_MAJOR, PtmxDriver, PtsDriver};
+use tty::{
+    ConsoleDriver, ControllingDriver, HVC_MAJOR, LineDriver, PTS_MAJOR, PtmxDriver, PtsDriver, SERIAL_MAJOR,
+};
 
 /// Nodes that /dev has: name, major, minor, permission bits.
-pub const NODES: [(&str, u32, u32, u32); 10] = [
+pub const NODES: [(&str, u32, u32, u32); 12] = [
     block::CONTROL_NODE,
     port::NODE,
     ("null", mem::MEM_MAJOR, 3, 0o666),
@@ -26,6 +28,8 @@ pub const NODES: [(&str, u32, u32, u32); 10] = [
     ("tty", 5, 0, 0o666),
     ("console", 5, 1, 0o600),
     ("ptmx", 5, 2, 0o666),
+    ("ttyS0", SERIAL_MAJOR, 64, 0o660),
+    ("hvc0", HVC_MAJOR, 0, 0o600),
 ];
 
 /// Make the drivers of all devices and of FIFOs known.
@@ -40,5 +44,8 @@ pub fn register(special: &SpecialFiles) {
     special.register(Special::Char(5, 1), Arc::new(ConsoleDriver));
     special.register(Special::Char(5, 2), Arc::new(PtmxDriver));
     special.register(Special::CharMajor(PTS_MAJOR), Arc::new(PtsDriver));
+    for major in [SERIAL_MAJOR, HVC_MAJOR] {
+        special.register(Special::CharMajor(major), Arc::new(LineDriver));
+    }
     special.register(Special::Fifo, Arc::new(Fifos::default()));
 }

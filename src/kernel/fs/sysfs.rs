@@ -6,6 +6,7 @@ use super::pseudo::{Entry, PseudoDir, PseudoFs, PseudoLink};
 use super::{FileSystem, FileType, Link};
 use crate::kernel::Kernel;
 use crate::kernel::dev::block::{self, Shown};
+use crate::kernel::dev::tty;
 use crate::kernel::stop::Errno;
 use crate::kernel::task::Task;
 
@@ -59,9 +60,7 @@ const FILES: &[(&str, Make)] = &[
     ("class/net/lo/operstate", |_| "unknown".to_owned()),
     ("class/net/lo/tx_queue_len", |_| "1000".to_owned()),
     ("class/net/lo/type", |_| "772".to_owned()),
-    ("class/tty/", |_| String::new()),
     ("dev/block/", |_| String::new()),
-    ("dev/char/", |_| String::new()),
     ("devices/system/cpu/cpu%/online", |_| "1".to_owned()),
     ("devices/system/cpu/cpu%/topology/core_cpus_list", this_cpu),
     ("devices/system/cpu/cpu%/topology/core_id", this_cpu),
@@ -132,7 +131,7 @@ impl Dir {
                 add(&path.replace('%', &cpu.to_string()), What::Made(*make, cpu));
             }
         }
-        for (path, shown) in block::sysfs(&kernel.block) {
+        for (path, shown) in block::sysfs(&kernel.block).into_iter().chain(tty::sysfs(&kernel)) {
             add(&path, What::Device(shown));
         }
         found

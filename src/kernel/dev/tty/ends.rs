@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{PTS_MAJOR, Tty, ioctl, job};
+use super::{PTS_MAJOR, State, Tty, ioctl, job};
 use crate::kernel::fs::walk::{WalkCx, WalkFlags};
 use crate::kernel::fs::{Driver, File, FileOps, OpenFlags, Path, minor};
 use crate::kernel::stop::{Errno, SysResult};
@@ -19,6 +19,8 @@ const VTIME_NANOS: u64 = 100_000_000;
 /// What programs hold.
 pub struct Slave {
     tty: Arc<Tty>,
+    /// How often the terminal was hung up before.
+    hang_ups: u64,
 }
 
 /// What a terminal emulator holds.
@@ -29,11 +31,28 @@ pub struct Master {
 impl Slave {
     /// Open the slave; it closes when this drops.
     pub fn new(tty: &Arc<Tty>) -> Slave {
-        let mut state = tty.state.lock();
-        state.slaves += 1;
-        state.used = true;
-        drop(state);
-        Slave { tty: tty.clone() }
+        let hang_ups = {
+            let mut state = tty.state.lock();
+            state.slaves += 1;
+            state.used = true;
+            if state.slaves == 1 {
+                tty.start_up(&state);
+            }
+            state.hang_ups
+        };
+        if tty.line.is_some() {
+            // What has come in may be taken now.
+            tty.master_queue.notify(Events::WRITE);
+        }
+        Slave {
+            tty: tty.clone(),
+            hang_ups,
+        }
+    }
+
+    /// Whether it was cut off.
+    fn is_hung_up(&self, state: &State) -> bool {
+        state.hung_up || state.hang_ups != self.hang_ups
     }
 
     /// How a read that found nothing waits, by VMIN and VTIME (termios(3)). None: it returns what there is.
@@ -74,7 +93,13 @@ impl Drop for Slave {
     fn drop(&mut self) {
         let last = {
             let mut state = self.tty.state.lock();
+            if state.hang_ups != self.hang_ups {
+                return;
+            }
             state.slaves -= 1;
+            if state.slaves == 0 {
+                self.tty.shut_down(&mut state);
+            }
             state.slaves == 0
         };
         if last {
@@ -96,7 +121,7 @@ impl FileOps for Slave {
         let generation = self.tty.slave_queue.generation();
         {
             let mut state = self.tty.state.lock();
-            if state.hung_up {
+            if self.is_hung_up(&state) {
                 return Ok(0);
             }
             let min = usize::from(state.discipline.termios.cc[libc::VMIN]).min(want);
@@ -130,7 +155,7 @@ impl FileOps for Slave {
             let mut bytes = vec![0; from.remaining().min(CHUNK)];
             let taken = from.take(&mut bytes)?;
             let mut state = self.tty.state.lock();
-            if state.hung_up {
+            if self.is_hung_up(&state) {
                 return Err(Errno::EIO.into());
             }
             let done = state.discipline.write(&bytes[..taken]);
@@ -138,9 +163,9 @@ impl FileOps for Slave {
             drop(state);
             from.untake(taken - done);
             total += done;
-            self.tty.master_queue.notify(Events::READ);
+            self.tty.output_came();
             if done < taken {
-                // The console takes output at once, so look again before waiting.
+                // A line takes output at once, so look again before waiting.
                 let room = self.tty.state.lock().discipline.output_room() >= CHUNK;
                 if room {
                     continue;
@@ -158,18 +183,16 @@ impl FileOps for Slave {
     fn poll(&self, _: &File) -> Events {
         let state = self.tty.state.lock();
         let mut events = Events::empty();
+        let hung_up = self.is_hung_up(&state);
         let termios = state.discipline.termios;
         let min = if termios.cc[libc::VTIME] == 0 {
             usize::from(termios.cc[libc::VMIN])
         } else {
             1
         };
-        events.set(Events::READ, state.discipline.readable(min) || state.hung_up);
-        events.set(
-            Events::WRITE,
-            state.discipline.output_room() > 256 || state.hung_up,
-        );
-        events.set(Events::HUP, state.hung_up);
+        events.set(Events::READ, state.discipline.readable(min) || hung_up);
+        events.set(Events::WRITE, state.discipline.output_room() > 256 || hung_up);
+        events.set(Events::HUP, hung_up);
         events
     }
 
@@ -178,6 +201,9 @@ impl FileOps for Slave {
     }
 
     fn ioctl(&self, cx: &mut SyscallCx<'_>, _: &Arc<File>, request: u32, arg: u64) -> SysResult<u64> {
+        if self.is_hung_up(&self.tty.state.lock()) {
+            return Err(ioctl::after_hang_up(request).into());
+        }
         ioctl::slave(cx, &self.tty, request, arg)
     }
 }
@@ -283,15 +309,18 @@ pub(super) fn open_slave(
     cx: &SyscallCx<'_>,
     tty: &Arc<Tty>,
     flags: OpenFlags,
-) -> Result<Arc<dyn FileOps>, Errno> {
+) -> SysResult<Arc<dyn FileOps>> {
     {
         let state = tty.state.lock();
         if state.locked || state.hung_up {
-            return Err(Errno::EIO);
+            return Err(Errno::EIO.into());
         }
         if state.exclusive && !cx.task.creds().capable(Capability::SysAdmin) {
-            return Err(Errno::EBUSY);
+            return Err(Errno::EBUSY.into());
         }
+    }
+    if !flags.contains(OpenFlags::NONBLOCK) {
+        tty.wait_for_carrier()?;
     }
     let slave = Slave::new(tty);
     if !flags.contains(OpenFlags::NOCTTY) && flags.readable() {
@@ -336,7 +365,7 @@ impl Driver for PtsDriver {
         let rdev = path.inode().metadata()?.rdev;
         debug_assert_eq!(crate::kernel::fs::major(rdev), PTS_MAJOR);
         let tty = cx.kernel.terminals.pty(minor(rdev)).ok_or(Errno::EIO)?;
-        Ok(open_slave(cx, &tty, flags)?)
+        open_slave(cx, &tty, flags)
     }
 }
 
@@ -347,7 +376,7 @@ impl Driver for ControllingDriver {
     fn open(&self, cx: &mut SyscallCx<'_>, _: &Path, flags: OpenFlags) -> SysResult<Arc<dyn FileOps>> {
         let (_, sid) = job::place(cx.task);
         let tty = cx.kernel.terminals.of_session(sid).ok_or(Errno::ENXIO)?;
-        Ok(open_slave(cx, &tty, flags | OpenFlags::NOCTTY)?)
+        open_slave(cx, &tty, flags | OpenFlags::NOCTTY)
     }
 }
 
@@ -357,6 +386,19 @@ pub struct ConsoleDriver;
 impl Driver for ConsoleDriver {
     fn open(&self, cx: &mut SyscallCx<'_>, _: &Path, flags: OpenFlags) -> SysResult<Arc<dyn FileOps>> {
         let tty = cx.kernel.terminals.console().ok_or(Errno::ENXIO)?;
-        Ok(open_slave(cx, &tty, flags)?)
+        // It never becomes the controlling terminal by being opened.
+        open_slave(cx, &tty, flags | OpenFlags::NOCTTY)
+    }
+}
+
+/// Terminals that are on a line: /dev/ttyS0, /dev/hvc0.
+pub struct LineDriver;
+
+impl Driver for LineDriver {
+    fn open(&self, cx: &mut SyscallCx<'_>, path: &Path, flags: OpenFlags) -> SysResult<Arc<dyn FileOps>> {
+        let rdev = path.inode().metadata()?.rdev;
+        let mut terminals = cx.kernel.terminals.fixed().into_iter();
+        let tty = terminals.find(|tty| tty.dev() == rdev).ok_or(Errno::ENODEV)?;
+        open_slave(cx, &tty, flags)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::termios::{TERMIOS_SIZE, Termios, WinSize};
-use super::{Tty, job};
+use super::{Tty, job, serial};
 use crate::kernel::stop::{Errno, SysResult};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::task::Capability;
@@ -58,6 +58,14 @@ const PKT_START: u8 = 8;
 const PKT_NOSTOP: u8 = 16;
 const PKT_DOSTOP: u8 = 32;
 
+/// What requests get at a slave that was cut off.
+pub(super) fn after_hang_up(request: u32) -> Errno {
+    match request {
+        TIOCSPGRP => Errno::ENOTTY,
+        _ => Errno::EIO,
+    }
+}
+
 /// Requests at the slave.
 pub(super) fn slave(cx: &mut SyscallCx<'_>, tty: &Arc<Tty>, request: u32, arg: u64) -> SysResult<u64> {
     match request {
@@ -82,8 +90,7 @@ pub(super) fn slave(cx: &mut SyscallCx<'_>, tty: &Arc<Tty>, request: u32, arg: u
             put_int(cx, arg, clamp(bytes))?;
         }
         TIOCOUTQ => {
-            let bytes = tty.state.lock().discipline.output_len();
-            put_int(cx, arg, clamp(bytes))?;
+            put_int(cx, arg, clamp(tty.output_len()))?;
         }
         TIOCSTI => {
             // As with dev.tty.legacy_tiocsti off: not even at one's own terminal.
@@ -114,6 +121,15 @@ pub(super) fn slave(cx: &mut SyscallCx<'_>, tty: &Arc<Tty>, request: u32, arg: u
                     | TCFLSH
             ) {
                 job::check_foreground(cx.task, tty, libc::SIGTTOU)?;
+            }
+            if matches!(
+                request,
+                TCSETSW | TCSETSF | TCSETSW2 | TCSETSF2 | TCSBRK | TCSBRKP
+            ) {
+                tty.wait_until_sent()?;
+            }
+            if let Some(done) = serial::request(cx, tty, request, arg)? {
+                return Ok(done);
             }
             return both(cx, tty, request, arg);
         }
@@ -196,11 +212,11 @@ fn both(cx: &mut SyscallCx<'_>, tty: &Arc<Tty>, request: u32, arg: u64) -> SysRe
     Ok(0)
 }
 
-fn get_int(cx: &SyscallCx<'_>, arg: u64) -> Result<i32, Errno> {
+pub(super) fn get_int(cx: &SyscallCx<'_>, arg: u64) -> Result<i32, Errno> {
     cx.memory.read(UserAddr(arg).cast())
 }
 
-fn put_int(cx: &SyscallCx<'_>, arg: u64, value: i32) -> Result<(), Errno> {
+pub(super) fn put_int(cx: &SyscallCx<'_>, arg: u64, value: i32) -> Result<(), Errno> {
     cx.memory.write(UserAddr(arg).cast(), &value)
 }
 
@@ -216,7 +232,8 @@ fn set_foreground(cx: &SyscallCx<'_>, tty: &Tty, arg: u64) -> SysResult<()> {
 fn set_termios(cx: &SyscallCx<'_>, tty: &Tty, at: UserAddr, size: usize, flush: bool) -> SysResult<()> {
     let mut bytes = tty.state.lock().discipline.termios;
     cx.memory.read_bytes(at, &mut bytes.as_mut_bytes()[..size])?;
-    let termios = Termios::read_from_bytes(bytes.as_bytes()).map_err(|_| Errno::EINVAL)?;
+    let mut termios = Termios::read_from_bytes(bytes.as_bytes()).map_err(|_| Errno::EINVAL)?;
+    termios.settle_speeds();
     {
         let mut state = tty.state.lock();
         let was_flow = state.discipline.termios.input(libc::IXON);
@@ -231,6 +248,7 @@ fn set_termios(cx: &SyscallCx<'_>, tty: &Tty, at: UserAddr, size: usize, flush: 
     tty.slave_queue.notify(Events::READ | Events::WRITE);
     tty.master_queue
         .notify(Events::READ | Events::WRITE | Events::PRI);
+    tty.transmit();
     Ok(())
 }
 
@@ -252,6 +270,7 @@ fn flow(tty: &Tty, action: u64) -> Result<(), Errno> {
     drop(state);
     tty.slave_queue.notify(Events::WRITE);
     tty.master_queue.notify(Events::READ | Events::PRI);
+    tty.transmit();
     Ok(())
 }
 

@@ -10,6 +10,8 @@ use crate::kernel::signal::Signal;
 pub const INPUT_MAX: usize = 4096;
 /// Most bytes of output held for the other end.
 pub const OUTPUT_MAX: usize = 16 << 10;
+/// Most bytes of output at which input is still echoed.
+const ECHO_MAX: usize = 2 * OUTPUT_MAX;
 /// Columns between tab stops.
 const TAB: usize = 8;
 
@@ -47,6 +49,14 @@ pub struct InputEffects {
 }
 
 impl LineDiscipline {
+    /// With these settings.
+    pub fn new(termios: Termios) -> LineDiscipline {
+        LineDiscipline {
+            termios,
+            ..LineDiscipline::default()
+        }
+    }
+
     fn canonical(&self) -> bool {
         self.termios.local(libc::ICANON)
     }
@@ -109,7 +119,12 @@ impl LineDiscipline {
     pub fn input(&mut self, bytes: &[u8]) -> InputEffects {
         let mut effects = InputEffects::default();
         for &byte in bytes {
+            let before = self.output.len();
             self.input_byte(byte, &mut effects);
+            if before > ECHO_MAX {
+                // Who types and does not look gets no echo.
+                self.output.truncate(before);
+            }
         }
         effects
     }
@@ -557,6 +572,17 @@ mod tests {
         t.lflag &= !libc::ICANON;
         l.set_termios(t);
         assert_eq!(l.read(9), b"ab");
+    }
+
+    #[test]
+    fn echo_is_bounded() {
+        let mut l = LineDiscipline::default();
+        for _ in 0..100 {
+            l.input(&[b"x"; 1000].concat());
+            l.input(b"\n");
+            l.read(INPUT_MAX);
+        }
+        assert!(l.output_len() < ECHO_MAX + INPUT_MAX);
     }
 
     #[test]

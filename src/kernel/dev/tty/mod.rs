@@ -1,23 +1,27 @@
-//! Terminals: pseudo-terminals and the console, which is one whose other end is the terminal uvm was started on.
+//! Terminals: pseudo-terminals, and those that are on a [line](super::console::Line) to the outside.
 //!
 //! A [`Tty`] holds both ends: programs use the *slave* through a line discipline, the *master* is what a terminal emulator
-//! (or, for the console, [`console`]) holds.
+//! holds. In place of a master, ttyS0 and hvc0 have a line, as has the pseudo-terminal that stands for the host's.
 
-mod console;
 pub mod devpts;
 mod ends;
 mod ioctl;
 pub(in crate::kernel) mod job;
 mod ldisc;
+mod on_line;
+mod serial;
+mod shown;
 mod termios;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
-pub use console::Console;
-pub use ends::{ConsoleDriver, ControllingDriver, PtmxDriver, PtsDriver};
+pub use ends::{ConsoleDriver, ControllingDriver, LineDriver, PtmxDriver, PtsDriver};
+pub use shown::{drivers, serial_driver, sysfs};
+use termios::Termios;
 pub use termios::WinSize;
 
+use super::console::Line;
 use crate::kernel::Kernel;
 use crate::kernel::signal::{self, SigInfo, Signal};
 use crate::kernel::stop::Errno;
@@ -29,14 +33,34 @@ use ldisc::{InputEffects, LineDiscipline};
 
 /// Major number of the slaves of pseudo-terminals.
 pub const PTS_MAJOR: u32 = 136;
+/// Major number of serial ports, and the minor number of the first.
+pub const SERIAL_MAJOR: u32 = 4;
+const SERIAL_MINOR: u32 = 64;
+/// Major number of the consoles of hypervisors.
+pub const HVC_MAJOR: u32 = 229;
 /// Most pseudo-terminals (kernel.pty.max).
 const PTY_MAX: u32 = 4096;
+
+/// What a terminal is to the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// The slave of a pseudo-terminal, /dev/pts/N.
+    Pts,
+    /// A serial port, /dev/ttySN.
+    Serial,
+    /// A console of the hypervisor, /dev/hvcN.
+    Hvc,
+}
 
 /// One terminal with both its ends.
 pub struct Tty {
     kernel: Weak<Kernel>,
-    /// Its number; the console has one too and differs only in who holds the master.
+    /// What it is.
+    pub device: Device,
+    /// Its number among those.
     pub index: u32,
+    /// What is there instead of a master.
+    line: Option<Arc<Line>>,
     state: Lock<State>,
     /// Notified when the slave's readiness may have changed.
     slave_queue: WaitQueue,
@@ -54,8 +78,14 @@ struct State {
     slaves: usize,
     /// Whether a slave was ever open: before, the master waits for one instead of seeing a hang-up.
     used: bool,
-    /// The master is closed or a hang-up was forced: reads end, writes fail.
+    /// The master is closed or a hang-up was forced, for good: reads end, writes fail.
     hung_up: bool,
+    /// How often a terminal that can be opened again was hung up: what was opened before is no more on it.
+    hang_ups: u64,
+    /// The carrier's changes that were followed.
+    carrier_changes: u64,
+    /// What setserial(8) changes.
+    port: serial::Port,
     /// TIOCSPTLCK.
     locked: bool,
     /// TIOCEXCL.
@@ -79,21 +109,34 @@ struct NodeAttr {
 }
 
 impl Tty {
-    fn new(kernel: &Arc<Kernel>, index: u32, uid: u32) -> Arc<Tty> {
+    fn new(
+        kernel: &Arc<Kernel>,
+        (device, index): (Device, u32),
+        line: Option<Arc<Line>>,
+        uid: u32,
+    ) -> Arc<Tty> {
         Arc::new(Tty {
             kernel: Arc::downgrade(kernel),
+            device,
             index,
+            line,
             state: Lock::new(
                 Rank::Tty,
                 State {
-                    discipline: LineDiscipline::default(),
+                    discipline: LineDiscipline::new(match device {
+                        Device::Serial => Termios::serial(),
+                        Device::Pts | Device::Hvc => Termios::default(),
+                    }),
                     size: WinSize::default(),
                     session: None,
                     foreground: 0,
                     slaves: 0,
                     used: false,
                     hung_up: false,
-                    locked: true,
+                    hang_ups: 0,
+                    carrier_changes: 0,
+                    port: serial::Port::default(),
+                    locked: device == Device::Pts,
                     exclusive: false,
                     packet: false,
                     packet_status: 0,
@@ -114,7 +157,25 @@ impl Tty {
 
     /// Device number of the slave.
     pub fn dev(&self) -> u64 {
-        libc::makedev(PTS_MAJOR, self.index)
+        match self.device {
+            Device::Pts => libc::makedev(PTS_MAJOR, self.index),
+            Device::Serial => libc::makedev(SERIAL_MAJOR, SERIAL_MINOR + self.index),
+            Device::Hvc => libc::makedev(HVC_MAJOR, self.index),
+        }
+    }
+
+    /// Its name below /dev.
+    pub fn name(&self) -> String {
+        match self.device {
+            Device::Pts => format!("pts/{}", self.index),
+            Device::Serial => format!("ttyS{}", self.index),
+            Device::Hvc => format!("hvc{}", self.index),
+        }
+    }
+
+    /// Where its node is.
+    pub fn path(&self) -> String {
+        format!("/dev/{}", self.name())
     }
 
     /// Session it controls and that session's foreground process group.
@@ -180,7 +241,12 @@ impl Tty {
             if state.hung_up {
                 return;
             }
-            state.hung_up = true;
+            if self.device == Device::Pts {
+                state.hung_up = true;
+            } else {
+                state.hang_ups += 1;
+                self.shut_down(&mut state);
+            }
             state.discipline.flush_input();
             (state.session.take(), std::mem::take(&mut state.foreground))
         };
@@ -197,6 +263,8 @@ impl Tty {
 /// All terminals of a guest.
 pub struct Terminals {
     ptys: Lock<BTreeMap<u32, Arc<Tty>>>,
+    /// Serial ports and the like, which are there for good.
+    fixed: Lock<Vec<Arc<Tty>>>,
     console: Lock<Option<Arc<Tty>>>,
 }
 
@@ -204,15 +272,43 @@ impl Default for Terminals {
     fn default() -> Self {
         Terminals {
             ptys: Lock::new(Rank::Table, BTreeMap::new()),
+            fixed: Lock::new(Rank::Leaf, Vec::new()),
             console: Lock::new(Rank::Leaf, None),
         }
     }
 }
 
 impl Terminals {
-    /// The console, if uvm was started on a terminal.
+    /// The console, if there is one.
     pub fn console(&self) -> Option<Arc<Tty>> {
         self.console.lock().clone()
+    }
+
+    /// Make a terminal the console.
+    pub fn set_console(&self, tty: &Arc<Tty>) {
+        *self.console.lock() = Some(tty.clone());
+    }
+
+    /// Add a terminal that is there for good, on this line.
+    pub fn add_fixed(&self, kernel: &Arc<Kernel>, device: Device, index: u32, line: &Arc<Line>) -> Arc<Tty> {
+        let tty = Tty::new(kernel, (device, index), Some(line.clone()), 0);
+        self.fixed.lock().push(tty.clone());
+        tty
+    }
+
+    /// All that are there for good.
+    pub fn fixed(&self) -> Vec<Arc<Tty>> {
+        self.fixed.lock().clone()
+    }
+
+    /// A new pseudo-terminal with a line in place of its master.
+    pub fn new_pty_on(&self, kernel: &Arc<Kernel>, line: &Arc<Line>) -> Result<Arc<Tty>, Errno> {
+        let tty = self.add_pty(kernel, Some(line.clone()), 0)?;
+        let mut state = tty.state.lock();
+        state.locked = false;
+        state.discipline.termios.iflag |= libc::IUTF8;
+        drop(state);
+        Ok(tty)
     }
 
     /// The pseudo-terminal with this number.
@@ -227,7 +323,8 @@ impl Terminals {
 
     /// The terminal that controls a session.
     pub fn of_session(&self, sid: Pid) -> Option<Arc<Tty>> {
-        let all: Vec<_> = self.ptys.lock().values().cloned().collect();
+        let mut all = self.fixed();
+        all.extend(self.ptys.lock().values().cloned());
         all.into_iter().find(|tty| tty.job().0 == Some(sid))
     }
 
@@ -243,11 +340,15 @@ impl Terminals {
     }
 
     fn new_pty(&self, kernel: &Arc<Kernel>, uid: u32) -> Result<Arc<Tty>, Errno> {
+        self.add_pty(kernel, None, uid)
+    }
+
+    fn add_pty(&self, kernel: &Arc<Kernel>, line: Option<Arc<Line>>, uid: u32) -> Result<Arc<Tty>, Errno> {
         let mut ptys = self.ptys.lock();
         let index = (0..PTY_MAX)
             .find(|i| !ptys.contains_key(i))
             .ok_or(Errno::ENOSPC)?;
-        let tty = Tty::new(kernel, index, uid);
+        let tty = Tty::new(kernel, (Device::Pts, index), line, uid);
         ptys.insert(index, tty.clone());
         Ok(tty)
     }

@@ -57,7 +57,53 @@ impl Default for Termios {
     }
 }
 
+/// Speeds by the code that is in CBAUD; the first sixteen, and those with CBAUDEX.
+const SPEEDS: [u32; 16] = [
+    0, 50, 75, 110, 134, 150, 200, 300, 600, 1200, 1800, 2400, 4800, 9600, 19200, 38400,
+];
+const HIGH_SPEEDS: [u32; 16] = [
+    0, 57600, 115_200, 230_400, 460_800, 500_000, 576_000, 921_600, 1_000_000, 1_152_000, 1_500_000,
+    2_000_000, 2_500_000, 3_000_000, 3_500_000, 4_000_000,
+];
+/// Where the code of the input's speed is.
+const IBSHIFT: u32 = 16;
+
+/// The speed that a code stands for, in baud; `other` for the code that says that it is apart (BOTHER).
+fn speed(code: u32, other: u32) -> u32 {
+    let low = (code & 0xf) as usize;
+    match code & libc::CBAUD {
+        libc::BOTHER => other,
+        code if code & libc::CBAUDEX != 0 => HIGH_SPEEDS[low],
+        _ => SPEEDS[low],
+    }
+}
+
 impl Termios {
+    /// What Linux gives a serial port: as a new terminal's, but 9600 baud, and without modem control.
+    pub fn serial() -> Self {
+        let common = Termios::default();
+        Termios {
+            cflag: libc::B9600 | libc::CS8 | libc::CREAD | libc::HUPCL | libc::CLOCAL,
+            ispeed: 9600,
+            ospeed: 9600,
+            ..common
+        }
+    }
+
+    /// Have the speeds in baud follow from the codes in the control flags.
+    pub fn settle_speeds(&mut self) {
+        self.ospeed = speed(self.cflag, self.ospeed);
+        self.ispeed = match self.cflag >> IBSHIFT & libc::CBAUD {
+            libc::B0 => self.ospeed,
+            code => speed(code, self.ispeed),
+        };
+    }
+
+    /// Whether all of these control flags are set.
+    pub fn control(&self, flags: u32) -> bool {
+        self.cflag & flags == flags
+    }
+
     /// Whether all of these input flags are set.
     pub fn input(&self, flags: u32) -> bool {
         self.iflag & flags == flags
@@ -88,4 +134,26 @@ pub struct WinSize {
     pub cols: u16,
     pub xpixel: u16,
     pub ypixel: u16,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speeds_follow_from_codes() {
+        let mut t = Termios::serial();
+        t.settle_speeds();
+        assert_eq!((t.ispeed, t.ospeed), (9600, 9600));
+        t.cflag = t.cflag & !libc::CBAUD | libc::B115200 | libc::B300 << IBSHIFT;
+        t.settle_speeds();
+        assert_eq!((t.ispeed, t.ospeed), (300, 115_200));
+        t.cflag = t.cflag & !(libc::CBAUD | libc::CBAUD << IBSHIFT) | libc::BOTHER;
+        t.ospeed = 31250;
+        t.settle_speeds();
+        assert_eq!((t.ispeed, t.ospeed), (31250, 31250));
+        t.cflag = t.cflag & !libc::CBAUD | libc::B4000000;
+        t.settle_speeds();
+        assert_eq!(t.ospeed, 4_000_000);
+    }
 }

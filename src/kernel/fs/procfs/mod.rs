@@ -7,6 +7,7 @@ mod process;
 mod root;
 mod status;
 mod sysctl;
+mod tty;
 
 use std::sync::{Arc, Weak};
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use super::super::pseudo::{Entry, PseudoDir, PseudoLink};
 use super::super::{FileType, Link};
-use super::{Subject, names, process, sysctl, ticks};
+use super::{Subject, names, process, sysctl, ticks, tty};
 use crate::kernel::Kernel;
 use crate::kernel::dev::block;
 use crate::kernel::stop::Errno;
@@ -42,14 +42,14 @@ const FILES: &[(&str, Make)] = &[
     ("zoneinfo", |_| String::new()),
 ];
 
-const DEVICES: &str = "Character devices:\n  1 mem\n  4 /dev/vc/0\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n\
-                       136 pts\n\nBlock devices:\n  7 loop\n254 virtblk\n";
+const DEVICES: &str = "Character devices:\n  1 mem\n  4 /dev/vc/0\n  4 ttyS\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n\
+                       136 pts\n229 hvc\n\nBlock devices:\n  7 loop\n254 virtblk\n";
 
 impl PseudoDir for Root {
     fn list(&self) -> Vec<(String, FileType)> {
         let mut list = names(FILES.iter().map(|(name, _)| *name), FileType::Regular);
         list.extend(names(["self", "thread-self", "mounts", "net"], FileType::Symlink));
-        list.push(("sys".to_owned(), FileType::Directory));
+        list.extend(names(["sys", "tty"], FileType::Directory));
         if let Some(kernel) = self.0.upgrade() {
             let pids = kernel.pids.lock();
             list.extend(
@@ -77,6 +77,7 @@ impl PseudoDir for Root {
             "mounts" => Some(Entry::link(Own(|_| "self/mounts".to_owned()))),
             "net" => Some(Entry::link(Own(|_| "self/net".to_owned()))),
             "sys" => Some(Entry::dir(sysctl::Dir::root(&self.0))),
+            "tty" => Some(Entry::dir(tty::Dir(self.0.clone()))),
             _ => {
                 let pid = parse_pid(name)?;
                 // A thread's id works too, though it is not listed.
