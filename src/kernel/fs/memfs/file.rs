@@ -123,7 +123,9 @@ impl FileOps for MemRegular {
                 self.keep(&host);
             }
             Ok(written)
-        })?;
+        });
+        self.node.tell_data();
+        let written = written?;
         // O_SYNC holds the bit of O_DSYNC.
         if file.flags().contains(OpenFlags::DSYNC) {
             self.sync(file, true)?;
@@ -165,6 +167,7 @@ impl FileOps for MemRegular {
             let lower = self.lower()?;
             return lower.ops.map(lower, request);
         };
+        self.node.tell_data();
         // A guest process may use what it was handed for other mappings than the one that was meant.
         if request.write {
             Ok(host)
@@ -196,7 +199,9 @@ impl FileOps for MemRegular {
     }
 
     fn allocate(&self, _file: &File, mode: i32, offset: u64, len: u64) -> SysResult<()> {
-        self.node.allocate(mode, offset, len)
+        self.node.allocate(mode, offset, len)?;
+        self.node.tell_data();
+        Ok(())
     }
 }
 

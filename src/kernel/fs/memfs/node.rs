@@ -56,6 +56,8 @@ pub(super) struct State {
     /// Whether the journal has to be told of this, and whether it was told before.
     pub(super) dirty: bool,
     pub(super) told: bool,
+    /// Whether it was told that contents are in a data file.
+    pub(super) told_data: bool,
     /// Made without a name, and may get one still (O_TMPFILE).
     pub(super) unnamed: bool,
     pub(super) data: Data,
@@ -123,6 +125,7 @@ impl Node {
             changed: false,
             dirty: false,
             told: false,
+            told_data: false,
             unnamed: false,
             data: Data::Lower,
             charged: 0,
@@ -161,6 +164,7 @@ impl Node {
             changed: true,
             dirty: false,
             told: false,
+            told_data: false,
             unnamed: false,
             data: Data::Small(Vec::new()),
             charged: 0,

@@ -22,7 +22,10 @@ const FRAME: [u8; 4] = *b"uvmF";
 const HEAD: usize = 4 + 4 + 8 + 4;
 
 /// Longest records of a frame, in bytes.
-const FRAME_MAX: usize = 64 << 20;
+pub(super) const FRAME_MAX: usize = 64 << 20;
+
+/// Most bytes that are summed to tell a torn end from damage: what a guest wrote may look like many long frames.
+const SUMMED_MAX: u64 = 1 << 30;
 
 /// Space that is kept free behind the end, in bytes: on a full disk files can still be removed.
 const RESERVE: u64 = 1 << 20;
@@ -40,8 +43,6 @@ pub(super) struct Journal {
     synced: u64,
     /// Up to where there is space for it.
     reserved: u64,
-    /// Records that could not be written yet.
-    backlog: Vec<u8>,
 }
 
 /// CRC-32 of a frame, which holds only at its offset.
@@ -62,7 +63,6 @@ impl Journal {
             len: MAGIC.len() as u64,
             synced: 0,
             reserved: 0,
-            backlog: Vec::new(),
         })
     }
 
@@ -81,12 +81,12 @@ impl Journal {
             return Err(UpperError::Unknown);
         }
         let mut at = begin.len() as u64;
-        while let Some(frame) = Frame::read(&file, at, size)? {
-            let mut records = frame.records.as_slice();
+        while let Some(frame) = read_frame(&file, at, size)? {
+            let mut records = frame.as_slice();
             while !records.is_empty() {
                 tell(Record::decode(&mut records).ok_or(UpperError::Damaged(at))?)?;
             }
-            at += (HEAD + frame.records.len()) as u64;
+            at += (HEAD + frame.len()) as u64;
         }
         if at < size {
             if knows_more(&file, at, size)? {
@@ -99,14 +99,12 @@ impl Journal {
             len: at,
             synced: 0,
             reserved: 0,
-            backlog: Vec::new(),
         })
     }
 
-    /// Write encoded records as one frame, and before them those that could not be written the last time.
+    /// Write encoded records as one frame.
     pub(super) fn append(&mut self, records: &[u8]) -> io::Result<()> {
-        self.backlog.extend_from_slice(records);
-        if self.backlog.is_empty() {
+        if records.is_empty() {
             return Ok(());
         }
         if self.reserved < self.len + RESERVE / 2 {
@@ -114,19 +112,18 @@ impl Journal {
             let _ = fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.len, RESERVE);
             self.reserved = self.len + RESERVE;
         }
-        let len = u32::try_from(self.backlog.len())
+        let len = u32::try_from(records.len())
             .ok()
             .filter(|&len| len as usize <= FRAME_MAX);
         let len = len.ok_or(io::ErrorKind::FileTooLarge)?;
-        let mut frame = Vec::with_capacity(HEAD + self.backlog.len());
+        let mut frame = Vec::with_capacity(HEAD + records.len());
         frame.extend_from_slice(&FRAME);
         frame.extend_from_slice(&len.to_le_bytes());
         frame.extend_from_slice(&self.synced.to_le_bytes());
-        frame.extend_from_slice(&sum(self.len, self.synced, &self.backlog).to_le_bytes());
-        frame.extend_from_slice(&self.backlog);
+        frame.extend_from_slice(&sum(self.len, self.synced, records).to_le_bytes());
+        frame.extend_from_slice(records);
         self.file.write_all_at(&frame, self.len)?;
         self.len += frame.len() as u64;
-        self.backlog.clear();
         Ok(())
     }
 
@@ -164,15 +161,16 @@ impl Journal {
     }
 }
 
-/// A whole frame.
-struct Frame {
+/// What a frame begins with.
+struct Head {
+    len: usize,
     synced: u64,
-    records: Vec<u8>,
+    sum: u32,
 }
 
-impl Frame {
-    /// The frame at an offset; none if there is no whole one.
-    fn read(file: &File, at: u64, size: u64) -> io::Result<Option<Frame>> {
+impl Head {
+    /// The head at an offset; none if there is none, or no room for what it announces.
+    fn read(file: &File, at: u64, size: u64) -> io::Result<Option<Head>> {
         let mut head = [0; HEAD];
         if size - at < head.len() as u64 {
             return Ok(None);
@@ -185,19 +183,30 @@ impl Frame {
         if head[..4] != FRAME || len > FRAME_MAX || size - at - (HEAD as u64) < len as u64 {
             return Ok(None);
         }
-        let mut records = vec![0; len];
-        file.read_exact_at(&mut records, at + HEAD as u64)?;
-        let whole = sum(at, synced, &records) == number(16);
-        Ok(whole.then_some(Frame { synced, records }))
+        let sum = number(16);
+        Ok(Some(Head { len, synced, sum }))
     }
+}
+
+/// The records of the frame at an offset; none if there is no whole one.
+fn read_frame(file: &File, at: u64, size: u64) -> io::Result<Option<Vec<u8>>> {
+    match Head::read(file, at, size)? {
+        Some(head) => read_records(file, at, &head),
+        None => Ok(None),
+    }
+}
+
+fn read_records(file: &File, at: u64, head: &Head) -> io::Result<Option<Vec<u8>>> {
+    let mut records = vec![0; head.len];
+    file.read_exact_at(&mut records, at + HEAD as u64)?;
+    let whole = sum(at, head.synced, &records) == head.sum;
+    Ok(whole.then_some(records))
 }
 
 /// Whether a frame behind `end` knows that what is at `end` was on the disk.
 fn knows_more(file: &File, end: u64, size: u64) -> io::Result<bool> {
     const PIECE: usize = 1 << 20;
-    // Who wrote so many beginnings of frames meant no good.
-    const TRIED_MAX: u64 = 4096;
-    let mut tried = 0;
+    let mut summed = 0;
     let mut at = end;
     let mut piece = vec![0; PIECE];
     while at < size {
@@ -209,9 +218,15 @@ fn knows_more(file: &File, end: u64, size: u64) -> io::Result<bool> {
             .filter(|(_, bytes)| *bytes == FRAME)
         {
             let from = at + found.0 as u64;
-            let frame = Frame::read(file, from, size)?;
-            tried += 1;
-            if tried > TRIED_MAX || frame.is_some_and(|frame| frame.synced > end) {
+            let head = Head::read(file, from, size)?;
+            let Some(head) = head.filter(|head| head.synced > end && head.synced <= from) else {
+                continue;
+            };
+            summed += head.len as u64;
+            if summed > SUMMED_MAX {
+                return Ok(false);
+            }
+            if read_records(file, from, &head)?.is_some() {
                 return Ok(true);
             }
         }

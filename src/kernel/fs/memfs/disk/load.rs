@@ -253,6 +253,7 @@ impl Loader<'_> {
                 let disk = tree.disk.as_ref().ok_or(Errno::EIO)?;
                 bytes = disk.extent(record.id)?.1.saturating_mul(512);
                 state.data = Data::Stored(std::sync::Weak::new());
+                state.told_data = true;
             }
             Contents::Link(text) => state.data = Data::Link(text),
         }

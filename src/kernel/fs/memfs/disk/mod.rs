@@ -27,6 +27,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno as HostErrno;
 
+use super::data::Data;
 use super::node::Node;
 use super::{Tree, directory};
 use crate::kernel::fs::hostfs::io::errno;
@@ -34,7 +35,7 @@ use crate::kernel::stop::Errno;
 use crate::kernel::sync::{Lock, LockGuard, Rank};
 use crate::kernel::time::Timestamp;
 use crate::platform::HostFile;
-use journal::Journal;
+use journal::{FRAME_MAX, Journal};
 use record::{Header, Record};
 
 mod journal;
@@ -209,9 +210,7 @@ impl Disk {
     fn sweep(&self, wanted: &dyn Fn(u64) -> bool) -> Result<(), UpperError> {
         for entry in Dir::read_from(&self.data)? {
             let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            let number = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
-            if number.is_some_and(|number| !wanted(number)) {
+            if number_of(entry.file_name().to_bytes()).is_some_and(|number| !wanted(number)) {
                 unlinkat(&self.data, entry.file_name(), AtFlags::empty())?;
             }
         }
@@ -281,6 +280,12 @@ fn descriptors(e: HostErrno) -> Errno {
     }
 }
 
+/// The number of the file that a data file of this name belongs to; none if uvm gives no such names.
+fn number_of(name: &[u8]) -> Option<u64> {
+    let number: u64 = std::str::from_utf8(name).ok()?.parse().ok()?;
+    (number > record::ROOT && number.to_string().as_bytes() == name).then_some(number)
+}
+
 /// A regular file that has no other name.
 fn is_plain(st: &rustix::fs::Stat) -> bool {
     HostType::from_raw_mode(st.st_mode) == HostType::RegularFile && st.st_nlink == 1
@@ -296,18 +301,33 @@ fn open_file(dir: impl AsFd, name: &str, flags: OFlags) -> Result<OwnedFd, HostE
     }
 }
 
-/// A directory with a journal is an upper; one without is about to become one, and has nothing else in it.
+/// A directory with a journal is an upper; one without is about to become one, and has nothing else in it, data neither.
 fn check_names(dir: &OwnedFd) -> Result<(), UpperError> {
     let mut foreign = false;
     for entry in Dir::read_from(dir)? {
         let entry = entry?;
         match entry.file_name().to_bytes() {
             b"journal" => return Ok(()),
-            b"." | b".." | b"journal.new" | b"lock" | b"data" => {}
+            b"." | b".." | b"journal.new" | b"lock" => {}
+            b"data" => foreign |= !is_empty_directory(dir, DATA)?,
             _ => foreign = true,
         }
     }
     if foreign { Err(UpperError::Foreign) } else { Ok(()) }
+}
+
+fn is_empty_directory(dir: &OwnedFd, name: &str) -> Result<bool, HostErrno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let opened = match openat(dir, name, flags, Mode::empty()) {
+        Err(HostErrno::NOTDIR | HostErrno::LOOP) => return Ok(false),
+        opened => opened?,
+    };
+    for entry in Dir::read_from(&opened)? {
+        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Write a whole journal, and put it in the place of any that there is.
@@ -352,6 +372,28 @@ fn read_journal(
     Ok((journal, header))
 }
 
+/// What was taken from [`Pending`] to be told.
+struct Untold {
+    /// Records; the last frame has all names.
+    frames: Vec<Vec<u8>>,
+    /// Nodes, and whether the journal had been told of them before.
+    nodes: Vec<(Arc<Node>, bool)>,
+    names: Vec<u8>,
+}
+
+impl Untold {
+    /// The journal was not told: have it be told the next time, of each node once.
+    fn put_back(&self, disk: &Disk) {
+        for (node, told) in &self.nodes {
+            let mut state = node.state.lock();
+            state.told |= told;
+            node.mark(&mut state);
+        }
+        let mut pending = disk.pending.lock();
+        pending.names.splice(..0, self.names.iter().copied());
+    }
+}
+
 /// Names that change on disk as one.
 pub(super) type Operation<'a> = Option<LockGuard<'a, ()>>;
 
@@ -378,17 +420,21 @@ impl Tree {
         if !failed && disk.is_told() {
             return Ok(());
         }
-        let (written, told) = {
+        let (written, untold) = {
             let mut log = disk.log.lock();
-            let (records, told) = self.collect(disk);
-            let written = log.journal.append(&records);
-            if written.is_ok() {
-                self.compact(disk, &mut log);
+            let untold = self.collect(disk);
+            let written = untold
+                .frames
+                .iter()
+                .try_for_each(|frame| log.journal.append(frame));
+            match written {
+                Ok(()) => self.compact(disk, &mut log),
+                Err(_) => untold.put_back(disk),
             }
-            (written, told)
+            (written, untold)
         };
         // The last use of a node may free much, and condemn its data file.
-        drop(told);
+        drop(untold);
         let failure = written
             .err()
             .map(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)));
@@ -404,8 +450,8 @@ impl Tree {
         if many { disk.sync() } else { Ok(()) }
     }
 
-    /// Records of all that was changed, and the nodes they are of.
-    fn collect(&self, disk: &Disk) -> (Vec<u8>, Vec<Arc<Node>>) {
+    /// Take all that was changed.
+    fn collect(&self, disk: &Disk) -> Untold {
         let _operations = disk.operations.lock();
         let (dirty, names) = {
             let mut pending = disk.pending.lock();
@@ -414,22 +460,33 @@ impl Tree {
                 std::mem::take(&mut pending.names),
             )
         };
+        let mut frames = Vec::new();
         let mut records = Vec::new();
         let mut gone = Vec::new();
-        for node in &dirty {
+        let mut nodes = Vec::with_capacity(dirty.len());
+        for node in dirty {
             let mut state = node.state.lock();
+            let told = state.told;
             state.dirty = false;
+            state.told_data = matches!(state.data, Data::Stored(_));
             if state.nlink > 0 {
                 state.told = true;
                 Record::Node(Box::new(node.record(&state))).encode(&mut records);
-            } else if state.told {
+            } else if told {
                 state.told = false;
                 Record::Forget(node.id()).encode(&mut gone);
+            }
+            drop(state);
+            nodes.push((node, told));
+            // Files may be told before their names are.
+            if records.len() + names.len() + gone.len() > FRAME_MAX / 2 {
+                frames.push(std::mem::take(&mut records));
             }
         }
         records.extend_from_slice(&names);
         records.extend_from_slice(&gone);
-        (records, dirty)
+        frames.push(records);
+        Untold { frames, nodes, names }
     }
 
     /// Write the journal anew if it has become long for what it says. Nothing has to be told to it.
@@ -512,31 +569,34 @@ impl Disk {
 
     /// Have the journal, and the names of data files, be on the disk.
     fn sync(&self) -> Result<(), Errno> {
+        // First these: what the journal says of them is in it by now.
+        let gone = {
+            let mut pending = self.pending.lock();
+            pending.gone_bytes = 0;
+            std::mem::take(&mut pending.gone)
+        };
+        if let Err(errno) = self.sync_journal() {
+            self.pending.lock().gone.extend(gone);
+            return Err(errno);
+        }
+        for id in gone {
+            // One that never was is as good as gone.
+            let _ = unlinkat(&self.data, id.to_string(), AtFlags::empty());
+        }
+        Ok(())
+    }
+
+    fn sync_journal(&self) -> Result<(), Errno> {
         let host = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
         let (file, len, generation, synced) = {
             let log = self.log.lock();
             let file = log.journal.file().map_err(host)?;
             (file, log.journal.len(), log.generation, log.journal.is_synced())
         };
-        let gone = {
-            let mut pending = self.pending.lock();
-            pending.gone_bytes = 0;
-            std::mem::take(&mut pending.gone)
-        };
-        let done = self.wait(&file, synced);
-        if let Err(errno) = done {
-            self.pending.lock().gone.extend(gone);
-            return Err(errno);
-        }
-        {
-            let mut log = self.log.lock();
-            if log.generation == generation {
-                log.journal.note_synced(len);
-            }
-        }
-        for id in gone {
-            // One that never was is as good as gone.
-            let _ = unlinkat(&self.data, id.to_string(), AtFlags::empty());
+        self.wait(&file, synced)?;
+        let mut log = self.log.lock();
+        if log.generation == generation {
+            log.journal.note_synced(len);
         }
         Ok(())
     }

@@ -203,6 +203,98 @@ fn everything_is_there_again() {
     assert_eq!(fs::read_dir(upper.path().join("data")).unwrap().count(), 3);
 }
 
+/// What a kill at this moment leaves, opened by another guest.
+fn after_a_kill(below: &Path, upper: &Path) -> (Arc<MemFs>, TempDir) {
+    let copy = TempDir::new();
+    fs::create_dir(copy.path().join("data")).unwrap();
+    fs::copy(upper.join("journal"), copy.path().join("journal")).unwrap();
+    for entry in fs::read_dir(upper.join("data")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), copy.path().join("data").join(entry.file_name())).unwrap();
+    }
+    (on_disk(below, copy.path()), copy)
+}
+
+#[test]
+fn a_kill_loses_nothing_that_was_written() {
+    let (host, upper) = (below(), TempDir::new());
+    let fs_ = on_disk(host.path(), upper.path());
+    fs_.root().create(b"new", &args(libc::S_IFREG | 0o600)).unwrap();
+    fs_.root().create(b"space", &args(libc::S_IFREG | 0o600)).unwrap();
+    // All of them stay open.
+    let files = ["new", "e/f", "k", "space"].map(|path| open(&find(&fs_, path), OpenFlags::RDWR).unwrap());
+    write_at(&files[0], 0, b"written").unwrap();
+    write_at(&files[1], 0, b"W").unwrap();
+    write_at(&files[2], 1, b"ey").unwrap();
+    plain(files[3].ops.allocate(&files[3], 0, 0, 4096)).unwrap();
+    let (killed, _copy) = after_a_kill(host.path(), upper.path());
+    assert_eq!(contents(&find(&killed, "new")).unwrap(), b"written");
+    assert_eq!(contents(&find(&killed, "e/f")).unwrap(), b"W/f");
+    assert_eq!(contents(&find(&killed, "k2")).unwrap(), b"key");
+    assert_eq!(find(&killed, "space").metadata().unwrap().size, 4096);
+}
+
+#[test]
+fn what_the_disk_did_not_take_is_told_the_next_time() {
+    let (host, upper) = (below(), TempDir::new());
+    let fs_ = on_disk(host.path(), upper.path());
+    change(&fs_, &mut || {});
+    let disk = fs_.tree.disk.as_ref().unwrap();
+    let inode = fs_.root();
+    let any: &dyn std::any::Any = &*inode;
+    let root = any.downcast_ref::<super::Node>().unwrap();
+    // None of these is told at once.
+    for name in [b"hard".as_slice(), b"text", b"fifo"] {
+        super::directory::remove(root, name, false).unwrap();
+        let mut state = root.change();
+        state.mode ^= 0o1000;
+        drop(state);
+        let untold = fs_.tree.collect(disk);
+        assert!(untold.frames.iter().any(|frame| !frame.is_empty()));
+        untold.put_back(disk);
+        let pending = disk.pending.lock();
+        assert_eq!(
+            pending.dirty.iter().filter(|node| node.ino == root.ino).count(),
+            1
+        );
+    }
+    drop(inode);
+    let before = seen(&fs_.root());
+    fs_.settle().unwrap();
+    let fs_ = reopen(fs_, host.path(), upper.path());
+    assert_eq!(seen(&fs_.root()), before);
+}
+
+#[test]
+fn other_files_are_left_alone() {
+    let (host, upper) = (below(), TempDir::new());
+    let fs_ = on_disk(host.path(), upper.path());
+    put(&fs_, "k", b"again");
+    let foreign = ["1", "0003", "04503599627370497", "notes.txt", "+4503599627370599"];
+    for name in foreign {
+        fs::write(upper.path().join("data").join(name), name).unwrap();
+    }
+    drop(reopen(fs_, host.path(), upper.path()));
+    for name in foreign {
+        assert_eq!(
+            fs::read_to_string(upper.path().join("data").join(name)).unwrap(),
+            name
+        );
+    }
+    fs::remove_file(upper.path().join("journal")).unwrap();
+    let again = UpperOptions {
+        dir: upper.path().to_owned(),
+        lower: "test".into(),
+        since: Timestamp::default(),
+    };
+    let opened = MemFs::overlay_on_disk(lower(host.path()).root(), options(), &again);
+    assert!(matches!(opened, Err(UpperError::Foreign)));
+    assert_eq!(
+        fs::read_dir(upper.path().join("data")).unwrap().count(),
+        foreign.len() + 1
+    );
+}
+
 #[test]
 fn an_upper_is_for_one_guest_and_one_lower_tree() {
     let (host, upper) = (below(), TempDir::new());

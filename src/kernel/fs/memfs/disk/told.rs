@@ -39,6 +39,21 @@ impl Node {
         }
     }
 
+    /// Contents were written to a data file: have the journal say so before the call returns, unless it does.
+    pub(in crate::kernel::fs::memfs) fn tell_data(&self) {
+        if self.tree.disk.is_none() {
+            return;
+        }
+        let untold = {
+            let state = self.state.lock();
+            matches!(state.data, Data::Stored(_)) && !state.told_data
+        };
+        if untold {
+            // That the disk does not take it is told to who changes something next, or syncs.
+            let _ = self.tree.commit();
+        }
+    }
+
     /// A name in this directory leads to a node now.
     pub(in crate::kernel::fs::memfs) fn tell_name(&self, name: &[u8], node: &Node) {
         if self.tree.disk.is_some() {
