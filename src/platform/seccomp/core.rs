@@ -236,7 +236,9 @@ impl Core {
                 Err(e) => return Err(e),
             }
         }
-        self.pool.finish();
+        if !self.pool.finish() {
+            return Err(Errno::ETIMEDOUT);
+        }
         self.placement.finish();
         *lock(&self.wakeups) = None;
         drop(lock(&self.zygote).take());

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use super::core::Core;
 use super::placement::Server;
@@ -12,6 +13,9 @@ use crate::platform::native::cpuid;
 
 /// Kernel handlers and what they call. Only what is used of it is ever in memory.
 const STACK: usize = 1 << 20;
+
+/// How long a stopped machine waits for the handlers that still run. The longest that are meant to be wait for the host's disk.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Most threads that are kept idle.
 const KEPT: usize = 32;
@@ -79,17 +83,21 @@ impl Pool {
         self.quiet.notify_all();
     }
 
-    /// Wait until nobody serves any more, and send everybody home.
-    pub(super) fn finish(&self) {
-        let mut state = lock(&self.state);
-        while state.busy > 0 {
-            state = self.quiet.wait(state).unwrap_or_else(PoisonError::into_inner);
+    /// Wait until nobody serves any more, and send everybody home. False when somebody does not come back: then the
+    /// handler of a call is at fault, and nothing that it holds may be waited for.
+    pub(super) fn finish(&self) -> bool {
+        let state = lock(&self.state);
+        let waited = self.quiet.wait_timeout_while(state, PATIENCE, |state| state.busy > 0);
+        let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            return false;
         }
         state.ending = true;
         for worker in state.idle.drain(..) {
             lock(&worker.rest).ending = true;
             worker.called.notify_one();
         }
+        true
     }
 
     /// The work of `worker` is done: the next, if it is kept for one.
