@@ -18,6 +18,7 @@ const OPERATIONS: &[(&str, &str, Budget)] = &[
         "CPUID at a site that cannot be patched",
         Budget::None,
     ),
+    ("umask", "umask: a call that does nothing", Budget::None),
     ("stat", "stat, present", Budget::Ratio(4.0)),
     ("stat-absent", "stat, absent", Budget::Ratio(5.0)),
     ("stat-crowd", "stat, present, no CPU idle", Budget::Ratio(9.0)),
@@ -53,6 +54,16 @@ const SCALING: &[([&str; 2], &str, f64)] = &[
     ),
 ];
 
+/// What no kernel of this shape can be without, by the native program: name, label.
+const FLOORS: &[(&str, &str)] = &[
+    (
+        "hop-asleep",
+        "a question and its answer between two processes, both asleep, 1 CPU",
+    ),
+    ("hop-watched", "the same, both looking, 2 CPUs"),
+    ("trap", "a call that a seccomp filter makes a signal"),
+];
+
 /// How many times longer a batch of those is: what threads do together is meant for more than the first milliseconds, in
 /// which they are made and spread over the CPUs.
 const SUSTAINED: u32 = 20;
@@ -62,6 +73,7 @@ pub(crate) fn measure(ground: &Ground, variants: &[Variant], effort: &Effort) ->
         .iter()
         .map(|(name, ..)| *name)
         .chain(SCALING.iter().flat_map(|(names, ..)| names.iter().copied()))
+        .chain(FLOORS.iter().map(|(name, ..)| *name))
         .filter(|name| effort.wants(name));
     let mut figures: BTreeMap<&str, Vec<Samples>> = names
         .map(|name| (name, vec![Samples::default(); variants.len()]))
@@ -69,7 +81,12 @@ pub(crate) fn measure(ground: &Ground, variants: &[Variant], effort: &Effort) ->
     for round in 1..=effort.rounds {
         eprintln!("operations: round {round} of {}", effort.rounds);
         for (name, samples) in &mut figures {
-            for (at, variant) in variants.iter().enumerate() {
+            let is_floor = FLOORS.iter().any(|(floor, ..)| floor == name);
+            for (at, variant) in variants
+                .iter()
+                .enumerate()
+                .filter(|(_, variant)| !is_floor || variant.is_native())
+            {
                 match once(ground, variant, effort, name) {
                     Ok(nanoseconds) => samples[at].push(nanoseconds),
                     Err(error) => eprintln!("{name}: {}: {error:#}", variant.title()),
@@ -77,7 +94,11 @@ pub(crate) fn measure(ground: &Ground, variants: &[Variant], effort: &Effort) ->
             }
         }
     }
-    vec![costs(&figures), scaling(&figures, variants.len())]
+    vec![
+        costs(&figures),
+        scaling(&figures, variants.len()),
+        floors(&figures),
+    ]
 }
 
 /// Nanoseconds of one operation in a guest of its own.
@@ -96,18 +117,30 @@ fn once(ground: &Ground, variant: &Variant, effort: &Effort, name: &str) -> Resu
 }
 
 fn costs(figures: &BTreeMap<&str, Vec<Samples>>) -> Table {
-    let row = |(name, label, budget): &(&str, &str, Budget)| {
-        Some(Row {
-            label: (*label).into(),
-            budget: *budget,
-            samples: figures.get(name)?.clone(),
-        })
-    };
+    let row = |(name, label, budget): &(&str, &str, Budget)| row(figures, name, label, *budget);
     Table {
         title: "Operations, ns",
         note: "",
         unit: Unit::Nanoseconds,
         rows: OPERATIONS.iter().filter_map(row).collect(),
+    }
+}
+
+fn row(figures: &BTreeMap<&str, Vec<Samples>>, name: &str, label: &str, budget: Budget) -> Option<Row> {
+    Some(Row {
+        label: label.into(),
+        budget,
+        samples: figures.get(name)?.clone(),
+    })
+}
+
+fn floors(figures: &BTreeMap<&str, Vec<Samples>>) -> Table {
+    let row = |(name, label): &(&str, &str)| row(figures, name, label, Budget::None);
+    Table {
+        title: "Floors: what the host takes for that of which a call is made, ns",
+        note: "",
+        unit: Unit::Nanoseconds,
+        rows: FLOORS.iter().filter_map(row).collect(),
     }
 }
 

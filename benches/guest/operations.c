@@ -9,12 +9,16 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/futex.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +27,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/ucontext.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -82,6 +87,12 @@ static void do_cpuid_fault(long count)
 {
 	while (count--)
 		__asm__ volatile("mov $7, %%eax\n\t xor %%ecx, %%ecx\n\t .byte 0x66\n\t cpuid" : : : "eax", "ebx", "ecx", "edx", "cc");
+}
+
+static void do_umask(long count)
+{
+	while (count--)
+		umask(022);
 }
 
 static void do_stat(long count)
@@ -159,17 +170,23 @@ static void do_pipe(long count)
 
 static cpu_set_t all_cpus;
 
+/* Pin the caller to the nth of the CPUs that it may use. */
+static void pin(int nth)
+{
+	cpu_set_t one;
+	CPU_ZERO(&one);
+	for (int cpu = 0; cpu < CPU_SETSIZE && !CPU_COUNT(&one); cpu++)
+		if (CPU_ISSET(cpu, &all_cpus) && nth-- == 0)
+			CPU_SET(cpu, &one);
+	NEED(sched_setaffinity(0, sizeof one, &one) == 0);
+}
+
 /* Both processes on one CPU: what a hand-over costs, not where the scheduler puts them. */
 static void start_partner(void)
 {
-	cpu_set_t one;
 	char c;
-	CPU_ZERO(&one);
 	NEED(sched_getaffinity(0, sizeof all_cpus, &all_cpus) == 0);
-	for (int cpu = 0; cpu < CPU_SETSIZE && !CPU_COUNT(&one); cpu++)
-		if (CPU_ISSET(cpu, &all_cpus))
-			CPU_SET(cpu, &one);
-	NEED(sched_setaffinity(0, sizeof one, &one) == 0);
+	pin(0);
 	NEED(pipe(in) == 0 && pipe(out) == 0);
 	NEED((partner = fork()) >= 0);
 	if (partner == 0) {
@@ -194,6 +211,105 @@ static void end_partner(void)
 	NEED(close(out[1]) == 0 && close(in[0]) == 0);
 	reap(partner);
 	NEED(sched_setaffinity(0, sizeof all_cpus, &all_cpus) == 0);
+}
+
+/*
+ * What no virtual kernel of this shape can do without, measured natively. A call that another process answers is at least
+ * two words in shared memory: a question and its answer, each with a futex where the other sleeps, or with nothing where
+ * both have a CPU and look.
+ */
+static struct bell {
+	_Atomic uint32_t asked, answered;
+} *bell;
+
+static void await(_Atomic uint32_t *word, uint32_t past)
+{
+	while (atomic_load(word) == past)
+		syscall(SYS_futex, word, FUTEX_WAIT, past, NULL, NULL, 0);
+}
+
+static void await_looking(_Atomic uint32_t *word, uint32_t past)
+{
+	while (atomic_load(word) == past)
+		__builtin_ia32_pause();
+}
+
+static void start_answering(int cpu, bool looking)
+{
+	NEED(sched_getaffinity(0, sizeof all_cpus, &all_cpus) == 0);
+	bell = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	NEED(bell != MAP_FAILED);
+	pin(0);
+	NEED((partner = fork()) >= 0);
+	if (partner == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		pin(cpu);
+		for (uint32_t turn = 0;; turn++) {
+			(looking ? await_looking : await)(&bell->asked, turn);
+			atomic_store(&bell->answered, turn + 1);
+			if (!looking)
+				syscall(SYS_futex, &bell->answered, FUTEX_WAKE, 1, NULL, NULL, 0);
+		}
+	}
+}
+
+static void start_sleeper(void)
+{
+	start_answering(0, false);
+}
+
+static void start_watcher(void)
+{
+	start_answering(1, true);
+}
+
+static void do_hop_asleep(long count)
+{
+	while (count--) {
+		uint32_t turn = atomic_load(&bell->answered);
+		atomic_store(&bell->asked, turn + 1);
+		syscall(SYS_futex, &bell->asked, FUTEX_WAKE, 1, NULL, NULL, 0);
+		await(&bell->answered, turn);
+	}
+}
+
+static void do_hop_watched(long count)
+{
+	while (count--) {
+		uint32_t turn = atomic_load(&bell->answered);
+		atomic_store(&bell->asked, turn + 1);
+		await_looking(&bell->answered, turn);
+	}
+}
+
+static void end_answering(void)
+{
+	int status;
+	NEED(kill(partner, SIGKILL) == 0 && waitpid(partner, &status, 0) == partner);
+	NEED(munmap(bell, PAGE) == 0);
+	NEED(sched_setaffinity(0, sizeof all_cpus, &all_cpus) == 0);
+}
+
+static void answer_trap(int signal, siginfo_t *info, void *context)
+{
+	(void)signal, (void)info;
+	((ucontext_t *)context)->uc_mcontext.gregs[REG_RAX] = 1;
+}
+
+/* A call that the filter turns into a signal, answered in its handler: the least for a call whose site is not patched. */
+static void start_trapping(void)
+{
+	struct sigaction action = { .sa_sigaction = answer_trap, .sa_flags = SA_SIGINFO };
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getppid, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { sizeof filter / sizeof filter[0], filter };
+	NEED(sigaction(SIGSYS, &action, NULL) == 0);
+	NEED(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	NEED(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
 }
 
 static void do_mmap(long count)
@@ -303,6 +419,7 @@ static const struct operation {
 	{ .name = "cpuid", do_cpuid },
 	{ .name = "cpuid-fault", do_cpuid_fault },
 	{ .name = "clock_gettime", do_clock },
+	{ .name = "umask", do_umask },
 	{ .name = "stat", do_stat },
 	{ .name = "stat-absent", do_stat_absent },
 	{ .name = "stat-crowd", do_stat, .crowd = true },
@@ -322,6 +439,10 @@ static const struct operation {
 	{ .name = "compute-2", do_compute, .threads = 2 },
 	{ .name = "futex-mix-1", do_futex_mix, .threads = 1 },
 	{ .name = "futex-mix-2", do_futex_mix, .threads = 2 },
+	{ .name = "hop-asleep", do_hop_asleep, start_sleeper, end_answering },
+	{ .name = "hop-watched", do_hop_watched, start_watcher, end_answering },
+	/* Last: its filter stays. */
+	{ .name = "trap", do_getppid, start_trapping },
 };
 
 struct share {
