@@ -71,3 +71,33 @@ fn dd_reads_and_writes_ports() {
         assert_eq!(told(&output), " ff a5 ff\n 80\n", "{platform}");
     }
 }
+
+#[test]
+fn hwclock_shows_and_sets() {
+    // In whole minutes, as a second may pass anywhere.
+    let script = "hwclock --show --utc | cut -c1-16; date -u '+%F %R'
+        hwclock --set --utc --date '2031-05-06 07:08:10'; hwclock --show --utc | cut -c1-16
+        hwclock --directisa --show --utc | cut -c1-16
+        cut -c1-5 /sys/class/rtc/rtc0/time; cat /sys/class/rtc/rtc0/date
+        grep ^rtc_date /proc/driver/rtc
+        date -u -s '2030-01-02 03:04:05' > /dev/null; hwclock --show --utc | cut -c1-13
+        hwclock --systohc --utc; hwclock --show --utc | cut -c1-16
+        hwclock --set --utc --date '2031-05-06 07:08:10'; hwclock --hctosys --utc; date -u '+%F %R'";
+    let start = "offset=+0s";
+    for platform in PLATFORMS {
+        for clock in ["host", start, "travel"] {
+            let options = ["--clock", clock];
+            let output = run(platform, &options, rootfs(), &["sh", "-c", script]);
+            let out = told(&output);
+            let (first, rest) = out.split_at(34);
+            let (shown, date) = first.split_at(17);
+            assert!(shown == date || shown < date, "{platform} {clock}: {out}");
+            assert_eq!(
+                rest,
+                "2031-05-06 07:08\n2031-05-06 07:08\n07:08\n2031-05-06\nrtc_date\t: 2031-05-06\n\
+                 2031-05-06 07\n2030-01-02 03:04\n2031-05-06 07:08\n",
+                "{platform} {clock}"
+            );
+        }
+    }
+}

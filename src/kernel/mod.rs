@@ -56,6 +56,8 @@ pub struct Kernel {
     pub consoles: dev::console::Consoles,
     /// Input and output ports.
     pub ports: Arc<dev::port::PortBus>,
+    /// The clock that goes on while the machine is off.
+    pub rtc: Arc<dev::rtc::Rtc>,
     /// Terminals.
     pub terminals: dev::tty::Terminals,
     /// The process tree.
@@ -137,6 +139,7 @@ impl Kernel {
         }
         let consoles = dev::console::Consoles::default();
         let ports = Arc::new(dev::port::PortBus::new(&clock, &reactor, &consoles.serial));
+        let rtc = dev::rtc::Rtc::new(&clock, &reactor);
         Arc::new(Kernel {
             platform,
             hardware,
@@ -147,6 +150,7 @@ impl Kernel {
             block: dev::block::BlockDevices::default(),
             consoles,
             ports,
+            rtc,
             terminals: dev::tty::Terminals::default(),
             pids: PidTable::default(),
             futexes: ipc::futex::Futexes::default(),

@@ -216,6 +216,7 @@ fn kernel_mounts(kernel: &Arc<Kernel>, options: &Options) -> Result<(), Errno> {
         ("stdin", "/proc/self/fd/0"),
         ("stdout", "/proc/self/fd/1"),
         ("stderr", "/proc/self/fd/2"),
+        ("rtc", "rtc0"),
     ] {
         let args = CreateArgs {
             mode: 0o777,

@@ -3,7 +3,9 @@
  * there. As a guest only: natively these ports are the machine's.
  */
 #include "../guest/check.h"
+#include <linux/rtc.h>
 #include <sys/io.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <ucontext.h>
@@ -496,4 +498,112 @@ CHECK(proc_ioports_lists_them)
 	EXPECT(n > 0);
 	text[n] = 0;
 	EXPECT(strstr(text, "03f8-03ff : serial\n") && strstr(text, "0070-0071 : rtc0\n"));
+}
+
+/* --- the hardware clock as a device --- */
+
+static int open_rtc(void)
+{
+	int fd = open("/dev/rtc", O_RDONLY);
+	EXPECT(fd >= 0);
+	return fd;
+}
+
+static time_t rtc_time(int fd)
+{
+	struct rtc_time rt;
+	EQ(ioctl(fd, RTC_RD_TIME, &rt), 0);
+	struct tm tm = { rt.tm_sec, rt.tm_min, rt.tm_hour, rt.tm_mday, rt.tm_mon, rt.tm_year, 0, 0, 0, 0, NULL };
+	time_t time = timegm(&tm);
+	EQ(tm.tm_wday, rt.tm_wday);
+	EQ(tm.tm_yday, rt.tm_yday);
+	return time;
+}
+
+CHECK(rtc0_has_the_time)
+{
+	int fd = open_rtc();
+	time_t before = time(NULL), told = rtc_time(fd);
+	EXPECT(told >= before - 1 && told <= time(NULL) + 1);
+	ERR(open("/dev/rtc0", O_RDONLY), EBUSY);
+	close(fd);
+	close(open_rtc());
+}
+
+CHECK(rtc0_is_set_without_the_system_clock)
+{
+	int fd = open_rtc();
+	time_t now = time(NULL);
+	struct rtc_time rt = { .tm_year = 130, .tm_mon = 5, .tm_mday = 15, .tm_hour = 12 };
+	EQ(ioctl(fd, RTC_SET_TIME, &rt), 0);
+	EXPECT(rtc_time(fd) - 1907755200 < 3);
+	EXPECT(time(NULL) - now < 5);
+	rt.tm_mday = 31;
+	ERR(ioctl(fd, RTC_SET_TIME, &rt), EINVAL);
+	ERR(ioctl(fd, RTC_SET_TIME, NULL), EFAULT);
+	ERR(ioctl(fd, RTC_RD_TIME, NULL), EFAULT);
+	ERR(ioctl(fd, RTC_VL_READ, &rt), ENOTTY);
+	/* And the clock's ports show what was set. */
+	EQ(ioperm(CMOS, 2, 1), 0);
+	EQ(cmos(9), 0x30);
+}
+
+CHECK(rtc0_tells_of_seconds)
+{
+	unsigned long data = 0;
+	int fd = open_rtc();
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	EQ(ioctl(fd, RTC_UIE_ON), 0);
+	time_t before = rtc_time(fd);
+	EQ(poll(&p, 1, 5000), 1);
+	EXPECT(rtc_time(fd) > before);
+	EQ(read(fd, &data, sizeof data), sizeof data);
+	EQ(data & 0xff, 0x90);
+	EXPECT(data >> 8 >= 1);
+	EQ(read(fd, &data, sizeof data), sizeof data);
+	EQ(data & 0xff, 0x90);
+	EQ(ioctl(fd, RTC_UIE_OFF), 0);
+	EQ(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+	ERR(read(fd, &data, sizeof data), EAGAIN);
+	ERR(read(fd, &data, 3), EINVAL);
+	EQ(poll(&p, 1, 0), 0);
+}
+
+CHECK(rtc0_has_an_alarm)
+{
+	unsigned long data = 0;
+	int fd = open_rtc();
+	struct rtc_wkalrm alarm = { .enabled = 1 };
+	EQ(ioctl(fd, RTC_RD_TIME, &alarm.time), 0);
+	ERR(ioctl(fd, RTC_WKALM_SET, &alarm), ETIME);
+	time_t then = rtc_time(fd) + 2;
+	struct tm *tm = gmtime(&then);
+	alarm.time = (struct rtc_time){ tm->tm_sec, tm->tm_min, tm->tm_hour, tm->tm_mday, tm->tm_mon, tm->tm_year, 0, 0, 0 };
+	EQ(ioctl(fd, RTC_WKALM_SET, &alarm), 0);
+	EQ(read(fd, &data, sizeof data), sizeof data);
+	EQ(data, 0x1a0);
+	EXPECT(rtc_time(fd) >= then);
+	EQ(ioctl(fd, RTC_WKALM_RD, &alarm), 0);
+	EQ(alarm.enabled, 0);
+	EQ(alarm.time.tm_sec, tm->tm_sec);
+}
+
+CHECK(rtc0_needs_privileges_to_be_set_and_to_hurry)
+{
+	unsigned long frequency = 0;
+	struct rtc_time rt;
+	int fd = open_rtc();
+	EQ(ioctl(fd, RTC_RD_TIME, &rt), 0);
+	EQ(ioctl(fd, RTC_IRQP_SET, 1024), 0);
+	EQ(ioctl(fd, RTC_IRQP_READ, &frequency), 0);
+	EQ((long)frequency, 1024);
+	ERR(ioctl(fd, RTC_IRQP_SET, 100), EINVAL);
+	EQ(setresuid(1000, 1000, 1000), 0);
+	ERR(ioctl(fd, RTC_SET_TIME, &rt), EACCES);
+	ERR(ioctl(fd, RTC_PIE_ON), EACCES);
+	ERR(ioctl(fd, RTC_IRQP_SET, 128), EACCES);
+	EQ(ioctl(fd, RTC_IRQP_SET, 64), 0);
+	EQ(ioctl(fd, RTC_PIE_ON), 0);
+	EQ(read(fd, &frequency, 8), 8);
+	EQ(frequency & 0xff, 0xc0);
 }

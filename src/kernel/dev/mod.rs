@@ -17,9 +17,10 @@ use tty::{
 };
 
 /// Nodes that /dev has: name, major, minor, permission bits.
-pub const NODES: [(&str, u32, u32, u32); 12] = [
+pub const NODES: [(&str, u32, u32, u32); 13] = [
     block::CONTROL_NODE,
     port::NODE,
+    rtc::NODE,
     ("null", mem::MEM_MAJOR, 3, 0o666),
     ("zero", mem::MEM_MAJOR, 5, 0o666),
     ("full", mem::MEM_MAJOR, 7, 0o666),
@@ -40,6 +41,7 @@ pub fn register(special: &SpecialFiles) {
         Special::Char(port::NODE.1, port::NODE.2),
         Arc::new(port::PortDriver),
     );
+    special.register(Special::Char(rtc::NODE.1, rtc::NODE.2), Arc::new(rtc::RtcDriver));
     special.register(Special::Char(5, 0), Arc::new(ControllingDriver));
     special.register(Special::Char(5, 1), Arc::new(ConsoleDriver));
     special.register(Special::Char(5, 2), Arc::new(PtmxDriver));

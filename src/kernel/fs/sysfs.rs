@@ -6,7 +6,7 @@ use super::pseudo::{Entry, PseudoDir, PseudoFs, PseudoLink};
 use super::{FileSystem, FileType, Link};
 use crate::kernel::Kernel;
 use crate::kernel::dev::block::{self, Shown};
-use crate::kernel::dev::tty;
+use crate::kernel::dev::{rtc, tty};
 use crate::kernel::stop::Errno;
 use crate::kernel::task::Task;
 
@@ -131,7 +131,11 @@ impl Dir {
                 add(&path.replace('%', &cpu.to_string()), What::Made(*make, cpu));
             }
         }
-        for (path, shown) in block::sysfs(&kernel.block).into_iter().chain(tty::sysfs(&kernel)) {
+        let devices = block::sysfs(&kernel.block)
+            .into_iter()
+            .chain(tty::sysfs(&kernel))
+            .chain(rtc::sysfs(&kernel.rtc));
+        for (path, shown) in devices {
             add(&path, What::Device(shown));
         }
         found

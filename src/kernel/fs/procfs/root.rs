@@ -7,7 +7,7 @@ use super::super::pseudo::{Entry, PseudoDir, PseudoLink};
 use super::super::{FileType, Link};
 use super::{Subject, names, process, sysctl, ticks, tty};
 use crate::kernel::Kernel;
-use crate::kernel::dev::block;
+use crate::kernel::dev::{block, rtc};
 use crate::kernel::stop::Errno;
 use crate::kernel::task::{Capability, Pid, Task, current};
 use crate::kernel::time::NANOS_PER_SEC;
@@ -43,13 +43,13 @@ const FILES: &[(&str, Make)] = &[
 ];
 
 const DEVICES: &str = "Character devices:\n  1 mem\n  4 /dev/vc/0\n  4 ttyS\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n\
-                       136 pts\n229 hvc\n\nBlock devices:\n  7 loop\n254 virtblk\n";
+                       136 pts\n229 hvc\n252 rtc\n\nBlock devices:\n  7 loop\n254 virtblk\n";
 
 impl PseudoDir for Root {
     fn list(&self) -> Vec<(String, FileType)> {
         let mut list = names(FILES.iter().map(|(name, _)| *name), FileType::Regular);
         list.extend(names(["self", "thread-self", "mounts", "net"], FileType::Symlink));
-        list.extend(names(["sys", "tty"], FileType::Directory));
+        list.extend(names(["driver", "sys", "tty"], FileType::Directory));
         if let Some(kernel) = self.0.upgrade() {
             let pids = kernel.pids.lock();
             list.extend(
@@ -76,6 +76,7 @@ impl PseudoDir for Root {
             }))),
             "mounts" => Some(Entry::link(Own(|_| "self/mounts".to_owned()))),
             "net" => Some(Entry::link(Own(|_| "self/net".to_owned()))),
+            "driver" => Some(Entry::dir(Drivers(self.0.clone()))),
             "sys" => Some(Entry::dir(sysctl::Dir::root(&self.0))),
             "tty" => Some(Entry::dir(tty::Dir(self.0.clone()))),
             _ => {
@@ -92,6 +93,26 @@ impl PseudoDir for Root {
                 Some(Entry::dir(process::Dir(subject)).owned(owner))
             }
         }
+    }
+}
+
+/// /proc/driver.
+struct Drivers(Weak<Kernel>);
+
+impl PseudoDir for Drivers {
+    fn list(&self) -> Vec<(String, FileType)> {
+        names(["rtc"], FileType::Regular)
+    }
+
+    fn find(&self, name: &str) -> Option<Entry> {
+        let kernel = self.0.clone();
+        let text = move || {
+            kernel
+                .upgrade()
+                .map(|k| rtc::described(&k.rtc))
+                .unwrap_or_default()
+        };
+        (name == "rtc").then(|| Entry::text(text))
     }
 }
 
