@@ -1,6 +1,9 @@
 /* AF_INET and AF_INET6 on the loopback interface: ip(7), ipv6(7), tcp(7), udp(7). */
 #include "check.h"
 #include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <linux/netlink.h>
+#include <netdb.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -848,4 +851,56 @@ CHECK(edge_triggered)
 	close(s[0]);
 	EQ(epoll_wait(e, &got, 1, -1), 1);
 	EQ(got.events, EPOLLIN | EPOLLRDHUP);
+}
+
+CHECK(interfaces_by_netlink)
+{
+	struct ifaddrs *all;
+	bool link = false, four = false, six = false;
+	OK(getifaddrs(&all));
+	for (struct ifaddrs *i = all; i; i = i->ifa_next) {
+		if (strcmp(i->ifa_name, "lo") || !i->ifa_addr)
+			continue;
+		EXPECT(i->ifa_flags & IFF_LOOPBACK);
+		struct sockaddr_in6 one = v6("::1", 0);
+		link |= i->ifa_addr->sa_family == AF_PACKET;
+		four |= i->ifa_addr->sa_family == AF_INET &&
+			((struct sockaddr_in *)i->ifa_addr)->sin_addr.s_addr == htonl(INADDR_LOOPBACK);
+		six |= i->ifa_addr->sa_family == AF_INET6 &&
+		       !memcmp(&((struct sockaddr_in6 *)i->ifa_addr)->sin6_addr, &one.sin6_addr, 16);
+	}
+	EXPECT(link && four && six);
+	freeifaddrs(all);
+	struct if_nameindex *names = if_nameindex();
+	EXPECT(names && names[0].if_index == 1 && !strcmp(names[0].if_name, "lo"));
+	struct addrinfo hints = { .ai_flags = AI_NUMERICSERV | AI_NUMERICHOST, .ai_socktype = SOCK_STREAM }, *found;
+	EQ(getaddrinfo("::1", "80", &hints, &found), 0);
+	EQ(found->ai_family, AF_INET6);
+	freeaddrinfo(found);
+}
+
+CHECK(netlink_sockets)
+{
+	struct sockaddr_nl a = { .nl_family = AF_NETLINK };
+	socklen_t n = sizeof a;
+	char buf[64];
+	ERR(socket(AF_NETLINK, SOCK_STREAM, NETLINK_ROUTE), ESOCKTNOSUPPORT);
+	int s = OK(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+	ERR(bind(s, (struct sockaddr *)&a, 4), EINVAL);
+	OK(bind(s, ADDR(a)));
+	OK(getsockname(s, (struct sockaddr *)&a, &n));
+	EQ(n, sizeof a);
+	EQ(a.nl_pid, getpid());
+	ERR(recv(s, buf, sizeof buf, MSG_DONTWAIT), EAGAIN);
+	EQ(events(s), POLLOUT);
+	struct {
+		struct nlmsghdr head;
+		char body[16];
+	} request = { { sizeof request, 18, NLM_F_REQUEST, 5, 0 }, "" };
+	EQ(send(s, &request, sizeof request, 0), (int)sizeof request);
+	EQ(events(s), POLLIN | POLLOUT);
+	EXPECT(recv(s, buf, sizeof buf, 0) >= 36);
+	struct nlmsghdr *head = (void *)buf;
+	EQ(head->nlmsg_type, NLMSG_ERROR);
+	EQ(head->nlmsg_seq, 5);
 }

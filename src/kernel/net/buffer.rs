@@ -21,6 +21,22 @@ pub(super) struct SendBuffer {
     /// There is room, as poll(2) says, while no more than this share of it is taken: a numerator and a denominator.
     roomy: (usize, usize),
     queue: WaitQueue,
+    /// What it has its room from, together with others.
+    pool: Option<Arc<Pool>>,
+}
+
+/// What the buffers of many sockets are taken from.
+#[derive(Default)]
+pub(super) struct Pool(AtomicUsize);
+
+/// Most bytes in a pool before its sockets have only [`SHARE`] each.
+const POOL_MAX: usize = 256 << 20;
+const SHARE: usize = 16 << 10;
+
+impl Pool {
+    fn is_strained(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > POOL_MAX
+    }
 }
 
 impl SendBuffer {
@@ -37,6 +53,7 @@ impl SendBuffer {
             extra,
             roomy,
             queue: queue.clone(),
+            pool,
         })
     }
 
@@ -61,6 +78,10 @@ impl SendBuffer {
     }
 
     fn capacity(&self) -> usize {
+        let strained = self.pool.as_ref().is_some_and(|pool| pool.is_strained());
+        if strained {
+            return SHARE;
+        }
         self.size().saturating_add(self.extra)
     }
 
@@ -78,6 +99,9 @@ impl SendBuffer {
     pub(super) fn charge(self: &Arc<Self>, bytes: usize) -> Charge {
         let bytes = bytes + PACKET_COST;
         self.charged.fetch_add(bytes, Ordering::SeqCst);
+        if let Some(pool) = &self.pool {
+            pool.0.fetch_add(bytes, Ordering::Relaxed);
+        }
         Charge {
             sender: self.clone(),
             bytes,
@@ -94,6 +118,9 @@ pub(super) struct Charge {
 impl Drop for Charge {
     fn drop(&mut self) {
         self.sender.charged.fetch_sub(self.bytes, Ordering::SeqCst);
+        if let Some(pool) = &self.sender.pool {
+            pool.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
         if self.sender.has_room() {
             self.sender.queue.notify(Events::WRITE);
         }

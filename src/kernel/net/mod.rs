@@ -5,6 +5,7 @@ mod buffer;
 pub mod inet;
 mod interface;
 mod message;
+mod netlink;
 mod options;
 mod socket;
 mod syscalls;

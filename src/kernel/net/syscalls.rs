@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::address;
 use super::inet::InetSocket;
 use super::message::{socket_at, *};
+use super::netlink::RouteSocket;
 use super::options::*;
 use super::socket::{Kind, Socket, SocketFile};
 use super::unix::{Ucred, UnixSocket};
@@ -76,6 +77,16 @@ fn inet_kind(number: i32, protocol: i32) -> Result<Kind, Errno> {
     }
 }
 
+/// Which socket for questions to the kernel a program asks for: EPROTONOSUPPORT, ESOCKTNOSUPPORT.
+fn route_kind(number: i32, protocol: i32) -> Result<Kind, Errno> {
+    match (number, protocol) {
+        (libc::SOCK_RAW, libc::NETLINK_ROUTE) => Ok(Kind::Raw),
+        (libc::SOCK_DGRAM, libc::NETLINK_ROUTE) => Ok(Kind::Datagram),
+        (libc::SOCK_RAW | libc::SOCK_DGRAM, _) => Err(Errno::EPROTONOSUPPORT),
+        _ => Err(Errno::ESOCKTNOSUPPORT),
+    }
+}
+
 fn file_of(cx: &SyscallCx<'_>, socket: Arc<dyn Socket>, flags: OpenFlags) -> Arc<File> {
     let anon = &cx.kernel.vfs.anon;
     let inode = anon.inode(&cx.kernel.clock, &cx.task.creds(), AnonKind::Socket, None);
@@ -99,6 +110,7 @@ pub(crate) fn socket(cx: &mut SyscallCx<'_>, domain: i32, kind: u32, protocol: i
             let kind = inet_kind(number, protocol)?;
             InetSocket::new(&cx.kernel.net.inet, domain, kind, cx.task.creds().euid)
         }
+        libc::AF_NETLINK => RouteSocket::new(route_kind(number, protocol)?),
         _ => return fail!(EAFNOSUPPORT),
     };
     let file = file_of(cx, socket, flags);
@@ -118,6 +130,10 @@ pub(crate) fn socketpair(
         libc::AF_UNIX => {}
         libc::AF_INET | libc::AF_INET6 => {
             inet_kind(number, protocol)?;
+            return fail!(EOPNOTSUPP);
+        }
+        libc::AF_NETLINK => {
+            route_kind(number, protocol)?;
             return fail!(EOPNOTSUPP);
         }
         _ => return fail!(EAFNOSUPPORT),

@@ -5,7 +5,7 @@
 macro_rules! net_rows {
     ($($callback:ident)::+ $(, $($extra:tt)*)?) => {
         $($callback)::+! { net [$($($extra)*)?]
-             41 socket (domain: Enum(AF), kind: Flags(SOCK), protocol: By(domain)) -> Fd, partial "AF_UNIX, and AF_INET and AF_INET6 inside the guest; others give EAFNOSUPPORT, raw ones EPERM", kernel;
+             41 socket (domain: Enum(AF), kind: Flags(SOCK), protocol: By(domain)) -> Fd, partial "AF_UNIX, AF_INET and AF_INET6 inside the guest, NETLINK_ROUTE; others give EAFNOSUPPORT, raw ones EPERM", kernel;
              42 connect (sockfd: Fd, addr: InSockAddr(addrlen), addrlen: Int) -> Int, full, blocks, kernel;
              43 accept (sockfd: Fd, addr: OutSockAddr(addrlen), addrlen: InOut(Int)) -> Fd, full, blocks, kernel;
              44 sendto (sockfd: Fd, buf: InBuf(len), len: Size, flags: Flags(MSG), dest_addr: InSockAddr(addrlen), addrlen: Int) -> Size, full, blocks, kernel;

@@ -126,7 +126,7 @@ impl InetSocket {
             me: me.clone(),
             ports: ports.clone(),
             owner,
-            send: SendBuffer::new(send, extra, (2, 3), &queue),
+            send: SendBuffer::new(send, extra, (2, 3), &queue, Some(ports.pool())),
             queue,
             listens: AtomicBool::new(false),
             options: Lock::new(Rank::Leaf, Options::new(receive)),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 
 use super::InetSocket;
 use super::address::Endpoint;
+use crate::kernel::net::buffer::Pool;
 use crate::kernel::net::socket::Kind;
 use crate::kernel::stop::Errno;
 use crate::kernel::sync::{Lock, Rank};
@@ -15,13 +16,20 @@ use crate::kernel::task::current;
 pub(in crate::kernel) const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
 
 /// The sockets of a guest that have a port.
-pub struct Ports(Lock<Table>);
+pub struct Ports {
+    table: Lock<Table>,
+    /// What the data of all streams is kept in.
+    pool: Arc<Pool>,
+}
 
 type Table = BTreeMap<(Kind, u16), Vec<Binding>>;
 
 impl Default for Ports {
     fn default() -> Self {
-        Ports(Lock::new(Rank::Table, Table::new()))
+        Ports {
+            table: Lock::new(Rank::Table, Table::new()),
+            pool: Arc::default(),
+        }
     }
 }
 
@@ -54,9 +62,13 @@ fn may_share(one: &InetSocket, other: &InetSocket) -> bool {
 }
 
 impl Ports {
+    pub(super) fn pool(&self) -> Arc<Pool> {
+        self.pool.clone()
+    }
+
     /// Give `socket` a port at an address: `port`, or a free one for 0. EADDRINUSE.
     pub(super) fn bind(&self, socket: &InetSocket, ip: IpAddr, both: bool, port: u16) -> Result<u16, Errno> {
-        let mut table = self.0.lock();
+        let mut table = self.table.lock();
         let port = match port {
             0 => free_port(&table, socket.kind).ok_or(Errno::EADDRINUSE)?,
             port => port,
@@ -80,7 +92,7 @@ impl Ports {
 
     /// Whether nobody else listens where `socket` is about to: EADDRINUSE.
     pub(super) fn check_listener(&self, socket: &InetSocket, port: u16) -> Result<(), Errno> {
-        let table = self.0.lock();
+        let table = self.table.lock();
         let Some(holders) = table.get(&(socket.kind, port)) else {
             return Ok(());
         };
@@ -105,13 +117,13 @@ impl Ports {
             remote: Some(remote),
             socket: Arc::downgrade(socket),
         };
-        let mut table = self.0.lock();
+        let mut table = self.table.lock();
         table.entry((socket.kind, local.port)).or_default().push(binding);
     }
 
     /// A socket is connected, or no more: what it has now.
     pub(super) fn change(&self, socket: &InetSocket, port: u16, ip: IpAddr, remote: Option<Endpoint>) {
-        let mut table = self.0.lock();
+        let mut table = self.table.lock();
         let holders = table.get_mut(&(socket.kind, port));
         if let Some(held) = holders.and_then(|held| held.iter_mut().find(|held| held.is_of(socket))) {
             held.both &= ip.is_unspecified();
@@ -122,7 +134,7 @@ impl Ports {
 
     /// A socket gives its port back.
     pub(super) fn release(&self, socket: &InetSocket, port: u16) {
-        let mut table = self.0.lock();
+        let mut table = self.table.lock();
         if let Some(holders) = table.get_mut(&(socket.kind, port)) {
             holders.retain(|held| !held.is_of(socket));
             if holders.is_empty() {
@@ -134,7 +146,7 @@ impl Ports {
     /// Who gets what `from` sends to `to`: of connected sockets the one to `from`, then who has the very address, then who has
     /// any. Of several alike the last one, or one that follows from the sender's port where they share it by SO_REUSEPORT.
     pub(super) fn find(&self, kind: Kind, to: Endpoint, from: Endpoint) -> Option<Arc<InetSocket>> {
-        let table = self.0.lock();
+        let table = self.table.lock();
         let holders = table.get(&(kind, to.port))?;
         let candidates = holders.iter().filter(|held| {
             held.covers(to.ip)
@@ -160,7 +172,7 @@ impl Ports {
 
     /// All sockets of a kind that have a port, by port.
     pub(in crate::kernel) fn list(&self, kind: Kind) -> Vec<Arc<InetSocket>> {
-        let table = self.0.lock();
+        let table = self.table.lock();
         let holders = table.iter().filter(|((k, _), _)| *k == kind);
         holders
             .flat_map(|(_, held)| held.iter().filter_map(|held| held.socket.upgrade()))

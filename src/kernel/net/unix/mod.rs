@@ -125,7 +125,7 @@ impl UnixSocket {
         Arc::new_cyclic(|me| UnixSocket {
             kind,
             me: me.clone(),
-            send: SendBuffer::new(DEFAULT_BUFFER, 0, (1, 4), &queue),
+            send: SendBuffer::new(DEFAULT_BUFFER, 0, (1, 4), &queue, None),
             queue,
             options: Lock::new(Rank::Leaf, Options::new(DEFAULT_BUFFER)),
             closed: AtomicBool::new(false),
