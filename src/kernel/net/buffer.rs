@@ -46,6 +46,7 @@ impl SendBuffer {
         extra: usize,
         roomy: (usize, usize),
         queue: &WaitQueue,
+        pool: Option<Arc<Pool>>,
     ) -> Arc<SendBuffer> {
         Arc::new(SendBuffer {
             charged: AtomicUsize::new(0),
