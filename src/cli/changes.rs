@@ -1,13 +1,13 @@
 //! What is done with the changes of a guest when it has ended.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
+use super::output::Output;
 use super::secrets::Around;
 use crate::image;
 use crate::machine::{Changes, Ended};
@@ -43,17 +43,46 @@ enum DiffForm {
     Json,
 }
 
+/// The files that are written at the end. Whether they can be is known before the guest begins.
+pub(super) struct Outputs {
+    report: Option<Output>,
+    diff: Option<Output>,
+    export: Option<Output>,
+    /// No time in an archive is later than this.
+    latest: Option<i64>,
+}
+
 impl ChangesArgs {
+    /// Open them.
+    pub(super) fn outputs(&self) -> Result<Outputs> {
+        let begin = |option: &str, path: &Option<PathBuf>| {
+            let output = path
+                .as_ref()
+                .map(|path| Output::begin(path).with_context(|| format!("do: {option} {}", path.display())));
+            output.transpose()
+        };
+        Ok(Outputs {
+            report: begin("--report", &self.report)?,
+            diff: begin("--diff-to", &self.diff_to)?,
+            export: begin("--export", &self.export)?,
+            latest: match self.export {
+                Some(_) => image::epoch()?,
+                None => None,
+            },
+        })
+    }
+
     /// Whether it is to be noted what the guest does.
     pub(super) fn wants_report(&self) -> bool {
         self.report.is_some()
     }
 
     /// Do it. Returns the exit status: the command's, or a failure if a change could not be carried out.
-    pub(super) fn finish(&self, ended: &Ended, around: &Around) -> Result<u8> {
-        if let Some(path) = &self.report {
-            write_file(path, |out| ended.write_report(out))
-                .with_context(|| format!("do: --report {}", path.display()))?;
+    pub(super) fn finish(&self, ended: &Ended, outputs: Outputs, around: &Around) -> Result<u8> {
+        if let Some(output) = outputs.report {
+            output
+                .write(|out| ended.write_report(out))
+                .context("do: --report")?;
         }
         if self.diff.is_none() && self.apply.is_empty() && self.export.is_none() {
             return Ok(ended.status);
@@ -62,12 +91,11 @@ impl ChangesArgs {
             return Ok(ended.status);
         };
         if let Some(form) = self.diff {
-            self.show(&changes, form)?;
+            self.show(&changes, form, outputs.diff)?;
         }
-        if let Some(path) = &self.export {
-            let latest = image::epoch()?;
-            write_file(path, |out| changes.export(latest, out))
-                .with_context(|| format!("do: --export {}", path.display()))?;
+        if let Some(output) = outputs.export {
+            let written = output.write(|out| changes.export(outputs.latest, out));
+            written.context("do: --export")?;
         }
         if !self.apply.is_empty() {
             return self.apply(&changes, ended.status, around);
@@ -75,14 +103,14 @@ impl ChangesArgs {
         Ok(ended.status)
     }
 
-    fn show(&self, changes: &Changes, form: DiffForm) -> Result<()> {
+    fn show(&self, changes: &Changes, form: DiffForm, to: Option<Output>) -> Result<()> {
         let write = |out: &mut dyn Write| match form {
             DiffForm::Stat => changes.write_stat(out),
             DiffForm::Patch => changes.write_patch(out),
             DiffForm::Json => changes.write_json(out),
         };
-        if let Some(path) = &self.diff_to {
-            return write_file(path, write).with_context(|| format!("do: --diff-to {}", path.display()));
+        if let Some(output) = to {
+            return output.write(write).context("do: --diff-to");
         }
         let mut out = BufWriter::new(io::stdout().lock());
         match write(&mut out).and_then(|()| out.flush()) {
@@ -112,10 +140,4 @@ impl ChangesArgs {
             super::EXIT_FAILURE
         })
     }
-}
-
-/// Write a file of the user's.
-fn write_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let mut out = BufWriter::new(File::create(path)?);
-    write(&mut out).and_then(|()| out.flush())
 }

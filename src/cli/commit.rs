@@ -1,6 +1,7 @@
 //! `uvm commit`, and `uvm run --commit`.
 
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -52,16 +53,43 @@ pub(super) fn run(args: &CommitArgs) -> Result<u8> {
     let image = Arc::new(image);
     options.image = Some(image.clone());
     options.overlay = Some(args.from_upper.clone());
-    let committed =
-        machine::changes(&options).and_then(|changes| store(&image, &changes, &args.name, "uvm commit"));
+    let committed = Target::find(&args.name).and_then(|target| {
+        let changes = machine::changes(&options)?;
+        target.store(&image, &changes, &args.name, "uvm commit")
+    });
     let digest = committed.with_context(|| format!("commit: {}", args.name))?;
     println!("{} sha256:{digest}", args.name);
     Ok(0)
 }
 
-/// Put an image with these changes into the store. Returns the digest of its manifest.
-pub(super) fn store(image: &Image, changes: &Changes, name: &Reference, by: &str) -> Result<String> {
-    let latest = image::epoch()?;
-    let store = Store::open()?;
-    image::commit(&store, image, name, by, &mut |out| changes.export(latest, out))
+/// Where a new image goes.
+pub(super) struct Target {
+    store: Store,
+    /// No time in its layer is later than this.
+    latest: Option<i64>,
+}
+
+impl Target {
+    /// Find out whether there can be an image of this name: before a guest works for it.
+    pub(super) fn find(name: &Reference) -> Result<Target> {
+        image::check_name(name)?;
+        let store = Store::open()?;
+        store.check_writable()?;
+        Ok(Target {
+            store,
+            latest: image::epoch()?,
+        })
+    }
+
+    /// Put an image with these changes into the store. Returns the digest of its manifest.
+    pub(super) fn store(
+        &self,
+        image: &Image,
+        changes: &Changes,
+        name: &Reference,
+        by: &str,
+    ) -> Result<String> {
+        let mut fill = |out: &mut dyn Write| changes.export(self.latest, out);
+        image::commit(&self.store, image, name, by, &mut fill)
+    }
 }

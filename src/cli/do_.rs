@@ -118,8 +118,9 @@ pub(super) fn run(args: DoArgs) -> Result<u8> {
     }));
     let protected = args.ro.iter().map(|path| around.absolute(path).into_os_string());
     options.protected = protected.collect();
+    let outputs = args.changes.outputs()?;
     let ended = machine::run(&options)?;
-    args.changes.finish(&ended, &around)
+    args.changes.finish(&ended, outputs, &around)
 }
 
 fn around() -> Result<Around> {

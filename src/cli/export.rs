@@ -1,12 +1,14 @@
 //! `uvm export`.
 
-use std::fs::File;
+use std::fs;
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use super::output::Output;
 use crate::image::pack::Packer;
 use crate::image::{self, Subject};
 
@@ -29,18 +31,23 @@ pub(super) fn run(args: &ExportArgs) -> Result<u8> {
         bail!("export: {shown} is a directory and no image; use tar");
     };
     let latest = image::epoch()?;
+    if let Some(path) = &args.output
+        && is_same(path, &args.image)
+    {
+        bail!("export: -o {}: it is the image itself", path.display());
+    }
     let root = image
         .file_system(0)
         .with_context(|| format!("export: {shown}"))?
         .root();
     let write = |out: &mut dyn Write| -> io::Result<()> {
         let mut packer = Packer::new(out, latest);
-        packer.tree(&root)?;
+        packer.tree(&root, &|_| false)?;
         packer.finish()
     };
     match &args.output {
         Some(path) => {
-            let written = File::create(path).and_then(|file| write(&mut BufWriter::new(file)));
+            let written = Output::begin(path).and_then(|output| output.write(write));
             written.with_context(|| format!("export: -o {}", path.display()))?;
         }
         None => {
@@ -52,4 +59,10 @@ pub(super) fn run(args: &ExportArgs) -> Result<u8> {
         }
     }
     Ok(0)
+}
+
+/// Whether two paths lead to the same file.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let key = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
+    key(one).is_some_and(|one| key(other) == Some(one))
 }

@@ -1,6 +1,5 @@
 //! `uvm image`: the store of images.
 
-use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal};
 use std::path::PathBuf;
 
@@ -8,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use super::output::Output;
 use super::{EXIT_FAILURE, to_stdout, values};
 use crate::image::{self, Details, Entry, Reference, Store};
 
@@ -16,7 +16,8 @@ use crate::image::{self, Details, Entry, Reference, Store};
 pub(super) enum ImageVerb {
     /// Bring an image, or the directory of a root file system, into the store
     Import {
-        /// A tar archive, a squashfs, erofs or ext4 file, an OCI layout or archive, what `docker save` wrote, or a directory
+        /// A tar archive, a squashfs, erofs or ext4 file, an OCI layout or archive, what `docker save` wrote, or a directory: what is mounted below it
+        /// is left out, and uvm's own store
         path: PathBuf,
         /// What it is to be called [default: what it is called there]
         #[arg(value_name = "NAME[:TAG]", value_parser = values::reference)]
@@ -212,8 +213,8 @@ fn export(name: &Reference, path: &PathBuf, layout: bool) -> Result<()> {
         }
         return store.export_archive(&entry, &mut BufWriter::new(stdout));
     }
-    let file = File::create(path).with_context(|| path.display().to_string())?;
-    let written = store.export_archive(&entry, &mut BufWriter::new(file));
+    let output = Output::begin(path).with_context(|| path.display().to_string())?;
+    let written = output.write(|out| store.export_archive(&entry, out));
     written.with_context(|| path.display().to_string())
 }
 

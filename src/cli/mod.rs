@@ -17,6 +17,7 @@ mod export;
 mod image;
 mod json;
 mod kept;
+mod output;
 #[cfg(feature = "registry")]
 mod pull;
 mod run;

@@ -220,9 +220,13 @@ pub(super) fn run(args: RunArgs) -> Result<u8> {
     if let Some(program) = args.entrypoint {
         options.command.insert(0, program);
     }
+    let commit = args.commit.as_ref();
+    let described = |name: &Reference| format!("run: --commit {name}");
+    let target = commit.map(|name| commit::Target::find(name).with_context(|| described(name)));
+    let target = target.transpose()?;
     let ended = machine::run(&options)?;
-    if let Some(name) = &args.commit {
-        keep(&options, &ended, name).with_context(|| format!("run: --commit {name}"))?;
+    if let (Some(name), Some(target)) = (commit, &target) {
+        keep(&options, &ended, name, target).with_context(|| described(name))?;
     }
     Ok(ended.status)
 }
@@ -240,7 +244,7 @@ fn subject(text: &Path) -> Result<Subject> {
 }
 
 /// Keep what was written as a layer of a new image, if the command succeeded.
-fn keep(options: &Options, ended: &Ended, name: &Reference) -> Result<()> {
+fn keep(options: &Options, ended: &Ended, name: &Reference, target: &commit::Target) -> Result<()> {
     if ended.status != 0 {
         eprintln!(
             "uvm: run: --commit: the command failed with status {}; nothing was stored",
@@ -257,7 +261,7 @@ fn keep(options: &Options, ended: &Ended, name: &Reference) -> Result<()> {
         .map(|word| word.to_string_lossy())
         .collect();
     let by = format!("uvm run {}", command.join(" "));
-    commit::store(image, &changes, name, by.trim_end()).map(|_| ())
+    target.store(image, &changes, name, by.trim_end()).map(|_| ())
 }
 
 /// What an image says of how it is run holds where the user says nothing.

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use flate2::bufread::MultiGzDecoder;
 use lzma_rust2::XzReader;
 use ruzstd::decoding::StreamingDecoder;
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use sha2::{Digest, Sha256};
 
 use super::blob::{Window, WindowReader};
@@ -45,7 +46,8 @@ pub(super) fn compression(window: &Window) -> Result<Option<Compression>> {
     let read = window.read_at(&mut magic, 0)?;
     Ok(match &magic[..read] {
         [0x1f, 0x8b, ..] => Some(Compression::Gzip),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Compression::Zstd),
+        // It may begin with a frame that is to be skipped, as what pzstd writes does.
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Compression::Zstd),
         [0xfd, b'7', b'z', b'X', b'Z', 0] => Some(Compression::Xz),
         [b'B', b'Z', b'h', ..] => bail!("bzip2 is not supported; compress it by gzip, zstd or xz"),
         _ => None,
@@ -111,15 +113,27 @@ fn decompress(
     match compression {
         Compression::Gzip => drain(&mut MultiGzDecoder::new(from), put),
         Compression::Xz => drain(&mut XzReader::new_mem_limit(from, true, XZ_MEMORY), put),
-        // One frame after the other.
-        Compression::Zstd => {
-            while !from.fill_buf()?.is_empty() {
-                let mut frame = StreamingDecoder::new(&mut from).map_err(io::Error::other)?;
+        Compression::Zstd => frames(&mut from, put),
+    }
+}
+
+/// What comes out of all frames of a file in zstd's format, one after the other.
+fn frames(from: &mut dyn BufRead, put: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    use FrameDecoderError::ReadFrameHeaderError as BadHeader;
+    while !from.fill_buf()?.is_empty() {
+        let skip = match StreamingDecoder::new(&mut *from) {
+            Ok(mut frame) => {
                 drain(&mut frame, put)?;
+                0
             }
-            Ok(())
+            Err(BadHeader(ReadFrameHeaderError::SkipFrame { length, .. })) => u64::from(length),
+            Err(error) => return Err(io::Error::other(error)),
+        };
+        if io::copy(&mut from.take(skip), &mut io::sink())? < skip {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
+    Ok(())
 }
 
 fn drain(from: &mut dyn Read, put: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {

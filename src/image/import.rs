@@ -1,12 +1,16 @@
 //! Images on their way into the store: from files and directories, and as a new layer upon another image.
 
+use std::ffi::OsStr;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
+use super::cache::data_directory;
 use super::compressed::{expand, hex};
 use super::layout::{self, Manifest};
 use super::pack::Packer;
@@ -45,28 +49,22 @@ pub fn import(store: &Store, path: &Path, name: Option<&Reference>) -> Result<(R
         (None, Some(own)) => own.context("the name that it has; give it another one")?,
         (None, None) => bail!("it has no name of its own; give it one"),
     };
-    if name.digest.is_some() {
-        bail!("'{name}' has a digest; give a name or NAME:TAG");
-    }
+    check_name(&name)?;
     let held = store.hold()?;
     let stored = match subject {
         Subject::Image(image) => store_image(&held, &image, true)?,
-        Subject::Directory(path) => {
-            let options = HostFsOptions {
-                dev: 0,
-                coherence: Coherence::Fixed,
-                writable: false,
-                own_ids: false,
-            };
-            tree(
-                &held,
-                "uvm image import DIRECTORY",
-                &HostFs::open(&path, options)?.root(),
-            )?
-        }
+        Subject::Directory(path) => directory(&held, &path)?,
     };
     store.name(&held, &name, &stored.descriptor)?;
     Ok((name, stored.descriptor.digest))
+}
+
+/// Fails for a name that cannot be given to a new image.
+pub fn check_name(name: &Reference) -> Result<()> {
+    if name.digest.is_some() {
+        bail!("'{name}' has a digest; give a name or NAME:TAG");
+    }
+    Ok(())
 }
 
 /// Give an image one layer more, which `fill` writes, and the result a name in the store. Returns the manifest's digest.
@@ -77,9 +75,7 @@ pub fn commit(
     by: &str,
     fill: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
 ) -> Result<String> {
-    if name.digest.is_some() {
-        bail!("'{name}' has a digest; give a name or NAME:TAG");
-    }
+    check_name(name)?;
     let held = store.hold()?;
     let stored = store_image(&held, base, false)?;
     let layer = held.write(None, LAYER_TYPE, fill)?;
@@ -99,16 +95,37 @@ fn store_image(held: &Held, image: &Image, thorough: bool) -> Result<Stored> {
         Parts::Plain(window) => plain(held, "uvm image import ARCHIVE", &mut |out| {
             io::copy(&mut window.reader(), out).map(|_| ())
         }),
-        Parts::Disk => tree(held, "uvm image import FILESYSTEM", &image.file_system(0)?.root()),
+        Parts::Disk => {
+            let root = image.file_system(0)?.root();
+            tree(held, "uvm image import FILESYSTEM", &root, &|_| false)
+        }
     }
 }
 
-/// An image of one layer, which has the files of a directory.
-fn tree(held: &Held, by: &str, root: &Arc<dyn Inode>) -> Result<Stored> {
+/// An image of the files of a directory of this machine: of what is mounted below it only the places, and nothing of uvm's own.
+fn directory(held: &Held, path: &Path) -> Result<Stored> {
+    let options = HostFsOptions {
+        dev: 0,
+        coherence: Coherence::Fixed,
+        writable: false,
+        own_ids: false,
+    };
+    let ours: Vec<_> = data_directory().into_iter().collect();
+    let root = HostFs::open_hiding(path, options, &ours)?.root();
+    let device = std::fs::metadata(path)?.dev();
+    let mounted = |below: &[u8]| {
+        let below = path.join(OsStr::from_bytes(below));
+        std::fs::symlink_metadata(below).is_ok_and(|meta| meta.dev() != device)
+    };
+    tree(held, "uvm image import DIRECTORY", &root, &mounted)
+}
+
+/// An image of one layer, which has the files of a directory; of directories for which `stop` says so nothing that is in them.
+fn tree(held: &Held, by: &str, root: &Arc<dyn Inode>, stop: &dyn Fn(&[u8]) -> bool) -> Result<Stored> {
     let latest = epoch()?;
     plain(held, by, &mut |out| {
         let mut packer = Packer::new(out, latest);
-        packer.tree(root)?;
+        packer.tree(root, stop)?;
         packer.finish()
     })
 }

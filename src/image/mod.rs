@@ -29,7 +29,7 @@ use crate::platform::HostFile;
 use archive::{Found, Kind, NoArchive};
 use blob::Window;
 use cache::Cache;
-pub use import::{commit, import};
+pub use import::{check_name, commit, import};
 pub use layout::Config;
 pub use reference::Reference;
 #[cfg(feature = "registry")]

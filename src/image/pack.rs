@@ -95,7 +95,10 @@ impl<'a> Packer<'a> {
                     return self.archive.append_data(&mut header, sparse::STORED_NAME, data);
                 }
                 header.set_size(meta.size);
-                let data = InodeReader::open(inode)?.take(meta.size);
+                let data = Whole {
+                    reader: InodeReader::open(inode)?,
+                    left: meta.size,
+                };
                 return self.archive.append_data(&mut header, path_of(path), data);
             }
             FileType::Symlink => {
@@ -103,9 +106,7 @@ impl<'a> Packer<'a> {
                 let Link::Text(target) = inode.read_link(None)? else {
                     return Err(Errno::EINVAL.into());
                 };
-                return self
-                    .archive
-                    .append_link(&mut header, path_of(path), path_of(&target));
+                self.link_text(&mut header, &target)?;
             }
             FileType::Directory => header.set_entry_type(EntryType::Directory),
             FileType::Fifo => header.set_entry_type(EntryType::Fifo),
@@ -119,15 +120,15 @@ impl<'a> Packer<'a> {
         self.archive.append_data(&mut header, path_of(path), io::empty())
     }
 
-    /// A directory, if it is not the root itself, and all below it; names in byte order.
-    pub fn tree(&mut self, root: &Arc<dyn Inode>) -> io::Result<()> {
+    /// A directory and all below it, but not what is in directories for which `stop` says so; names in byte order.
+    pub fn tree(&mut self, root: &Arc<dyn Inode>, stop: &dyn Fn(&[u8]) -> bool) -> io::Result<()> {
         let mut left = vec![(b"./".to_vec(), root.clone())];
         while let Some((path, inode)) = left.pop() {
             let shown = || String::from_utf8_lossy(&path).into_owned();
             let at = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", shown()));
             let meta = inode.metadata().map_err(|errno| at(errno.into()))?;
             self.file(&path, &inode, &meta).map_err(at)?;
-            if inode.file_type() != FileType::Directory {
+            if inode.file_type() != FileType::Directory || stop(&path) {
                 continue;
             }
             let names = InodeReader::open(&inode).and_then(InodeReader::names);
@@ -148,6 +149,25 @@ impl<'a> Packer<'a> {
             Some(latest) if time.sec >= latest => Timestamp { sec: latest, nsec: 0 },
             _ => time,
         }
+    }
+
+    /// The text of a symbolic link as it is: what sets it by its path leaves out doubled slashes and dots.
+    fn link_text(&mut self, header: &mut Header, text: &[u8]) -> io::Result<()> {
+        let room = header.as_old().linkname.len();
+        if text.len() > room {
+            let mut long = Header::new_gnu();
+            long.set_path("././@LongLink")?;
+            long.set_entry_type(EntryType::GNULongLink);
+            long.set_mode(0o644);
+            long.set_uid(0);
+            long.set_gid(0);
+            long.set_mtime(0);
+            long.set_size(text.len() as u64 + 1);
+            long.set_cksum();
+            self.archive
+                .append(&long, [text, &b"\0"[..]].concat().as_slice())?;
+        }
+        header.set_link_name_literal(&text[..text.len().min(room)])
     }
 
     /// What a header has no room for.
@@ -173,6 +193,26 @@ fn records(time: Timestamp, xattrs: Vec<Xattr>) -> Vec<Record> {
         (name, value)
     }));
     records
+}
+
+/// Reads as much of a file as its header says that it has.
+struct Whole {
+    reader: InodeReader,
+    left: u64,
+}
+
+impl Read for Whole {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let want = usize::try_from(self.left).unwrap_or(usize::MAX).min(buf.len());
+        let done = self.reader.read(&mut buf[..want])?;
+        if done == 0 && want > 0 {
+            // A log that was truncated meanwhile, or a file of sysfs.
+            let why = format!("it ends {} bytes before the size that it shows", self.left);
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+        }
+        self.left -= done as u64;
+        Ok(done)
+    }
 }
 
 /// Seconds with a fraction, without zeroes at its end.

@@ -24,7 +24,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{Access, FlockOperation, flock};
 use serde_json::{Value, json};
 
 use super::cache::{Cache, data_directory, make_directory};
@@ -119,6 +119,16 @@ impl Store {
         Ok(())
     }
 
+    /// Fails if the caller cannot add to it.
+    pub fn check_writable(&self) -> Result<()> {
+        for part in ["", "blobs/sha256", "partial"] {
+            let directory = self.directory.join(part);
+            rustix::fs::access(&directory, Access::WRITE_OK)
+                .with_context(|| format!("writing to {}", directory.display()))?;
+        }
+        Ok(())
+    }
+
     /// Its images, by name.
     pub fn images(&self) -> Result<Vec<Entry>> {
         let path = self.directory.join("index.json");
@@ -146,7 +156,7 @@ impl Store {
             };
             name.name == wanted.name
                 && match &wanted.digest {
-                    Some(digest) => entry.digest().is_ok_and(|found| found == *digest),
+                    Some(digest) => entry.has_digest(digest),
                     None => name.tag == wanted.tag && name.digest.is_none(),
                 }
         };
@@ -208,7 +218,7 @@ impl Store {
                     return true;
                 };
                 let same = match digest {
-                    Some(digest) => image.digest().is_ok_and(|found| found == *digest),
+                    Some(digest) => image.has_digest(digest),
                     None => name.tag == wanted.tag && name.digest.is_none(),
                 };
                 name.name != wanted.name || !same
@@ -291,6 +301,12 @@ impl Entry {
             reference: name.and_then(|name| Reference::parse(name).ok()),
             descriptor,
         }
+    }
+
+    /// Whether this digest is its manifest's, or the one by which it was pulled: that of an index, perhaps.
+    fn has_digest(&self, digest: &str) -> bool {
+        let pulled = self.reference.as_ref().and_then(|name| name.digest.as_deref());
+        pulled == Some(digest) || self.digest().is_ok_and(|found| found == digest)
     }
 
     /// Digits of the manifest's SHA-256.
