@@ -9,6 +9,9 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use rustix::fs::{FlockOperation, flock};
 
+use super::EXIT_FAILURE;
+use crate::image::data_directory;
+
 /// Options of `uvm kept`.
 #[derive(Args)]
 pub(super) struct KeptArgs {
@@ -43,14 +46,8 @@ pub(super) fn name(text: &str) -> Result<String, String> {
 
 /// Where all of it is.
 fn directory() -> Result<PathBuf> {
-    let absolute = |name: &str| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
-    let data = absolute("XDG_DATA_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/share")));
-    let data = data.context("neither XDG_DATA_HOME nor HOME says where to keep something")?;
-    Ok(data.join("uvm/kept"))
+    let data = data_directory().context("neither XDG_DATA_HOME nor HOME says where to keep something")?;
+    Ok(data.join("kept"))
 }
 
 /// The directory for a name that is not taken; the one above it is made.
@@ -87,9 +84,15 @@ pub(super) fn run(args: &KeptArgs) -> Result<u8> {
     match &args.verb {
         None | Some(KeptVerb::Ls) => list().context("kept")?,
         Some(KeptVerb::Rm { names }) => {
+            let mut status = 0;
             for name in names {
-                remove(name).with_context(|| format!("kept: rm {name}"))?;
+                // What cannot be removed does not keep the others.
+                if let Err(error) = remove(name) {
+                    eprintln!("uvm: kept: rm {name}: {error:#}");
+                    status = EXIT_FAILURE;
+                }
             }
+            return Ok(status);
         }
     }
     Ok(0)

@@ -76,6 +76,11 @@ impl Secrets {
                         .extend(found.into_iter().filter(|path| !around.is_here(path)));
                 }
                 Some(("env", name)) => secrets.variables.push(name.to_owned()),
+                Some(("at", place)) => {
+                    let found = pointed(place, &|name| std::env::var_os(name));
+                    let found = found.iter().flat_map(|path| expand(&around.absolute(path)));
+                    secrets.paths.extend(found.filter(|path| !around.is_here(path)));
+                }
                 _ => {}
             }
         }
@@ -125,6 +130,17 @@ impl Secrets {
     }
 }
 
+/// Where `NAME`, or what is below it with `NAME/BELOW`, leads by the variable NAME: a list of paths.
+fn pointed(place: &str, variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
+    let (name, below) = place.split_once('/').unwrap_or((place, ""));
+    let value = variable(name).unwrap_or_default();
+    let parts = value.as_bytes().split(|&byte| byte == b':');
+    let paths = parts.filter(|part| !part.is_empty());
+    paths
+        .map(|part| Path::new(OsStr::from_bytes(part)).join(below))
+        .collect()
+}
+
 /// The paths that one with a `*` in its last part means; the path itself without one.
 fn expand(path: &Path) -> Vec<PathBuf> {
     let (Some(parent), Some(pattern)) = (path.parent(), path.file_name()) else {
@@ -165,7 +181,10 @@ mod tests {
     #[test]
     fn the_list_is_well_formed() {
         for line in LIST.lines() {
-            let known = line.is_empty() || ["# ", "path ", "env "].iter().any(|word| line.starts_with(word));
+            let known = line.is_empty()
+                || ["# ", "path ", "at ", "env "]
+                    .iter()
+                    .any(|word| line.starts_with(word));
             assert!(known || line == "#", "{line}");
         }
     }
@@ -183,6 +202,18 @@ mod tests {
         }
         assert!(Secrets::new(&around(), &[], &["~/.ssh/config".into()], &[]).is_err());
         assert!(Secrets::new(&around(), &[], &[], &["/home/ann/.ssh/config".into()]).is_err());
+    }
+
+    #[test]
+    fn places_of_the_environment() {
+        let variable = |name: &str| match name {
+            "LIST" => Some(OsString::from("/a/b:~/c::")),
+            _ => None,
+        };
+        let paths = |text: &[&str]| text.iter().map(PathBuf::from).collect::<Vec<_>>();
+        assert_eq!(pointed("LIST", &variable), paths(&["/a/b", "~/c"]));
+        assert_eq!(pointed("LIST/x*", &variable), paths(&["/a/b/x*", "~/c/x*"]));
+        assert_eq!(pointed("NONE/x", &variable), paths(&[]));
     }
 
     #[test]

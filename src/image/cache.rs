@@ -70,7 +70,7 @@ impl Cache {
 }
 
 /// `$XDG_DATA_HOME/uvm`, as the base directory specification has it; none without a home.
-pub(super) fn data_directory() -> Option<PathBuf> {
+pub fn data_directory() -> Option<PathBuf> {
     let absolute = |name: &str| {
         let path = std::env::var_os(name).map(PathBuf::from);
         path.filter(|path| path.is_absolute())

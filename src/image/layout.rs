@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::archive::{self, Kind};
 use super::blob::Window;
-use super::compressed::check_bytes;
+use super::compressed::{Compression, check_bytes, compression};
 use super::reference::is_sha256;
 use super::store::{LAYER_TYPE, MANIFEST_TYPE};
 use crate::platform::HostFile;
@@ -311,19 +311,31 @@ fn docker(source: &Source) -> Result<Manifest> {
     let config_text = source.part(config)?.bytes(DOCUMENT_MAX)?;
     let names = strings(&image["Layers"]);
     check_count(names.len())?;
-    let layer = |name: &String| -> Result<Layer> {
-        let digest = name
-            .strip_prefix("blobs/sha256/")
-            .filter(|digits| is_sha256(digits));
+    let document = parse(&config_text).with_context(|| format!("'{}'", config.escape_debug()))?;
+    let ids = strings(&document["rootfs"]["diff_ids"]);
+    let layer = |(number, name): (usize, &String)| -> Result<Layer> {
+        let window = source.part(name)?;
+        let compression = compression(&window)?;
+        // The configuration says what comes out of a layer, which is the layer itself if it is not compressed.
+        let digest = match compression {
+            None => ids.get(number).and_then(|id| id.strip_prefix("sha256:")),
+            Some(_) => name.strip_prefix("blobs/sha256/"),
+        };
+        let ending = match compression {
+            None => "",
+            Some(Compression::Gzip) => "+gzip",
+            Some(Compression::Zstd) => "+zstd",
+            Some(Compression::Xz) => "+xz",
+        };
         Ok(Layer {
-            window: source.part(name)?,
-            digest: digest.map(str::to_owned),
-            media_type: LAYER_TYPE.to_owned(),
+            window,
+            digest: digest.filter(|digits| is_sha256(digits)).map(str::to_owned),
+            media_type: format!("{LAYER_TYPE}{ending}"),
         })
     };
     Ok(Manifest {
-        config: config_of(&parse(&config_text).with_context(|| format!("'{}'", config.escape_debug()))?),
-        layers: names.iter().map(layer).collect::<Result<_>>()?,
+        config: config_of(&document),
+        layers: names.iter().enumerate().map(layer).collect::<Result<_>>()?,
         config_text,
         text: None,
         name: strings(&image["RepoTags"]).into_iter().next(),

@@ -29,6 +29,7 @@ use crate::platform::HostFile;
 use archive::{Found, Kind, NoArchive};
 use blob::Window;
 use cache::Cache;
+pub use cache::data_directory;
 pub use import::{check_name, commit, import};
 pub use layout::Config;
 pub use reference::Reference;

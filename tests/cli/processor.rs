@@ -31,15 +31,19 @@ fn a_level_is_shown_by_every_way_to_ask() {
 
 #[test]
 fn features_are_added_and_taken_away() {
-    let script = "grep -ow -e avx2 -e avx -e aes -e fma -e bmi2 /proc/cpuinfo | sort | xargs";
+    let script = "grep -ow -e sse2 -e avx2 -e avx -e aes -e fma -e bmi2 /proc/cpuinfo | sort | xargs";
     let without = guest(&["--cpu", "host,-avx,-aes", "--cpus", "1"], script);
+    assert!(
+        without.status == 0 && without.stdout.contains("sse2"),
+        "{without:?}"
+    );
     assert!(
         !without.stdout.contains("avx") && !without.stdout.contains("fma"),
         "{without:?}"
     );
     let with = guest(&["--cpu", "x86-64-v2,+aes", "--cpus", "1"], script);
     if !with.stderr.contains("lacks") {
-        assert_writes(&with, "aes\n");
+        assert_writes(&with, "aes sse2\n");
     }
 }
 

@@ -85,10 +85,12 @@ impl Store {
     /// The caller's, if it is there.
     pub fn existing() -> Option<Store> {
         let directory = data_directory()?.join("images");
-        directory
-            .join("index.json")
-            .is_file()
-            .then_some(Store { directory })
+        let missing = fs::metadata(directory.join("index.json")).err();
+        // One that is there and broken is told by who reads it.
+        match missing.map(|error| error.kind()) {
+            Some(io::ErrorKind::NotFound) => None,
+            _ => Some(Store { directory }),
+        }
     }
 
     /// One in this directory, made if it is missing.
@@ -277,12 +279,12 @@ impl Store {
     fn open_lock(&self, name: &str) -> Result<File> {
         let path = self.directory.join(name);
         let mut options = File::options();
-        let opened = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path);
+        options.read(true).write(true).create(true).truncate(false);
+        // Who cannot write to the store locks it all the same: readers keep others from removing what they read.
+        let opened = options.open(&path).or_else(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => File::open(&path),
+            _ => Err(error),
+        });
         opened.with_context(|| format!("opening {}", path.display()))
     }
 }
