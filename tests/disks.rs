@@ -95,7 +95,7 @@ fn partitions() {
 #[test]
 fn qcow2_files_stay_sound() {
     let place = scratch("qcow2");
-    let image = place.join("disk");
+    let image = place.join("disk.qcow2");
     let disk = text(&image);
     for options in ["cluster_size=64k", "cluster_size=4k,compat=0.10"] {
         tool(&[
@@ -208,13 +208,29 @@ fn bad_disks_are_one_line() {
     refused(text(&place), "Is a directory");
     refused("/dev/null", "no regular file");
     refused("/not/there:cow", "No such file");
-    refused(":cow", "give FILE, FILE:ro or FILE:cow");
-    refused("", "give FILE, FILE:ro or FILE:cow");
-    let qcow2 = place.join("qcow2");
+    refused(":cow", "give FILE, with");
+    refused("", "give FILE, with");
+    let qcow2 = place.join("disk.qcow2");
     tool(&["qemu-img", "create", "-q", "-f", "qcow2", text(&qcow2), "8m"]);
     let whole = fs::read(&qcow2).expect("read");
-    refused(&file("cut", &whole[..300]), "qcow2 is damaged: it is cut short");
-    refused(&file("tables", &whole[..70_000]), "qcow2 is damaged");
+    // What a guest may have written there itself does not say what a file holds.
+    let odd = file("odd", &whole);
+    refused(&odd, "say which it is by FILE:qcow2 or FILE:raw");
+    says(&["--disk", &format!("{odd}:raw")], "head -c 3 /dev/vda", "QFI");
+    says(
+        &["--disk", &format!("{odd}:qcow2:ro")],
+        "wc -c </dev/vda",
+        "8388608\n",
+    );
+    refused(
+        &format!("{shared}:qcow2", shared = file("none", &[0; 4096])),
+        "no qcow2 file",
+    );
+    refused(
+        &file("cut.qcow2", &whole[..300]),
+        "qcow2 is damaged: it is cut short",
+    );
+    refused(&file("tables.qcow2", &whole[..70_000]), "qcow2 is damaged");
     tool(&[
         "qemu-img",
         "create",
@@ -225,17 +241,17 @@ fn bad_disks_are_one_line() {
         "qcow2",
         "-b",
         text(&qcow2),
-        text(&place.join("over")),
+        text(&place.join("over.qcow2")),
     ]);
     refused(
-        text(&place.join("over")),
+        text(&place.join("over.qcow2")),
         "has a backing file, which is not supported",
     );
     // A table that is somewhere else is an error for the guest that reads it.
     let mut bytes = whole;
     let list = u64::from_be_bytes(*bytes[40..].first_chunk().expect("a header")) as usize;
     bytes[list..list + 8].copy_from_slice(&(1u64 << 40).to_be_bytes());
-    let disk = file("outside", &bytes);
+    let disk = file("outside.qcow2", &bytes);
     let script = "not dd if=/dev/vda of=/dev/null; not dd if=/dev/zero of=/dev/vda count=8; echo still here";
     says(&["--disk", &disk], script, "still here\n");
     let shared = file("shared", &[0; 4096]);

@@ -43,9 +43,9 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<OsString>,
 
-    /// Give the guest a file of this machine, raw or qcow2, as a disk, /dev/vda and so on: what it writes goes to the file, or with :cow to
-    /// memory; with :ro it cannot write
-    #[arg(long, value_name = "FILE[:ro|:cow]")]
+    /// Give the guest a file of this machine as a disk, /dev/vda and so on: what it writes goes to the file, or with :cow to memory; with
+    /// :ro it cannot write. The file is raw, or qcow2 if its name ends so, unless :raw or :qcow2 says which
+    #[arg(long, value_name = "FILE[:raw|:qcow2][:ro|:cow]")]
     disk: Vec<OsString>,
 
     /// Connect a terminal of the guest, ttyS0 unless hvc0 is named: to uvm's own standard input and output, which then are the

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::image::Reference;
-use crate::machine::{BackEndKind, ConsoleName, ConsoleTo, DiskFile, DiskWrites, TmpfsMount, Volume};
+use crate::machine::{BackEndKind, ConsoleName, ConsoleTo, DiskFile, DiskFormat, DiskWrites, TmpfsMount, Volume};
 
 /// A number of bytes: `4096`, `64k`, `10m`, `2g` (powers of 1024).
 pub(super) fn size(text: &str) -> Result<u64, String> {
@@ -62,23 +62,27 @@ pub(super) fn volume(text: &OsStr) -> Result<Volume> {
     })
 }
 
-/// `FILE[:ro|:cow]`.
+/// `FILE[:raw|:qcow2][:ro|:cow]`.
 pub(super) fn disk(text: &OsStr) -> Result<DiskFile> {
     let bytes = text.as_bytes();
-    let cut = |mode: &[u8]| bytes.strip_suffix(mode);
-    let (path, writes) = match (cut(b":ro"), cut(b":cow")) {
-        (Some(path), _) => (path, DiskWrites::Refused),
-        (_, Some(path)) => (path, DiskWrites::Kept),
+    let (bytes, writes) = match (bytes.strip_suffix(b":ro"), bytes.strip_suffix(b":cow")) {
+        (Some(rest), _) => (rest, DiskWrites::Refused),
+        (_, Some(rest)) => (rest, DiskWrites::Kept),
         _ => (bytes, DiskWrites::Through),
+    };
+    let (path, format) = match (bytes.strip_suffix(b":raw"), bytes.strip_suffix(b":qcow2")) {
+        (Some(path), _) => (path, Some(DiskFormat::Raw)),
+        (_, Some(path)) => (path, Some(DiskFormat::Qcow2)),
+        _ => (bytes, None),
     };
     if path.is_empty() {
         bail!(
-            "--disk '{}': give FILE, FILE:ro or FILE:cow",
+            "--disk '{}': give FILE, with :raw or :qcow2, and :ro or :cow behind it",
             text.to_string_lossy()
         );
     }
     let path = PathBuf::from(OsStr::from_bytes(path));
-    Ok(DiskFile { path, writes })
+    Ok(DiskFile { path, format, writes })
 }
 
 /// `[NAME=]stdio|pty|file:PATH|unix:PATH`.
@@ -223,6 +227,13 @@ mod tests {
         assert_eq!(writes("a:ro"), Some(("a".into(), DiskWrites::Refused)));
         assert_eq!(writes("a:cow"), Some(("a".into(), DiskWrites::Kept)));
         assert_eq!((writes(""), writes(":cow")), (None, None));
+        let both = disk(OsStr::new("a:qcow2:cow")).unwrap();
+        assert_eq!(
+            (both.path, both.format, both.writes),
+            ("a".into(), Some(DiskFormat::Qcow2), DiskWrites::Kept)
+        );
+        assert_eq!(disk(OsStr::new("a:raw")).unwrap().format, Some(DiskFormat::Raw));
+        assert!(disk(OsStr::new(":raw:ro")).is_err());
     }
 
     #[test]

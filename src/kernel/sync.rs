@@ -40,7 +40,7 @@ pub enum Rank {
     Journal,
     /// Held while names of an upper on disk change.
     Operation,
-    /// A directory's contents.
+    /// A directory's contents; a disk over another one while it is written.
     Directory,
     /// An inode's attributes and data.
     Inode,

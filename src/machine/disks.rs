@@ -15,13 +15,24 @@ use crate::kernel::stop::Errno;
 use crate::kernel::{Kernel, stop::Stop};
 use crate::platform::HostFile;
 
-/// `--disk FILE[:ro|:cow]`.
+/// `--disk FILE[:raw|:qcow2][:ro|:cow]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskFile {
     /// Path on the host.
     pub path: PathBuf,
+    /// What is said of its contents.
+    pub format: Option<DiskFormat>,
     /// What becomes of writes.
     pub writes: DiskWrites,
+}
+
+/// What a disk file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskFormat {
+    /// The disk's bytes.
+    Raw,
+    /// qcow2.
+    Qcow2,
 }
 
 /// What becomes of what a guest writes to a disk.
@@ -50,6 +61,24 @@ pub(super) fn add(kernel: &Arc<Kernel>, options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// What a file holds, by what is said of it or else by its name. Its contents do not tell: what a guest writes to a raw disk
+/// could make that another one for the next guest.
+fn format(file: &DiskFile, host: &HostFile) -> Result<DiskFormat> {
+    let is_named = file.path.extension().is_some_and(|end| end == "qcow2");
+    let format = match (file.format, is_named) {
+        (Some(format), _) => format,
+        (None, true) => DiskFormat::Qcow2,
+        (None, false) if is_qcow2(host) => {
+            bail!("it begins as a qcow2 file does: say which it is by FILE:qcow2 or FILE:raw")
+        }
+        (None, false) => DiskFormat::Raw,
+    };
+    if format == DiskFormat::Qcow2 && !is_qcow2(host) {
+        bail!("it is no qcow2 file");
+    }
+    Ok(format)
+}
+
 fn open(kernel: &Kernel, options: &Options, file: &DiskFile) -> Result<Arc<dyn Disk>> {
     let through = file.writes == DiskWrites::Through;
     // Opening a FIFO must not wait, and a terminal not become ours.
@@ -74,9 +103,9 @@ fn open(kernel: &Kernel, options: &Options, file: &DiskFile) -> Result<Arc<dyn D
         bail!("it is in use by another guest");
     }
     let host = HostFile::new(opened.into())?;
-    let disk: Arc<dyn Disk> = match is_qcow2(&host) {
-        true => Arc::new(Qcow2::open(host, !through)?),
-        false => Arc::new(Raw::new(host, !through)?),
+    let disk: Arc<dyn Disk> = match format(file, &host)? {
+        DiskFormat::Qcow2 => Arc::new(Qcow2::open(host, !through)?),
+        DiskFormat::Raw => Arc::new(Raw::new(host, !through)?),
     };
     if disk.size() < SECTOR {
         bail!("it is smaller than a sector");

@@ -19,7 +19,7 @@ mod user;
 pub use changes::{Changes, Refused};
 pub use choice::default_platform;
 pub use consoles::{BackEndKind, ConsoleName, ConsoleTo};
-pub use disks::{DiskFile, DiskWrites};
+pub use disks::{DiskFile, DiskFormat, DiskWrites};
 pub use limits::raise_stack;
 pub use options::{Options, TmpfsMount, TraceTo, User, Volume};
 pub use terminal::{GUARD_VERB, guard as terminal_guard};

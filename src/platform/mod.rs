@@ -38,7 +38,7 @@ mod stats;
 pub use activity::Activity;
 pub use closed::was_closed;
 pub use guest_runtime::cpuid;
-pub use host_file::HostFile;
+pub use host_file::{HostFile, Room};
 pub use shared_memory::SharedMemory;
 pub use stats::Statistics;
 

@@ -20,7 +20,9 @@ use super::fs::{InUse, MountFlags, Path};
 use super::stop::Errno;
 use super::sync::{Lock, Rank};
 use super::task::Task;
-use crate::platform::{Freedom, Mapping, MappingUsage, PAGE_SIZE, Space, SpaceSize, USER_END};
+use crate::platform::{
+    Freedom, HostFile, Mapping, MappingUsage, PAGE_SIZE, Room, Space, SpaceSize, USER_END,
+};
 use limits::Limits;
 use ranges::RangeSet;
 
@@ -62,6 +64,8 @@ pub struct MmState {
     pub auxv: Vec<u8>,
     /// Guest names of mapped files by host device and inode.
     pub files: HashMap<(u64, u64), Path>,
+    /// What counts the memory of mapped files that are copies.
+    rooms: HashMap<(u64, u64), Room>,
     /// PR_SET_DUMPABLE.
     pub dumpable: i32,
     /// Whether there has ever been a shared mapping: without one, no futex can be another address space's too.
@@ -74,8 +78,9 @@ pub struct MmState {
 
 impl MmState {
     /// Remember the guest's name of a mapped file. Names of files long unmapped are dropped now and then.
-    pub fn remember_file(&mut self, space: &dyn Space, key: (u64, u64), path: Path) {
-        self.files.insert(key, path);
+    pub fn remember_file(&mut self, space: &dyn Space, file: &HostFile, path: Path) {
+        let key = file.key();
+        self.name_file(file, path);
         let count = self.files.len();
         if count >= NAMES_BEFORE_PRUNING
             && count.is_power_of_two()
@@ -84,6 +89,15 @@ impl MmState {
             let mut used: HashSet<_> = mappings.iter().filter_map(|m| m.file).collect();
             used.insert(key);
             self.files.retain(|key, _| used.contains(key));
+            self.rooms.retain(|key, _| used.contains(key));
+        }
+    }
+
+    /// The same of a file of a new program.
+    pub fn name_file(&mut self, file: &HostFile, path: Path) {
+        self.files.insert(file.key(), path);
+        if let Some(room) = file.room() {
+            self.rooms.insert(file.key(), room.clone());
         }
     }
 

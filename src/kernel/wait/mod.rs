@@ -243,6 +243,15 @@ impl WaitFor {
         }
     }
 
+    /// Wait for nothing: let signals and others go first, then run the handler again.
+    pub fn nothing() -> WaitFor {
+        WaitFor {
+            deadline: Some(Instant(0)),
+            on_signal: OnSignal::AlwaysRestart,
+            ..WaitFor::default()
+        }
+    }
+
     /// Wait for this queue too; same rule as [`WaitFor::queue`].
     pub fn and(self, queue: &WaitQueue, events: Events) -> WaitFor {
         let generation = queue.generation();

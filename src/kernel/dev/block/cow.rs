@@ -23,6 +23,8 @@ pub struct Cow {
     below: Arc<dyn Disk>,
     over: Arc<HostFile>,
     state: Lock<State>,
+    /// Held by who writes: a grain that is raised must not lose what another wrote to it.
+    writing: Lock<()>,
     /// Most grains.
     limit: u64,
 }
@@ -51,6 +53,7 @@ impl Cow {
             below,
             over: HostFile::new(memfd)?,
             state: Lock::new(Rank::Inode, State::default()),
+            writing: Lock::new(Rank::Directory, ()),
             limit: limit / GRAIN,
         })
     }
@@ -66,7 +69,7 @@ impl Cow {
         (over, to.min(end))
     }
 
-    /// Have a grain over, as it is below but for what is going to be written.
+    /// Have a grain over, as it is below but for what is going to be written. For who holds `writing`, as is what follows.
     fn raise(&self, grain: u64, whole: bool) -> SysResult<()> {
         let state = self.state.lock();
         if state.has(grain) {
@@ -82,6 +85,15 @@ impl Cow {
             self.below.read(&mut bytes, at)?;
             write_all(&self.over, &bytes, at)?;
         }
+        Ok(())
+    }
+
+    /// Write within a grain.
+    fn write_part(&self, part: &[u8], at: u64) -> SysResult<()> {
+        let grain = at / GRAIN;
+        self.raise(grain, part.len() as u64 == GRAIN)?;
+        write_all(&self.over, part, at)?;
+        self.note(grain);
         Ok(())
     }
 
@@ -118,12 +130,11 @@ impl Disk for Cow {
 
     fn write(&self, mut bytes: &[u8], mut at: u64) -> SysResult<()> {
         while !bytes.is_empty() {
-            let grain = at / GRAIN;
-            let room = ((grain + 1) * GRAIN - at) as usize;
+            let room = (GRAIN - at % GRAIN) as usize;
             let (part, rest) = bytes.split_at(room.min(bytes.len()));
-            self.raise(grain, part.len() as u64 == GRAIN)?;
-            write_all(&self.over, part, at)?;
-            self.note(grain);
+            let writing = self.writing.lock();
+            self.write_part(part, at)?;
+            drop(writing);
             (at, bytes) = (at + part.len() as u64, rest);
         }
         Ok(())
@@ -136,6 +147,7 @@ impl Disk for Cow {
             let (at, left) = (at + done, len - done);
             let grain = at / GRAIN;
             let some = left.min((grain + 1) * GRAIN - at);
+            let _writing = self.writing.lock();
             if some == GRAIN && self.state.lock().has(grain) {
                 make_zero(&self.over, at, some)?;
             } else {
@@ -143,7 +155,7 @@ impl Disk for Cow {
                 let mut below = vec![0; some as usize];
                 self.read(&mut below, at)?;
                 if below.iter().any(|&byte| byte != 0) {
-                    self.write(&zeroes[..some as usize], at)?;
+                    self.write_part(&zeroes[..some as usize], at)?;
                 }
             }
             done += some;

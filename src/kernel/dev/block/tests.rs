@@ -176,3 +176,28 @@ fn damaged_partition_tables_do_no_harm() {
         }
     }
 }
+
+/// Two who write to one grain for the first time: what each wrote is there.
+#[test]
+fn writes_to_one_grain_at_once_are_kept() {
+    const GRAINS: usize = 2000;
+    let cow = Cow::new(raw(&vec![1; GRAINS * 4096]), 1 << 30).unwrap();
+    let both = std::sync::Barrier::new(2);
+    std::thread::scope(|scope| {
+        for writer in 0..2u8 {
+            let (cow, both) = (&cow, &both);
+            scope.spawn(move || {
+                for grain in 0..GRAINS {
+                    both.wait();
+                    let at = grain as u64 * 4096 + u64::from(writer) * 512;
+                    assert!(cow.write(&[b'A' + writer; 512], at).is_ok());
+                }
+            });
+        }
+    });
+    for grain in 0..GRAINS {
+        let mut found = [0; 1025];
+        assert!(cow.read(&mut found, grain as u64 * 4096).is_ok());
+        assert_eq!((found[0], found[512], found[1024]), (b'A', b'B', 1), "{grain}");
+    }
+}

@@ -1,4 +1,4 @@
-//! What was read and unpacked last, bounded in bytes.
+//! What was read and unpacked last, bounded in bytes, which what it takes to remember something counts among.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -13,6 +13,9 @@ const PIECE: usize = 4096;
 
 /// Most bytes that [`Blocks`] remembers.
 const PIECES_MAX: usize = 4 << 20;
+
+/// What an entry takes beside its value's bytes: the value itself, its counts, and its places in map and queue, which grow by doubling.
+const ENTRY: usize = 192;
 
 /// Values by the position that they were read from. Those not wanted for longest go first (second chance).
 pub(super) struct Cache<T> {
@@ -53,8 +56,9 @@ impl<T> Cache<T> {
         Some(known.value.clone())
     }
 
-    /// Remember a value that takes so many bytes.
+    /// Remember a value that takes so many bytes on the heap.
     pub(super) fn put(&self, at: u64, value: Arc<T>, bytes: usize) {
+        let bytes = bytes.saturating_add(ENTRY);
         let mut inner = self.inner.lock();
         if inner.known.contains_key(&at) {
             return;
@@ -152,14 +156,21 @@ mod tests {
 
     #[test]
     fn a_cache_is_bounded_and_keeps_what_is_wanted() {
-        let cache = Cache::new(30);
+        let cache = Cache::new(3 * (ENTRY + 10));
         for at in 0..3 {
             cache.put(at, Arc::new(at), 10);
         }
         assert!(cache.get(0).is_some());
         cache.put(3, Arc::new(3), 10);
-        cache.put(4, Arc::new(4), 31);
+        cache.put(4, Arc::new(4), 3 * (ENTRY + 10));
+        for at in 10..1000 {
+            cache.put(at, Arc::new(at), 0);
+        }
+        assert!(cache.inner.lock().known.len() <= 3 && cache.inner.lock().order.len() <= 3);
         let known: Vec<_> = (0..5).filter_map(|at| cache.get(at).map(|v| *v)).collect();
-        assert!(cache.inner.lock().bytes <= 30 && known.len() <= 3, "{known:?}");
+        assert!(
+            cache.inner.lock().bytes <= 3 * (ENTRY + 10) && known.len() <= 3,
+            "{known:?}"
+        );
     }
 }

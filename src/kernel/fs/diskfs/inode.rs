@@ -1,14 +1,16 @@
 //! Inodes and open files of any [`Format`].
 
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use super::{BadImage, Entry, Format};
-use crate::kernel::fs::copies::Copies;
+use crate::kernel::fs::copies::{Copies, Original};
 use crate::kernel::fs::{
     DirEntry, File, FileOps, FileSystem, FileType, Inode, Link, MapRequest, Metadata, OpenFlags, SetAttr,
     StatFs,
 };
 use crate::kernel::stop::{Errno, SysResult};
+use crate::kernel::sync::{Lock, Rank};
 use crate::kernel::task::Task;
 use crate::kernel::user_memory::{CHUNK, Sink};
 use crate::platform::HostFile;
@@ -19,6 +21,15 @@ pub(super) const LINK_MAX: u64 = 4095;
 /// How deep directories may be in each other: more than any path has room for.
 const DEPTH_MAX: usize = 2048;
 
+/// Largest directory that is read, in bytes: a lookup may go through all of it.
+const DIRECTORY_MAX: u64 = 512 << 20;
+
+/// Most directories of an image of which is remembered where they were found.
+const PARENTS_MAX: usize = 1 << 20;
+
+/// `.` and `..`, whose places come before those of a [`Format`].
+const DOTS: usize = 2;
+
 /// Most parts of a file that one lseek(2) looks at.
 const PARTS_MAX: usize = 1 << 16;
 
@@ -27,6 +38,8 @@ pub(super) struct Volume<F: Format> {
     format: F,
     dev: u64,
     root: (Metadata, Arc<F::Node>),
+    /// In which directory each directory was found: there is only one that has it.
+    parents: Lock<HashMap<u64, u64>>,
     copies: Copies,
     this: Weak<Volume<F>>,
 }
@@ -50,6 +63,7 @@ impl<F: Format> Volume<F> {
             format,
             dev,
             root,
+            parents: Lock::new(Rank::Leaf, HashMap::from([(id, id)])),
             copies: Copies::default(),
             this: this.clone(),
         }))
@@ -74,7 +88,8 @@ impl<F: Format> FileSystem for Volume<F> {
             volume: self.arc(),
             meta: *meta,
             node: node.clone(),
-            above: None,
+            parent: meta.ino,
+            depth: 0,
         })
     }
 
@@ -91,19 +106,14 @@ impl<F: Format> FileSystem for Volume<F> {
     }
 }
 
-/// The directories above one, as they were found.
-struct Above {
-    id: u64,
-    depth: usize,
-    above: Option<Arc<Above>>,
-}
-
 /// A file of an image.
 struct DiskInode<F: Format> {
     volume: Arc<Volume<F>>,
     meta: Metadata,
     node: Arc<F::Node>,
-    above: Option<Arc<Above>>,
+    /// The directory that it was found in, and how deep it is.
+    parent: u64,
+    depth: usize,
 }
 
 impl<F: Format> DiskInode<F> {
@@ -114,16 +124,25 @@ impl<F: Format> DiskInode<F> {
         }
     }
 
-    /// Whether this is the directory `id` or below it.
-    fn is_below(&self, id: u64) -> bool {
-        let mut at = self.above.as_ref();
-        while let Some(above) = at {
-            if above.id == id {
-                return true;
-            }
-            at = above.above.as_ref();
+    /// ENOTDIR, or EIO for one that is larger than any can be.
+    fn must_be_directory(&self) -> Result<(), Errno> {
+        self.must_be(FileType::Directory, Errno::ENOTDIR)?;
+        match self.meta.size > DIRECTORY_MAX {
+            true => Err(Errno::EIO),
+            false => Ok(()),
         }
-        self.meta.ino == id
+    }
+
+    /// Note that the directory `id` is in this one. EIO if it is in another, or above: there would be paths without number.
+    fn adopt(&self, id: u64) -> Result<(), Errno> {
+        let mut parents = self.volume.parents.lock();
+        match parents.get(&id) {
+            Some(&parent) if parent == self.meta.ino && id != self.meta.ino => return Ok(()),
+            Some(_) => return Err(Errno::EIO),
+            None if parents.len() >= PARENTS_MAX => return Err(Errno::ENOMEM),
+            None => parents.insert(id, self.meta.ino),
+        };
+        Ok(())
     }
 
     /// Read up to `want` bytes at `pos`, within the size.
@@ -182,16 +201,16 @@ impl<F: Format> Inode for DiskInode<F> {
     }
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
-        self.must_be(FileType::Directory, Errno::ENOTDIR)?;
+        self.must_be_directory()?;
         let id = self.volume.format.find(&self.meta, &self.node, name)?;
-        if self.is_below(id) {
-            return Err(Errno::EIO);
-        }
-        let depth = self.above.as_ref().map_or(0, |above| above.depth) + 1;
+        let depth = self.depth + 1;
         if depth > DEPTH_MAX {
             return Err(Errno::ENAMETOOLONG);
         }
         let (meta, node) = self.volume.format.node(id)?;
+        if meta.file_type() == FileType::Directory {
+            self.adopt(id)?;
+        }
         Ok(Arc::new(DiskInode {
             volume: self.volume.clone(),
             meta: Metadata {
@@ -200,11 +219,8 @@ impl<F: Format> Inode for DiskInode<F> {
                 ..meta
             },
             node: Arc::new(node),
-            above: Some(Arc::new(Above {
-                id: self.meta.ino,
-                depth,
-                above: self.above.clone(),
-            })),
+            parent: self.meta.ino,
+            depth,
         }))
     }
 
@@ -292,18 +308,19 @@ impl<F: Format> FileOps for DiskFile<F> {
         let size = inode.meta.size;
         let next_data = |pos| inode.next(pos, true);
         let read = |pos, want| inode.read_some(pos, want);
-        let copies = &inode.volume.copies;
-        Ok(copies.get(inode.meta.ino, size, &next_data, &read)?)
+        inode.volume.copies.get(&Original {
+            key: inode.meta.ino,
+            size,
+            next_data: &next_data,
+            read: &read,
+        })
     }
 
     fn read_dir(&self, _: &File, pos: u64, emit: &mut dyn FnMut(DirEntry) -> bool) -> SysResult<()> {
         let inode = &self.0;
-        inode.must_be(FileType::Directory, Errno::ENOTDIR)?;
-        let parent = inode.above.as_ref().map_or(inode.meta.ino, |above| above.id);
-        let dots: [(&[u8], u64); 2] = [(b".", inode.meta.ino), (b"..", parent)];
-        let mut next = pos;
-        for (name, ino) in dots.into_iter().skip(usize::try_from(pos).unwrap_or(2)) {
-            next += 1;
+        inode.must_be_directory()?;
+        let dots: [(&[u8], u64, u64); DOTS] = [(b".", inode.meta.ino, 1), (b"..", inode.parent, 2)];
+        for (name, ino, next) in dots.into_iter().skip(usize::try_from(pos).unwrap_or(DOTS)) {
             let entry = DirEntry {
                 ino,
                 kind: Some(FileType::Directory),
@@ -314,22 +331,18 @@ impl<F: Format> FileOps for DiskFile<F> {
                 return Ok(());
             }
         }
-        let skip = pos.saturating_sub(2);
         let format = &inode.volume.format;
         let each = &mut |entry: Entry<'_>| {
-            next += 1;
-            let Entry { name, id, kind } = entry;
-            if !is_name(name) {
-                return true;
-            }
-            emit(DirEntry {
-                ino: id,
-                kind,
-                name: name.to_vec(),
-                next,
-            })
+            !is_name(entry.name)
+                || emit(DirEntry {
+                    ino: entry.id,
+                    kind: entry.kind,
+                    name: entry.name.to_vec(),
+                    next: entry.next + DOTS as u64,
+                })
         };
-        Ok(format.list(&inode.meta, &inode.node, skip, each)?)
+        let from = pos.saturating_sub(DOTS as u64);
+        Ok(format.list(&inode.meta, &inode.node, from, each)?)
     }
 
     fn sync(&self, _: &File, _: bool) -> SysResult<()> {

@@ -1,11 +1,11 @@
 //! diskfs: file systems of disk images, read where they are: squashfs, erofs, ext2 to ext4.
 //!
 //! A [`Format`] says what lies where on a [`Medium`], which is a host file or a device of the guest; what makes inodes and open
-//! files of that is the same for all (`inode.rs`). Nothing is read before somebody asks for it, and what is remembered
-//! is bounded (`cache.rs`). Nothing can be written.
+//! files of that is the same for all (`inode.rs`). Nothing is read before somebody asks for it. Blocks that were read are remembered up
+//! to a number of bytes (`cache.rs`), and where each directory was found. Nothing can be written.
 //!
 //! An image is hostile: every number in it is checked, allocations are bounded by the format's own limits, each loop goes on
-//! in one direction or is counted, and a directory inside itself is refused. What is damaged is EIO.
+//! in one direction or is counted, and a directory in two places is refused. What is damaged is EIO.
 
 mod cache;
 mod erofs;
@@ -125,6 +125,22 @@ struct Entry<'a> {
     /// Where the file is, by which it is also known to the guest.
     id: u64,
     kind: Option<FileType>,
+    /// The place behind it, from which [`Format::list`] goes on.
+    next: u64,
+}
+
+/// A kind of file as the directories of erofs and ext4 have it.
+fn kind(number: u8) -> Option<FileType> {
+    Some(match number {
+        1 => FileType::Regular,
+        2 => FileType::Directory,
+        3 => FileType::CharDevice,
+        4 => FileType::BlockDevice,
+        5 => FileType::Fifo,
+        6 => FileType::Socket,
+        7 => FileType::Symlink,
+        _ => return None,
+    })
 }
 
 /// A part of a file's contents.
@@ -150,12 +166,12 @@ trait Format: Send + Sync + 'static {
     /// A file's attributes (`dev` and `ino` are the caller's) and what else is known of it.
     fn node(&self, id: u64) -> Result<(Metadata, Self::Node), Errno>;
 
-    /// The names in a directory but `.` and `..`, from the one after the first `skip` on, until `emit` says false.
+    /// The names in a directory but `.` and `..`, from a place on that was told ([`Entry::next`]; 0 is the first), until `emit` says false.
     fn list(
         &self,
         meta: &Metadata,
         node: &Self::Node,
-        skip: u64,
+        from: u64,
         emit: &mut dyn FnMut(Entry<'_>) -> bool,
     ) -> Result<(), Errno>;
 

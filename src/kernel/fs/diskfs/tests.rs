@@ -358,3 +358,82 @@ fn damaged_images_do_no_harm() {
         }
     }
 }
+
+/// An ext4 of a directory with `a/b`, `d` and an empty `hole`, changed by requests of debugfs(8).
+fn changed(requests: &[&str]) -> Arc<dyn Inode> {
+    let place = TempDir::new();
+    let (top, out) = (place.path().join("top"), place.path().join("image"));
+    fs::create_dir_all(top.join("a/b")).unwrap();
+    fs::create_dir(top.join("d")).unwrap();
+    fs::write(top.join("hole"), b"").unwrap();
+    let way = "mkfs.ext4 -q -F -E root_owner -b 4096 -O ^has_journal,^metadata_csum,^inline_data -d IN OUT 24m";
+    make(way, &top, &out);
+    for request in requests {
+        let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+        let mut command = Command::new("debugfs");
+        command.args(["-w", "-R", request]).arg(&out).env("PATH", path);
+        assert!(command.output().unwrap().status.success(), "{request}");
+    }
+    show(fs::read(&out).unwrap()).unwrap()
+}
+
+#[test]
+fn sizes_beyond_the_format_are_refused_and_a_hole_is_one_part() {
+    let root = changed(&["sif /hole size 0x7ffffffffffff000"]);
+    assert_eq!(root.lookup(b"hole").err(), Some(Errno::EIO));
+    let most = (1u64 << 32) * 4096;
+    let root = changed(&[&format!("sif /hole size {most}")]);
+    let file = open_file(&root.lookup(b"hole").unwrap(), OpenFlags::empty()).unwrap();
+    let data = plain(file.ops.seek(&file, 0, libc::SEEK_DATA));
+    assert_eq!(data, Err(Errno::ENXIO));
+    assert_eq!(plain(file.ops.seek(&file, 5, libc::SEEK_HOLE)), Ok(5));
+    assert_eq!(read_at(&file, most - 3, 10).unwrap(), [0; 3]);
+}
+
+#[test]
+fn directories_are_no_larger_than_what_they_are_in() {
+    let root = changed(&["sif /d size 0x10000000", "sif /a size 0x100000"]);
+    assert_eq!(root.lookup(b"d").err(), Some(Errno::EIO));
+    // What is there is found; behind it is a hole.
+    let a = root.lookup(b"a").unwrap();
+    assert!(a.lookup(b"b").is_ok());
+    assert_eq!(a.lookup(b"not there").err(), Some(Errno::EIO));
+}
+
+#[test]
+fn a_directory_is_in_one_place() {
+    let root = changed(&["ln /a /d/a", "ln /a /a/b/up"]);
+    let b = root.lookup(b"a").unwrap().lookup(b"b").unwrap();
+    assert_eq!(b.lookup(b"up").err(), Some(Errno::EIO));
+    let d = root.lookup(b"d").unwrap();
+    assert_eq!(d.lookup(b"a").err(), Some(Errno::EIO));
+    assert!(root.lookup(b"a").is_ok());
+}
+
+#[test]
+fn squashfs_is_read_backwards_and_its_holes_are_few_parts() {
+    let place = TempDir::new();
+    let (top, out) = (place.path().join("top"), place.path().join("image"));
+    fs::create_dir(&top).unwrap();
+    let mut random = Random(3);
+    let some: Vec<u8> = (0..3000 * 4096 + 5)
+        .map(|_| b'a' + random.index(4) as u8)
+        .collect();
+    fs::write(top.join("long"), &some).unwrap();
+    let sparse = fs::File::create(top.join("sparse")).unwrap();
+    sparse.set_len(64 << 20).unwrap();
+    let root = show(make("mksquashfs IN OUT -noappend -quiet -no-progress -b 4K", &top, &out)).unwrap();
+    let file = open_file(&root.lookup(b"long").unwrap(), OpenFlags::empty()).unwrap();
+    for number in (0..3000).rev().chain([2999, 1, 1025, 1024, 1023, 0]) {
+        let at = number * 4096;
+        assert!(
+            read_at(&file, at as u64, 4096).unwrap() == some[at..at + 4096],
+            "{number}"
+        );
+    }
+    let file = open_file(&root.lookup(b"sparse").unwrap(), OpenFlags::empty()).unwrap();
+    assert_eq!(
+        plain(file.ops.seek(&file, 4097, libc::SEEK_DATA)),
+        Err(Errno::ENXIO)
+    );
+}

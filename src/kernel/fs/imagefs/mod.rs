@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustix::io::pread;
 
-use super::copies::Copies;
+use super::copies::{Copies, Original};
 use super::hostfs::io::errno;
 use super::{
     DirEntry, File, FileOps, FileSystem, FileType, Inode, Link, MapRequest, Metadata, OpenFlags, SetAttr,
@@ -349,8 +349,12 @@ impl FileOps for ImageFile {
         let contents = &self.0.node()?.contents;
         let next_data = |pos| Ok(next_data(contents, pos));
         let read = |pos, want| image.read(contents, pos, want);
-        let key = u64::from(self.0.index);
-        Ok(image.copies.get(key, size_of(contents), &next_data, &read)?)
+        image.copies.get(&Original {
+            key: u64::from(self.0.index),
+            size: size_of(contents),
+            next_data: &next_data,
+            read: &read,
+        })
     }
 
     fn read_dir(&self, _file: &File, pos: u64, emit: &mut dyn FnMut(DirEntry) -> bool) -> SysResult<()> {

@@ -48,6 +48,7 @@ pub use changes::Change;
 pub use disk::{UpperError, UpperOptions};
 use node::Node;
 pub use options::MemFsOptions;
+pub(super) use options::total_memory;
 
 /// Inode numbers of nodes without a lower one begin here: above those that host file systems give out, and exact in a
 /// double for programs that keep them in one.

@@ -96,7 +96,8 @@ impl MemFsOptions {
 }
 
 /// Host memory in bytes.
-fn total_memory() -> u64 {
+/// Bytes of memory of this machine.
+pub(in crate::kernel::fs) fn total_memory() -> u64 {
     const FALLBACK: u64 = 1 << 30;
     nix::sys::sysinfo::sysinfo().map_or(FALLBACK, |info| info.ram_total())
 }

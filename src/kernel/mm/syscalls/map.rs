@@ -95,7 +95,7 @@ pub fn mmap(
     state.forget(at, at.saturating_add(len));
     state.shares_memory |= kind.contains(MapFlags::SHARED);
     if let (Some(host_file), Some(path)) = (&host_file, path) {
-        state.remember_file(&*mm.space, host_file.key(), path);
+        state.remember_file(&*mm.space, host_file, path);
     }
     if let Some(flags) = locks {
         state.locked.insert(at, at.saturating_add(len));

@@ -23,6 +23,8 @@ pub(super) enum Bad {
     Refused(Errno),
     /// Its insides are nonsense. Linux finds out when the old program is gone already, and kills.
     Deadly,
+    /// A part of it has been copied to where it can be mapped: the call has to be made again.
+    Unready,
 }
 
 impl From<Errno> for Bad {

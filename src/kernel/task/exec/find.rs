@@ -45,6 +45,11 @@ pub(super) fn comm_of(path: &[u8]) -> Vec<u8> {
 }
 
 impl<'a> Finder<'a> {
+    /// Whether it looks for the program of the first process.
+    pub(super) fn is_first(&self) -> bool {
+        self.walk.task.is_none()
+    }
+
     pub(super) fn of(task: &'a Task, _: &Subject) -> Finder<'a> {
         Finder {
             walk: WalkCx::of(task),

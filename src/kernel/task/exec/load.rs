@@ -56,7 +56,7 @@ struct Part {
 }
 
 impl Part {
-    fn open(program: &Program, not_elf: Errno) -> Result<Part, Bad> {
+    fn open(finder: &Finder<'_>, program: &Program, not_elf: Errno) -> Result<Part, Bad> {
         let image = Image::read(&program.file, &program.head).map_err(|bad| match bad {
             Bad::Refused(Errno::ENOEXEC) => Bad::Refused(not_elf),
             bad => bad,
@@ -67,10 +67,17 @@ impl Part {
             shared: false,
             write: false,
         };
-        let host = match program.file.ops.map(&program.file, &request) {
+        let map = || program.file.ops.map(&program.file, &request);
+        let mut mapped = map();
+        // Before the first process there is nobody else to let go first.
+        while finder.is_first() && matches!(mapped, Err(Stop::Block(_))) {
+            mapped = map();
+        }
+        let host = match mapped {
             Ok(host) => host,
             Err(Stop::Errno(Errno::ENODEV, _)) => return Err(Errno::ENOEXEC.into()),
             Err(Stop::Errno(errno, _)) => return Err(errno.into()),
+            Err(Stop::Block(_)) => return Err(Bad::Unready),
             Err(_) => return Err(Errno::EIO.into()),
         };
         Ok(Part {
@@ -90,9 +97,9 @@ pub(super) fn load(
     program: Program,
     strings: &Strings,
 ) -> Result<Loaded, Bad> {
-    let main = Part::open(&program, Errno::ENOEXEC)?;
+    let main = Part::open(finder, &program, Errno::ENOEXEC)?;
     let interpreter = match &main.image.interpreter {
-        Some(path) => Some(Part::open(&finder.open_path(path)?, Errno::ELIBBAD)?),
+        Some(path) => Some(Part::open(finder, &finder.open_path(path)?, Errno::ELIBBAD)?),
         None => None,
     };
     let mut creds = new_creds(subject, &program);
@@ -183,7 +190,7 @@ pub(super) fn load(
         state.auxv = layout.auxv;
         state.dumpable = i32::from(creds.dumpable);
         for part in std::iter::once(&main).chain(&interpreter) {
-            state.files.insert(part.host.key(), part.path.clone());
+            state.name_file(&part.host, part.path.clone());
         }
     }
     Ok(Loaded { thread, mm, creds })

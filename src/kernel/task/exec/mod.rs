@@ -20,6 +20,7 @@ use crate::kernel::fs::{Fd, Path};
 use crate::kernel::stop::{Errno, SysResult, fail};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::user_memory::{UserCString, UserRef};
+use crate::kernel::wait::WaitFor;
 use args::Strings;
 use elf::Bad;
 use find::{Finder, Program};
@@ -108,6 +109,7 @@ fn run(
             match prepare(cx, &subject, program, strings) {
                 Ok(ready) => Box::new(ready),
                 Err(Bad::Refused(errno)) => return Err(errno.into()),
+                Err(Bad::Unready) => return Err(WaitFor::nothing().into()),
                 Err(Bad::Deadly) => {
                     cx.task.group.begin_exit(ExitStatus::Signaled {
                         signal: libc::SIGSEGV,
@@ -172,6 +174,7 @@ impl From<Bad> for Errno {
         match bad {
             Bad::Refused(errno) => errno,
             Bad::Deadly => Errno::ENOEXEC,
+            Bad::Unready => Errno::EAGAIN,
         }
     }
 }

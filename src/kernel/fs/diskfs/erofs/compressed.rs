@@ -55,7 +55,11 @@ fn find(fs: &Erofs, meta: &Metadata, index: &Index, pos: u64) -> Result<Extent, 
     let size = 1 << index.bits;
     let mut number = pos >> index.bits;
     let inside = pos & (size - 1);
+    let nearest = number.saturating_sub(clusters_max(index));
     let (plain, second, from, block) = loop {
+        if number < nearest {
+            return Err(Errno::EIO);
+        }
         match index.get(fs, number)? {
             Cluster::Head {
                 plain,
@@ -103,9 +107,14 @@ fn find(fs: &Erofs, meta: &Metadata, index: &Index, pos: u64) -> Result<Extent, 
     })
 }
 
+/// Most clusters that an extent touches.
+fn clusters_max(index: &Index) -> u64 {
+    (UNPACKED_MAX >> index.bits) + 2
+}
+
 /// Where the extent that begins in a cluster ends: where the next one begins.
 fn end(fs: &Erofs, meta: &Metadata, index: &Index, head: u64) -> Result<u64, Errno> {
-    let longest = head + (UNPACKED_MAX >> index.bits) + 2;
+    let longest = head + clusters_max(index);
     for number in head + 1..index.count.min(longest) {
         if let Cluster::Head { offset, .. } = index.get(fs, number)? {
             return Ok((number << index.bits) + offset);

@@ -159,6 +159,26 @@ impl Erofs {
         u64::from(number) << self.block_bits
     }
 
+    /// Size, owner, group, number of names and time of an inode.
+    fn attributes(&self, inode: Fields<'_>, long: bool) -> Result<(u64, u32, u32, u32, Timestamp), Errno> {
+        Ok(match long {
+            false => (
+                u64::from(inode.u32(8)?),
+                u32::from(inode.u16(24)?),
+                u32::from(inode.u16(26)?),
+                u32::from(inode.u16(6)?),
+                self.built,
+            ),
+            true => (
+                inode.u64(8)?,
+                inode.u32(24)?,
+                inode.u32(28)?,
+                inode.u32(44)?,
+                time(inode.u64(32)?, inode.u32(40)?),
+            ),
+        })
+    }
+
     fn layout(&self, format: u16, union: u32, meta: &Metadata, behind: u64) -> Result<Layout, Errno> {
         if !matches!(
             meta.file_type(),
@@ -247,22 +267,7 @@ impl Format for Erofs {
         }
         let fields = Fields(&bytes);
         let union = fields.u32(16)?;
-        let (size, uid, gid, nlink, mtime) = match long {
-            false => (
-                u64::from(fields.u32(8)?),
-                u32::from(fields.u16(24)?),
-                u32::from(fields.u16(26)?),
-                u32::from(fields.u16(6)?),
-                self.built,
-            ),
-            true => (
-                fields.u64(8)?,
-                fields.u32(24)?,
-                fields.u32(28)?,
-                fields.u32(44)?,
-                time(fields.u64(32)?, fields.u32(40)?),
-            ),
-        };
+        let (size, uid, gid, nlink, mtime) = self.attributes(fields, long)?;
         let mode = u32::from(fields.u16(4)?);
         let kind = FileType::from_mode(mode).ok_or(Errno::EIO)?;
         let is_device = matches!(kind, FileType::BlockDevice | FileType::CharDevice);
@@ -299,10 +304,10 @@ impl Format for Erofs {
         &self,
         meta: &Metadata,
         node: &Node,
-        skip: u64,
+        from: u64,
         emit: &mut dyn FnMut(Entry<'_>) -> bool,
     ) -> Result<(), Errno> {
-        directory::list(self, meta, node, skip, emit)
+        directory::list(self, meta, node, from, emit)
     }
 
     fn find(&self, meta: &Metadata, node: &Node, name: &[u8]) -> Result<u64, Errno> {

@@ -1,9 +1,9 @@
 //! Directories: rows with their lengths in them, block by block. The blocks of an index look like rows without a file.
 
-use super::{Ext4, Node};
+use super::{Ext4, Node, map};
+use crate::kernel::fs::Metadata;
 use crate::kernel::fs::diskfs::fields::Fields;
-use crate::kernel::fs::diskfs::{Entry, Format};
-use crate::kernel::fs::{FileType, Metadata};
+use crate::kernel::fs::diskfs::{Entry, kind};
 use crate::kernel::stop::Errno;
 
 /// Bytes of a row before the name.
@@ -13,43 +13,40 @@ pub(super) fn list(
     fs: &Ext4,
     meta: &Metadata,
     node: &Node,
-    skip: u64,
+    from: u64,
     emit: &mut dyn FnMut(Entry<'_>) -> bool,
 ) -> Result<(), Errno> {
-    let mut left = skip;
+    // A row's place is that of its first byte, so what was told already is what ends up to there.
     let emit = &mut |entry: Entry<'_>| {
-        if entry.name == b"." || entry.name == b".." {
-            return true;
-        }
-        if left > 0 {
-            left -= 1;
-            return true;
-        }
-        emit(entry)
+        let is_told = entry.next <= from || entry.name == b"." || entry.name == b"..";
+        is_told || emit(entry)
     };
     if let Some(inline) = fs.inline(meta, node)? {
         // The parent's number comes first, and what is in the room for addresses and behind it are two blocks.
         let cut = inline.len().min(super::ROOM);
-        let go_on = rows(inline.get(4..cut).unwrap_or_default(), emit)?;
+        let go_on = rows(inline.get(4..cut).unwrap_or_default(), 4, emit)?;
         return match go_on {
-            true => rows(&inline[cut..], emit).map(|_| ()),
+            true => rows(&inline[cut..], cut as u64, emit).map(|_| ()),
             false => Ok(()),
         };
     }
-    let mut pos = 0;
+    let mut pos = from & !(fs.block_size() - 1);
     while pos < meta.size {
-        let mut block = vec![0; (meta.size - pos).min(fs.block_size()) as usize];
-        fs.read(meta, node, &mut block, pos)?;
-        if !rows(&block, emit)? {
+        // A hole would be an empty block, and could be of any length.
+        let run = map::find(fs, node, pos >> fs.block_bits)?;
+        let at = fs.block_at(run.block.ok_or(Errno::EIO)?)?;
+        let len = (meta.size - pos).min(fs.block_size());
+        let block = fs.blocks.bytes(at, len as usize)?;
+        if !rows(&block, pos, emit)? {
             break;
         }
-        pos += block.len() as u64;
+        pos += len;
     }
     Ok(())
 }
 
-/// Tell `emit` of the rows of a block; whether it wants more.
-fn rows(block: &[u8], emit: &mut dyn FnMut(Entry<'_>) -> bool) -> Result<bool, Errno> {
+/// Tell `emit` of the rows of a block that is at `start` in the directory; whether it wants more.
+fn rows(block: &[u8], start: u64, emit: &mut dyn FnMut(Entry<'_>) -> bool) -> Result<bool, Errno> {
     let fields = Fields(block);
     let mut at = 0;
     while at + HEAD <= block.len() {
@@ -64,25 +61,17 @@ fn rows(block: &[u8], emit: &mut dyn FnMut(Entry<'_>) -> bool) -> Result<bool, E
         let id = u64::from(fields.u32(at)?);
         if id != 0 {
             let name = fields.bytes(at + HEAD, usize::from(fields.u8(at + 6)?))?;
-            let kind = kind(fields.u8(at + 7)?);
-            if !emit(Entry { name, id, kind }) {
+            let told = Entry {
+                name,
+                id,
+                kind: kind(fields.u8(at + 7)?),
+                next: start + (at + len) as u64,
+            };
+            if !emit(told) {
                 return Ok(false);
             }
         }
         at += len;
     }
     Ok(true)
-}
-
-fn kind(number: u8) -> Option<FileType> {
-    Some(match number {
-        1 => FileType::Regular,
-        2 => FileType::Directory,
-        3 => FileType::CharDevice,
-        4 => FileType::BlockDevice,
-        5 => FileType::Fifo,
-        6 => FileType::Socket,
-        7 => FileType::Symlink,
-        _ => return None,
-    })
 }

@@ -4,11 +4,11 @@ use super::{Ext4, Node, ROOM};
 use crate::kernel::fs::diskfs::fields::Fields;
 use crate::kernel::stop::Errno;
 
+/// How many blocks a file without extents has by their numbers.
+const DIRECT: u64 = 12;
+
 /// How deep a tree of extents can be.
 const DEPTH_MAX: u16 = 5;
-
-/// Longest hole that is told as one, in blocks.
-const HOLE_MAX: u64 = 1 << 32;
 
 /// Blocks of a file that follow each other.
 pub(super) struct Run {
@@ -16,6 +16,16 @@ pub(super) struct Run {
     pub(super) block: Option<u64>,
     /// How many, from the one that was asked for on: at least one.
     pub(super) blocks: u64,
+}
+
+/// Most blocks of a file.
+pub(super) fn blocks_max(fs: &Ext4, node: &Node) -> u64 {
+    const NUMBERS: u64 = 1 << 32;
+    let per_list = fs.block_size() / 4;
+    match node.has(Node::EXTENTS) {
+        true => NUMBERS,
+        false => NUMBERS.min(DIRECT + per_list + per_list.pow(2) + per_list.pow(3)),
+    }
 }
 
 /// The run that a block of a file is in.
@@ -31,7 +41,7 @@ fn by_extents(fs: &Ext4, node: &Node, number: u64) -> Result<Run, Errno> {
     let mut bytes = node.room.to_vec();
     let mut expected = None;
     // Where what lies behind begins: a hole reaches no further.
-    let mut next = HOLE_MAX;
+    let mut next = u64::MAX;
     loop {
         let header = Fields(&bytes);
         let (count, depth) = (usize::from(header.u16(2)?), header.u16(6)?);
@@ -87,7 +97,6 @@ fn by_extents(fs: &Ext4, node: &Node, number: u64) -> Result<Run, Errno> {
 
 /// Twelve blocks by their numbers, then a list of numbers, a list of lists, and a list of those.
 fn by_lists(fs: &Ext4, node: &Node, number: u64) -> Result<Run, Errno> {
-    const DIRECT: u64 = 12;
     let per_block = fs.block_size() / 4;
     let room = Fields(&node.room);
     let mut left = number;

@@ -260,6 +260,14 @@ impl Format for Ext4 {
             _ => 0,
         };
         let size = i64::try_from(u64::from(inode.u32(4)?) | high).map_err(|_| Errno::EIO)?;
+        let limit = match kind {
+            // Each of its blocks has names in it.
+            FileType::Directory => self.blocks.size(),
+            _ => map::blocks_max(self, &node) << self.block_bits,
+        };
+        if size.cast_unsigned() > limit {
+            return Err(Errno::EIO);
+        }
         let mut blocks = u64::from(inode.u32(0x1c)?) | u64::from(inode.u16(0x74)?) << 32;
         if node.has(HUGE) {
             blocks <<= self.block_bits - 9;
@@ -293,10 +301,10 @@ impl Format for Ext4 {
         &self,
         meta: &Metadata,
         node: &Node,
-        skip: u64,
+        from: u64,
         emit: &mut dyn FnMut(Entry<'_>) -> bool,
     ) -> Result<(), Errno> {
-        directory::list(self, meta, node, skip, emit)
+        directory::list(self, meta, node, from, emit)
     }
 
     fn read(&self, meta: &Metadata, node: &Node, mut buf: &mut [u8], mut pos: u64) -> Result<(), Errno> {

@@ -10,6 +10,9 @@ use crate::kernel::stop::Errno;
 /// Most names of a run.
 const RUN_MAX: u32 = 256;
 
+/// Bits of a place that are a name's number in its run.
+const PLACE_BITS: u32 = 9;
+
 /// Longest name, in bytes.
 const NAME_MAX: usize = 256;
 
@@ -23,30 +26,40 @@ fn directory(node: &Node) -> Result<&Directory, Errno> {
 pub(super) fn list(
     fs: &Squashfs,
     node: &Node,
-    skip: u64,
+    from: u64,
     emit: &mut dyn FnMut(Entry<'_>) -> bool,
 ) -> Result<(), Errno> {
     let directory = directory(node)?;
-    let mut left = skip;
-    walk(fs, directory.start.clone(), directory.len, &mut |entry| {
-        if left > 0 {
-            left -= 1;
-            return true;
+    // A name's place is that of its run, and its number in that.
+    let wanted = u32::try_from(from >> PLACE_BITS).map_err(|_| Errno::EINVAL)?;
+    let (mut run, mut cursor) = directory.last.lock().clone();
+    if run > wanted {
+        (run, cursor) = (0, directory.start.clone());
+    }
+    while run < directory.len {
+        let here = (run, cursor.clone());
+        let go_on = &mut |entry: Entry<'_>| entry.next <= from || emit(entry);
+        let more = tell_run(fs, &mut cursor, &mut run, directory.len, go_on)?;
+        if !more {
+            *directory.last.lock() = here;
+            break;
         }
-        emit(entry)
-    })
+    }
+    Ok(())
 }
 
 pub(super) fn find(fs: &Squashfs, node: &Node, name: &[u8]) -> Result<u64, Errno> {
     let directory = directory(node)?;
     let (start, len) = mark_before(fs, directory, name)?;
     let mut found = None;
-    walk(fs, start, len, &mut |entry| {
+    let (mut run, mut cursor) = (0, start);
+    let look = &mut |entry: Entry<'_>| {
         if entry.name == name {
             found = Some(entry.id);
         }
         entry.name < name
-    })?;
+    };
+    while run < len && tell_run(fs, &mut cursor, &mut run, len, look)? {}
     found.ok_or(Errno::ENOENT)
 }
 
@@ -81,40 +94,47 @@ fn mark_before(fs: &Squashfs, directory: &Directory, name: &[u8]) -> Result<(Cur
     Ok(best)
 }
 
-/// Tell `emit` of each name from a run on, until it says false.
-fn walk(
+/// Tell `emit` of each name of the run that begins `run` bytes into a directory of `len` bytes, and go on behind it; whether
+/// more is wanted, and there may be more.
+fn tell_run(
     fs: &Squashfs,
-    mut cursor: Cursor,
-    mut left: u32,
+    cursor: &mut Cursor,
+    run: &mut u32,
+    len: u32,
     emit: &mut dyn FnMut(Entry<'_>) -> bool,
-) -> Result<(), Errno> {
+) -> Result<bool, Errno> {
+    let begin = *run;
+    let mut left = match len.saturating_sub(begin).checked_sub(12) {
+        Some(left) => left,
+        None => return Ok(false),
+    };
+    let mut header = [0; 12];
+    fs.read_meta(cursor, &mut header)?;
+    let header = Fields(&header);
+    let count = header.u32(0)?.checked_add(1).filter(|&count| count <= RUN_MAX);
+    let count = count.ok_or(Errno::EIO)?;
+    let block = u64::from(header.u32(4)?);
     let mut name = [0; NAME_MAX];
-    while left >= 12 {
-        let mut header = [0; 12];
-        fs.read_meta(&mut cursor, &mut header)?;
-        left -= 12;
-        let header = Fields(&header);
-        let count = header.u32(0)?.checked_add(1).filter(|&count| count <= RUN_MAX);
-        let block = u64::from(header.u32(4)?);
-        for _ in 0..count.ok_or(Errno::EIO)? {
-            let mut entry = [0; 8];
-            fs.read_meta(&mut cursor, &mut entry)?;
-            let entry = Fields(&entry);
-            let len = usize::from(entry.u16(6)?) + 1;
-            let name = name.get_mut(..len).ok_or(Errno::EIO)?;
-            fs.read_meta(&mut cursor, name)?;
-            left = left.checked_sub(8 + len as u32).ok_or(Errno::EIO)?;
-            let told = Entry {
-                name,
-                id: Squashfs::id_of((block << 16) | u64::from(entry.u16(0)?)),
-                kind: kind(entry.u16(4)?),
-            };
-            if !emit(told) {
-                return Ok(());
-            }
+    for number in 1..=count {
+        let mut entry = [0; 8];
+        fs.read_meta(cursor, &mut entry)?;
+        let entry = Fields(&entry);
+        let len = usize::from(entry.u16(6)?) + 1;
+        let name = name.get_mut(..len).ok_or(Errno::EIO)?;
+        fs.read_meta(cursor, name)?;
+        left = left.checked_sub(8 + len as u32).ok_or(Errno::EIO)?;
+        let told = Entry {
+            name,
+            id: Squashfs::id_of((block << 16) | u64::from(entry.u16(0)?)),
+            kind: kind(entry.u16(4)?),
+            next: (u64::from(begin) << PLACE_BITS) + u64::from(number),
+        };
+        if !emit(told) {
+            return Ok(false);
         }
     }
-    Ok(())
+    *run = len - left;
+    Ok(true)
 }
 
 fn kind(number: u16) -> Option<FileType> {

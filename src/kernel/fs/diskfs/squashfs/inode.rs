@@ -14,6 +14,12 @@ const BLOCKS_MAX: u64 = 64 << 20;
 /// How many sizes of blocks are read at once.
 const AHEAD: usize = 1024;
 
+/// Most marks that a file's list of blocks is given for those who look backwards.
+const MARKS_MAX: u64 = 256;
+
+/// Most blocks without contents that are told as one part.
+const HOLES_MAX: usize = 1 << 16;
+
 /// What is known of a file beside its attributes.
 pub(in crate::kernel::fs::diskfs) struct Node {
     pub(super) contents: Contents,
@@ -36,6 +42,8 @@ pub(in crate::kernel::fs::diskfs) struct Directory {
     pub(super) len: u32,
     /// Where marks for names further on are, and how many.
     pub(super) marks: Option<(Cursor, u16)>,
+    /// The run that was told last: where it begins in the directory, and where that is.
+    pub(super) last: Lock<(u32, Cursor)>,
 }
 
 /// A regular file.
@@ -44,9 +52,16 @@ pub(in crate::kernel::fs::diskfs) struct File {
     pub(super) blocks: u64,
     /// The block that has its end, and where in it.
     pub(super) fragment: Option<(u32, u32)>,
-    start: Walk,
-    /// Where somebody looked last.
-    last: Lock<Walk>,
+    /// Blocks from one mark to the next.
+    stride: u64,
+    seen: Lock<Seen>,
+}
+
+/// Where blocks are that somebody looked for.
+struct Seen {
+    last: Walk,
+    /// Every `stride` blocks, from the first on.
+    marks: Vec<Walk>,
 }
 
 /// A block of a file: its number, where its size is, and where it is.
@@ -72,20 +87,44 @@ impl File {
         Ok(File {
             blocks,
             fragment,
-            last: Lock::new(Rank::Leaf, start.clone()),
-            start,
+            stride: (blocks / MARKS_MAX).max(AHEAD as u64),
+            seen: Lock::new(
+                Rank::Leaf,
+                Seen {
+                    last: start.clone(),
+                    marks: vec![start],
+                },
+            ),
         })
     }
 
-    /// Where a block is and how much it takes, as the list has it.
-    pub(super) fn find(&self, fs: &Squashfs, number: u64) -> Result<(u64, u32), Errno> {
-        let mut walk = self.last.lock().clone();
-        if walk.number > number {
-            walk = self.start.clone();
+    /// Where to begin to look for a block: where somebody looked last, or at a mark.
+    fn nearest(&self, number: u64) -> Walk {
+        let seen = self.seen.lock();
+        let mark = usize::try_from(number / self.stride).unwrap_or(usize::MAX);
+        let mark = &seen.marks[mark.min(seen.marks.len() - 1)];
+        let near = match (mark.number..=number).contains(&seen.last.number) {
+            true => &seen.last,
+            false => mark,
+        };
+        near.clone()
+    }
+
+    fn saw(&self, walk: &Walk) {
+        let mut seen = self.seen.lock();
+        seen.last = walk.clone();
+        if walk.number == seen.marks.len() as u64 * self.stride {
+            seen.marks.push(walk.clone());
         }
+    }
+
+    /// The walk at a block of the list.
+    fn at(&self, fs: &Squashfs, number: u64) -> Result<Walk, Errno> {
+        let mut walk = self.nearest(number);
         let mut sizes = [0; AHEAD * 4];
         while walk.number < number {
-            let some = (number - walk.number).min(AHEAD as u64);
+            let to_mark = self.stride - walk.number % self.stride;
+            let some = (number - walk.number).min(AHEAD as u64).min(to_mark);
             let sizes = &mut sizes[..some as usize * 4];
             fs.read_meta(&mut walk.sizes, sizes)?;
             for size in sizes.chunks_exact(4) {
@@ -93,12 +132,37 @@ impl File {
                 walk.at = walk.at.checked_add(u64::from(stored)).ok_or(Errno::EIO)?;
             }
             walk.number += some;
+            self.saw(&walk);
         }
-        let found = walk.at;
-        *self.last.lock() = walk.clone();
+        self.saw(&walk);
+        Ok(walk)
+    }
+
+    /// Where a block is and how much it takes, as the list has it.
+    pub(super) fn find(&self, fs: &Squashfs, number: u64) -> Result<(u64, u32), Errno> {
+        let mut walk = self.at(fs, number)?;
         let mut size = [0; 4];
         fs.read_meta(&mut walk.sizes, &mut size)?;
-        Ok((found, u32::from_le_bytes(size)))
+        Ok((walk.at, u32::from_le_bytes(size)))
+    }
+
+    /// How many blocks from this one on have no contents, as far as is looked.
+    pub(super) fn holes(&self, fs: &Squashfs, number: u64) -> Result<u64, Errno> {
+        let mut sizes = self.at(fs, number)?.sizes;
+        let left = usize::try_from(self.blocks - number).unwrap_or(HOLES_MAX);
+        let mut bytes = [0; 256];
+        let mut count = 0;
+        while count < left.min(HOLES_MAX) {
+            let some = (left - count).min(bytes.len() / 4);
+            let bytes = &mut bytes[..some * 4];
+            fs.read_meta(&mut sizes, bytes)?;
+            let holes = bytes.chunks_exact(4).take_while(|size| **size == [0; 4]).count();
+            count += holes;
+            if holes < some {
+                break;
+            }
+        }
+        Ok(count as u64)
     }
 }
 
@@ -167,8 +231,10 @@ fn directory(fs: &Squashfs, meta: &mut Metadata, mut cursor: Cursor, long: bool)
     meta.nlink = nlink;
     meta.size = u64::from(size);
     let start = fs.directory_table.checked_add(u64::from(block));
+    let start = Cursor::new(start.ok_or(Errno::EIO)?, usize::from(offset));
     let directory = Directory {
-        start: Cursor::new(start.ok_or(Errno::EIO)?, usize::from(offset)),
+        last: Lock::new(Rank::Leaf, (0, start.clone())),
+        start,
         // What it says counts `.` and `..`, which are not there, as three bytes.
         len: size.saturating_sub(3),
         marks: (marks > 0).then_some((cursor, marks)),

@@ -122,15 +122,18 @@ impl Squashfs {
                 if stored & UNCOMPRESSED == 0 {
                     bytes = self.compression.unpack(&bytes, self.block_size as usize)?;
                 }
+                if bytes.len() < len {
+                    return Err(Errno::EIO);
+                }
                 let bytes = Arc::new(bytes);
                 self.data.put(at, bytes.clone(), bytes.len());
                 bytes
             }
         };
-        if whole.len() < len {
-            return Err(Errno::EIO);
+        match whole.len() < len {
+            true => Err(Errno::EIO),
+            false => Ok(whole),
         }
-        Ok(whole)
     }
 
     /// A row of 16 bytes of a table whose blocks are listed at `table`.
@@ -223,10 +226,10 @@ impl Format for Squashfs {
         &self,
         _: &Metadata,
         node: &Node,
-        skip: u64,
+        from: u64,
         emit: &mut dyn FnMut(Entry<'_>) -> bool,
     ) -> Result<(), Errno> {
-        directory::list(self, node, skip, emit)
+        directory::list(self, node, from, emit)
     }
 
     fn find(&self, _: &Metadata, node: &Node, name: &[u8]) -> Result<u64, Errno> {
@@ -255,9 +258,15 @@ impl Format for Squashfs {
         };
         let block_size = u64::from(self.block_size);
         let number = pos / block_size;
-        let data = number >= file.blocks || file.find(self, number)?.1 != 0;
-        let end = ((number + 1) * block_size).min(meta.size);
-        Ok(Part { data, end })
+        let holes = match number < file.blocks {
+            true => file.holes(self, number)?,
+            false => 0,
+        };
+        let end = (number + holes.max(1)).saturating_mul(block_size);
+        Ok(Part {
+            data: holes == 0,
+            end: end.min(meta.size),
+        })
     }
 
     fn link(&self, meta: &Metadata, node: &Node) -> Result<Vec<u8>, Errno> {

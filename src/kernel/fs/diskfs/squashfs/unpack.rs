@@ -61,6 +61,8 @@ impl Compression {
             }
         };
         bytes.truncate(len);
+        // Whoever remembers it counts its length.
+        bytes.shrink_to_fit();
         Ok(bytes)
     }
 }
