@@ -1,7 +1,7 @@
 //! What a guest sees of a disk: a device, its partitions, and open files of either.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::loops::Binding;
 use super::partitions::{self, Partition};
@@ -20,8 +20,6 @@ pub(super) struct Device {
     numbers: (u32, u32),
     state: Lock<State>,
     read_only: AtomicBool,
-    /// Open files and mounts.
-    users: AtomicU32,
     pub(super) counts: Counts,
 }
 
@@ -31,6 +29,18 @@ struct State {
     partitions: Vec<Partition>,
     /// What a loop device is bound to.
     binding: Option<Binding>,
+    /// Open files and mounts.
+    users: u32,
+}
+
+impl State {
+    /// Let go of what a loop device is bound to, which the caller drops when it has unlocked.
+    fn unbind(&mut self) -> State {
+        let users = std::mem::take(&mut self.users);
+        let old = std::mem::take(self);
+        self.users = users;
+        old
+    }
 }
 
 /// What was done with a device since the guest began.
@@ -53,7 +63,6 @@ impl Device {
             numbers,
             state: Lock::new(Rank::Table, state),
             read_only: AtomicBool::new(false),
-            users: AtomicU32::new(0),
             counts: Counts::default(),
         })
     }
@@ -93,10 +102,6 @@ impl Device {
         self.read_only.store(read_only, Ordering::Relaxed);
     }
 
-    pub(super) fn users(&self) -> u32 {
-        self.users.load(Ordering::SeqCst)
-    }
-
     /// What a loop device is bound to.
     pub(super) fn binding(&self) -> Option<Binding> {
         self.state.lock().binding.clone()
@@ -114,10 +119,20 @@ impl Device {
         Ok(())
     }
 
-    pub(super) fn unbind(&self) {
-        let old = std::mem::take(&mut *self.state.lock());
+    /// Unbind a loop device for its only user, or when the others have gone. ENXIO.
+    pub(super) fn unbind_at_last(&self) -> Result<(), Errno> {
+        let mut state = self.state.lock();
+        let users = state.users;
+        let binding = state.binding.as_mut().ok_or(Errno::ENXIO)?;
+        if users > 1 {
+            binding.clear_itself();
+            return Ok(());
+        }
+        let old = state.unbind();
+        drop(state);
         self.set_read_only(false);
         drop(old);
+        Ok(())
     }
 
     /// Read the partition table again and make the nodes that follow.
@@ -150,7 +165,7 @@ impl Device {
             device: self.clone(),
             partition,
         };
-        self.users.fetch_add(1, Ordering::SeqCst);
+        self.state.lock().users += 1;
         // Counted first, so that dropping it is right in any case.
         opened.range()?;
         Ok(opened)
@@ -165,14 +180,14 @@ pub struct Opened {
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        let last = self.device.users.fetch_sub(1, Ordering::SeqCst) == 1;
-        if last
-            && self
-                .device
-                .binding()
-                .is_some_and(|binding| binding.clears_itself())
-        {
-            self.device.unbind();
+        let mut state = self.device.state.lock();
+        state.users -= 1;
+        let ends = state.users == 0 && state.binding.as_ref().is_some_and(Binding::clears_itself);
+        if ends {
+            let old = state.unbind();
+            drop(state);
+            self.device.set_read_only(false);
+            drop(old);
         }
     }
 }

@@ -64,6 +64,11 @@ pub(super) struct Binding {
 }
 
 impl Binding {
+    /// Have it end with the last user.
+    pub(super) fn clear_itself(&mut self) {
+        self.info.flags |= AUTOCLEAR;
+    }
+
     /// Whether it ends with the last user.
     pub(super) fn clears_itself(&self) -> bool {
         self.info.flags & AUTOCLEAR != 0
@@ -171,6 +176,18 @@ pub(super) fn ioctl(
     arg: u64,
 ) -> SysResult<u64> {
     let from = UserAddr(arg);
+    let changes = [
+        LOOP_SET_STATUS64,
+        LOOP_SET_CAPACITY,
+        LOOP_SET_DIRECT_IO,
+        LOOP_SET_BLOCK_SIZE,
+    ];
+    if changes.contains(&request)
+        && !file.flags().writable()
+        && !cx.task.creds().capable(Capability::SysAdmin)
+    {
+        return Err(Errno::EPERM.into());
+    }
     match request {
         LOOP_SET_FD => {
             let info = Info::new_zeroed();
@@ -184,15 +201,7 @@ pub(super) fn ioctl(
             bind(device, cx, file, config.fd, config.info)?;
         }
         LOOP_CLR_FD => {
-            let mut binding = device.binding().ok_or(Errno::ENXIO)?;
-            if device.users() > 1 {
-                // It ends when the others have gone.
-                binding.info.flags |= AUTOCLEAR;
-                let disk = device.disk().ok_or(Errno::ENXIO)?;
-                device.bind(disk, binding, true)?;
-            } else {
-                device.unbind();
-            }
+            device.unbind_at_last()?;
         }
         LOOP_SET_STATUS64 => {
             let old = device.binding().ok_or(Errno::ENXIO)?;

@@ -29,7 +29,7 @@ impl Qcow2 {
         }
         for _ in 0..USED_MAX {
             let number = state.end;
-            if number >= FILE_MAX >> self.header.cluster_bits {
+            if number >= state.limit.min(FILE_MAX >> self.header.cluster_bits) {
                 return Err(Errno::ENOSPC);
             }
             state.end += 1;
@@ -85,6 +85,9 @@ impl Qcow2 {
     fn make_block(&self, state: &mut State, number: u64, blocks: u32) -> Result<u64, Errno> {
         let left = blocks.checked_sub(1).ok_or(Errno::EIO)?;
         let own = state.end;
+        if own >= state.limit {
+            return Err(Errno::ENOSPC);
+        }
         state.end += 1;
         let place = own << self.header.cluster_bits;
         let mut bytes = vec![0; self.cluster() as usize];

@@ -62,6 +62,14 @@ impl Raw {
 }
 
 impl Header {
+    /// How many clusters more a file of `end` clusters needs at most: for contents, tables, and blocks of counts, one of which counts
+    /// its own cluster and at least 255 more.
+    pub(super) fn clusters(&self, end: u64) -> u64 {
+        let per_block = 1 << (self.cluster_bits - 1);
+        let more = self.size.div_ceil(1 << self.cluster_bits) + self.l1_len;
+        more + (end + more).div_ceil(per_block - 1) + 1
+    }
+
     /// Read and check it; `len` is the file's length.
     pub(super) fn read(file: &HostFile, len: u64, writable: bool) -> Result<Header, BadQcow2> {
         let mut raw = Raw([0; 112]);

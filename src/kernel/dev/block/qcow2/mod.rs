@@ -55,6 +55,8 @@ struct State {
     len: u64,
     /// The first cluster behind all that are used.
     end: u64,
+    /// What that is at most: tables that lie in contents would have the file grow without end.
+    limit: u64,
     /// Clusters before that which are not used any more.
     free: Vec<u64>,
     /// The compressed cluster that was read last: its entry and what it holds.
@@ -79,6 +81,7 @@ impl Qcow2 {
     pub fn open(file: Arc<HostFile>, read_only: bool) -> Result<Qcow2, BadQcow2> {
         let len = fstat(&*file).map_err(host_errno)?.st_size.cast_unsigned();
         let header = Header::read(&file, len, !read_only)?;
+        let end = len.div_ceil(1 << header.cluster_bits);
         let state = State {
             l1: read_words(&file, header.l1_at, header.l1_len)?,
             counts: match read_only {
@@ -86,7 +89,8 @@ impl Qcow2 {
                 false => read_words(&file, header.counts_at, header.counts_len)?,
             },
             len,
-            end: len.div_ceil(1 << header.cluster_bits),
+            end,
+            limit: end + header.clusters(end),
             free: Vec::new(),
             unpacked: None,
         };

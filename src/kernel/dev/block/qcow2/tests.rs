@@ -183,3 +183,28 @@ fn damaged_files_do_no_harm() {
         assert!(fs::metadata(&image).unwrap().len() < 16 << 20);
     }
 }
+
+/// A table that is contents as well, so that a guest makes the file forget what it has: it does not grow without end.
+#[test]
+fn a_file_grows_no_further_than_its_disk_needs() {
+    let place = TempDir::new();
+    let image = place.path().join("image");
+    let options = ["create", "-q", "-f", "qcow2", "-o", "cluster_size=4k"];
+    qemu_img(&[&options[..], &[image.to_str().unwrap(), "1m"]].concat());
+    assert!(open(&image, false).unwrap().write(&[1], 0).is_ok());
+    let mut bytes = fs::read(&image).unwrap();
+    let word = |bytes: &[u8], at: usize| u64::from_be_bytes(*bytes[at..].first_chunk().unwrap());
+    let list = word(&bytes, 40) as usize;
+    let entry = word(&bytes, list);
+    let table = (entry & PLACE) as usize;
+    bytes[table..table + 8].copy_from_slice(&entry.to_be_bytes());
+    fs::write(&image, &bytes).unwrap();
+    let disk = open(&image, false).unwrap();
+    let mut forget = vec![0; 4096];
+    forget[..8].copy_from_slice(&entry.to_be_bytes());
+    for _ in 0..2000 {
+        assert!(disk.write(&forget, 0).is_ok());
+        let _ = disk.write(&[1; 4096], 4096);
+    }
+    assert!(fs::metadata(&image).unwrap().len() < 3 << 20);
+}
