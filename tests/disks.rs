@@ -74,6 +74,7 @@ fn partitions() {
     let disk = text(&image);
     let gpt = "printf 'label: gpt\\nsize=10M\\nsize=12M\\n' | sfdisk -q /dev/vda; ls /dev/vda*; tail -n 3 /proc/partitions; \
         cat /sys/block/vda/vda2/start /sys/class/block/vda1/size; mkfs.ext4 -q /dev/vda2; e2fsck -fn /dev/vda2 >/dev/null 2>&1; \
+        mkdir /tmp/at; mount /dev/vda2 /tmp/at; not blockdev --rereadpt /dev/vda; umount /tmp/at; blockdev --rereadpt /dev/vda; \
         fdisk -l /dev/vda | grep -c 'Linux filesystem'; lsblk -rno NAME,TYPE";
     let expected = "/dev/vda\n/dev/vda1\n/dev/vda2\n 254        0      32768 vda\n 254        1      10240 vda1\n \
         254        2      12288 vda2\n22528\n20480\n2\nvda disk\nvda1 part\nvda2 part\n";

@@ -305,7 +305,7 @@ fn on_device(
         return Err(Errno::EACCES);
     }
     let kernel = &task.kernel;
-    let medium = Arc::new(DeviceMedium(kernel.block.open(meta.rdev)?));
+    let medium = Arc::new(DeviceMedium::new(kernel.block.open(meta.rdev)?));
     if diskfs::recognise(&*medium)? != Some(kind) {
         return Err(Errno::EINVAL);
     }

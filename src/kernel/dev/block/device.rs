@@ -29,17 +29,17 @@ struct State {
     partitions: Vec<Partition>,
     /// What a loop device is bound to.
     binding: Option<Binding>,
-    /// Open files and mounts.
+    /// Open files and mounts; those of partitions among them, and mounts of the whole.
     users: u32,
+    part_users: u32,
+    mounts: u32,
 }
 
 impl State {
     /// Let go of what a loop device is bound to, which the caller drops when it has unlocked.
-    fn unbind(&mut self) -> State {
-        let users = std::mem::take(&mut self.users);
-        let old = std::mem::take(self);
-        self.users = users;
-        old
+    fn unbind(&mut self) -> (Option<Arc<dyn Disk>>, Option<Binding>) {
+        self.partitions.clear();
+        (self.disk.take(), self.binding.take())
     }
 }
 
@@ -135,6 +135,17 @@ impl Device {
         Ok(())
     }
 
+    /// As [`Device::rescan`], for a guest. EBUSY when a partition is in use, or the whole is mounted.
+    pub(super) fn rescan_unused(&self, kernel: &Kernel) -> SysResult<()> {
+        let state = self.state.lock();
+        let is_used = state.part_users > 0 || state.mounts > 0;
+        drop(state);
+        match is_used {
+            true => Err(Errno::EBUSY.into()),
+            false => self.rescan(kernel),
+        }
+    }
+
     /// Read the partition table again and make the nodes that follow.
     pub(super) fn rescan(&self, kernel: &Kernel) -> SysResult<()> {
         let Some(disk) = self.disk() else {
@@ -165,7 +176,10 @@ impl Device {
             device: self.clone(),
             partition,
         };
-        self.state.lock().users += 1;
+        let mut state = self.state.lock();
+        state.users += 1;
+        state.part_users += u32::from(partition.is_some());
+        drop(state);
         // Counted first, so that dropping it is right in any case.
         opened.range()?;
         Ok(opened)
@@ -182,6 +196,7 @@ impl Drop for Opened {
     fn drop(&mut self) {
         let mut state = self.device.state.lock();
         state.users -= 1;
+        state.part_users -= u32::from(self.partition.is_some());
         let ends = state.users == 0 && state.binding.as_ref().is_some_and(Binding::clears_itself);
         if ends {
             let old = state.unbind();
@@ -228,7 +243,21 @@ impl Opened {
 }
 
 /// A device that a file system is read from.
-pub struct DeviceMedium(pub Opened);
+pub struct DeviceMedium(Opened);
+
+impl DeviceMedium {
+    /// To be mounted.
+    pub fn new(opened: Opened) -> DeviceMedium {
+        opened.device.state.lock().mounts += u32::from(opened.partition.is_none());
+        DeviceMedium(opened)
+    }
+}
+
+impl Drop for DeviceMedium {
+    fn drop(&mut self) {
+        self.0.device.state.lock().mounts -= u32::from(self.0.partition.is_none());
+    }
+}
 
 impl Medium for DeviceMedium {
     fn size(&self) -> u64 {

@@ -49,6 +49,19 @@ struct Geometry {
     start: u64,
 }
 
+impl Geometry {
+    /// That of a disk of so many bytes, for what begins at `start`.
+    fn of(size: u64, start: u64) -> Geometry {
+        Geometry {
+            heads: 16,
+            sectors: 63,
+            cylinders: (size / SECTOR / (16 * 63)) as u16,
+            padding: 0,
+            start: start / SECTOR,
+        }
+    }
+}
+
 /// Carry out a request.
 pub(super) fn run(
     opened: &Opened,
@@ -75,16 +88,7 @@ pub(super) fn run(
         BLKROTATIONAL => cx.memory.write(to.cast(), &0u16)?,
         BLKDISCARDZEROES => cx.memory.write(to.cast(), &0u32)?,
         BLKROGET => cx.memory.write(to.cast(), &i32::from(device.is_read_only()))?,
-        HDIO_GETGEO => {
-            let geometry = Geometry {
-                heads: 16,
-                sectors: 63,
-                cylinders: (device.size() / SECTOR / (16 * 63)) as u16,
-                padding: 0,
-                start: start / SECTOR,
-            };
-            cx.memory.write(to.cast(), &geometry)?;
-        }
+        HDIO_GETGEO => cx.memory.write(to.cast(), &Geometry::of(device.size(), start))?,
         BLKBSZSET | BLKRASET | BLKROSET | BLKFLSBUF | BLKRRPART if !admin => return Err(Errno::EACCES.into()),
         // What is read ahead, and in which units, is the host's affair.
         BLKRASET => {}
@@ -105,7 +109,7 @@ pub(super) fn run(
             if opened.partition.is_some() || device.numbers().0 == LOOP_MAJOR {
                 return Err(Errno::EINVAL.into());
             }
-            device.rescan(cx.kernel)?;
+            device.rescan_unused(cx.kernel)?;
         }
         BLKDISCARD | BLKZEROOUT | BLKSECDISCARD => zero(opened, cx, file, to.cast())?,
         _ if device.numbers().0 == LOOP_MAJOR => return loops::ioctl(device, cx, file, request, arg),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use super::device::{BlockFile, Device};
-use super::{Disk, LOOP_MAJOR, LOOPS_MAX, SECTOR};
+use super::{BlockDevices, Disk, LOOP_MAJOR, LOOPS_MAX, SECTOR};
 use crate::kernel::fs::{Fd, File, FileOps, FileType};
 use crate::kernel::stop::{Errno, SysResult};
 use crate::kernel::syscall::SyscallCx;
@@ -22,6 +22,9 @@ const LOOP_SET_BLOCK_SIZE: u32 = 0x4c09;
 const LOOP_CONFIGURE: u32 = 0x4c0a;
 const LOOP_CTL_ADD: u32 = 0x4c80;
 const LOOP_CTL_GET_FREE: u32 = 0x4c82;
+
+/// Most devices below a loop device: each read goes through all of them.
+const DEPTH_MAX: usize = 8;
 
 const READ_ONLY: u32 = 1;
 const AUTOCLEAR: u32 = 4;
@@ -240,6 +243,29 @@ fn check(info: &Info) -> Result<(), Errno> {
     }
 }
 
+/// The device that a file's contents are on.
+fn device_below(block: &BlockDevices, file: &File) -> Option<Arc<Device>> {
+    match file.ops_as::<BlockFile>() {
+        Some(file) => Some(file.opened().device.clone()),
+        None => Some(block.find(file.inode.fs().dev())?.0),
+    }
+}
+
+/// EBADF for a file whose contents are on the device itself, ELOOP for one below which there are too many devices.
+fn check_below(block: &BlockDevices, device: &Arc<Device>, file: &File) -> Result<(), Errno> {
+    let mut below = device_below(block, file);
+    for _ in 0..DEPTH_MAX {
+        let Some(at) = below else { return Ok(()) };
+        if Arc::ptr_eq(&at, device) {
+            return Err(Errno::EBADF);
+        }
+        below = at
+            .binding()
+            .and_then(|binding| device_below(block, &binding.file));
+    }
+    below.map_or(Ok(()), |_| Err(Errno::ELOOP))
+}
+
 fn bind(device: &Arc<Device>, cx: &mut SyscallCx<'_>, by: &File, fd: i32, mut info: Info) -> SysResult<()> {
     check(&info)?;
     let file = cx.task.files().get(Fd(fd))?;
@@ -254,6 +280,7 @@ fn bind(device: &Arc<Device>, cx: &mut SyscallCx<'_>, by: &File, fd: i32, mut in
     if !fits || !file.flags().readable() {
         return Err(Errno::EINVAL.into());
     }
+    check_below(&cx.kernel.block, device, &file)?;
     info.flags &= !DIRECT_IO;
     if !file.flags().writable() || !by.flags().writable() {
         info.flags |= READ_ONLY;

@@ -366,7 +366,8 @@ fn changed(requests: &[&str]) -> Arc<dyn Inode> {
     fs::create_dir_all(top.join("a/b")).unwrap();
     fs::create_dir(top.join("d")).unwrap();
     fs::write(top.join("hole"), b"").unwrap();
-    let way = "mkfs.ext4 -q -F -E root_owner -b 4096 -O ^has_journal,^metadata_csum,^inline_data -d IN OUT 24m";
+    let way =
+        "mkfs.ext4 -q -F -E root_owner -b 4096 -O ^has_journal,^metadata_csum,^inline_data -d IN OUT 24m";
     make(way, &top, &out);
     for request in requests {
         let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
@@ -422,7 +423,12 @@ fn squashfs_is_read_backwards_and_its_holes_are_few_parts() {
     fs::write(top.join("long"), &some).unwrap();
     let sparse = fs::File::create(top.join("sparse")).unwrap();
     sparse.set_len(64 << 20).unwrap();
-    let root = show(make("mksquashfs IN OUT -noappend -quiet -no-progress -b 4K", &top, &out)).unwrap();
+    let root = show(make(
+        "mksquashfs IN OUT -noappend -quiet -no-progress -b 4K",
+        &top,
+        &out,
+    ))
+    .unwrap();
     let file = open_file(&root.lookup(b"long").unwrap(), OpenFlags::empty()).unwrap();
     for number in (0..3000).rev().chain([2999, 1, 1025, 1024, 1023, 0]) {
         let at = number * 4096;
