@@ -54,7 +54,6 @@ struct KeptList {
 
 struct Kept {
     owner: u64,
-    key: u64,
     file: Arc<HostFile>,
     bytes: u64,
     wanted: bool,
@@ -122,10 +121,10 @@ impl Shared {
         drop(gone);
     }
 
-    fn wanted(&self, owner: u64, key: u64) {
+    fn wanted(&self, file: &Arc<HostFile>) {
         let mut kept = self.kept.lock();
         let mut all = kept.list.iter_mut();
-        if let Some(one) = all.find(|one| (one.owner, one.key) == (owner, key)) {
+        if let Some(one) = all.find(|one| Arc::ptr_eq(&one.file, file)) {
             one.wanted = true;
         }
     }
@@ -213,7 +212,7 @@ impl Copies {
     pub(super) fn get(&self, of: &Original<'_>) -> SysResult<Arc<HostFile>> {
         let known = self.state.lock().known.get(&of.key).and_then(Weak::upgrade);
         if let Some(known) = known {
-            self.shared.wanted(self.owner, of.key);
+            self.shared.wanted(&known);
             return Ok(known);
         }
         let Some(making) = self.begin(of)? else {
@@ -308,7 +307,6 @@ impl Copies {
         drop(state);
         self.shared.keep(Kept {
             owner: self.owner,
-            key,
             file: file.clone(),
             bytes,
             wanted: false,
