@@ -525,3 +525,24 @@ CHECK(patched_text_of_files)
 		OK(munmap(map, 2 * PAGE));
 	}
 }
+
+/* Components of the extended state: those of the processor, but of AMX, which has to be asked for, perhaps in vain. */
+CHECK(state_components)
+{
+	enum { GET_SUPP = 0x1021, GET_PERM, REQ_PERM };
+	const uint64_t amx = 3 << 17;
+	uint64_t supported = 0, permitted = 0;
+	if (arch_prctl(GET_SUPP, (unsigned long)&supported) != 0) {
+		EQ(errno, EINVAL);
+		SKIP("cpu: a kernel without arch_prctl(ARCH_GET_XCOMP_SUPP)");
+	}
+	uint64_t shown = leaf(0, 0, 0) < 0xd ? 3 : leaf(0xd, 0, 0) | (uint64_t)leaf(0xd, 0, 3) << 32;
+	EQ(supported & ~amx, shown & ~amx);
+	OK(arch_prctl(GET_PERM, (unsigned long)&permitted));
+	EQ(permitted & ~amx, supported & ~amx);
+	EQ(permitted & ~supported, 0);
+	ERR(arch_prctl(GET_PERM, 8), EFAULT);
+	ERR(arch_prctl(REQ_PERM, 2), EOPNOTSUPP);
+	if (!(supported & amx))
+		ERR(arch_prctl(REQ_PERM, 18), EOPNOTSUPP);
+}

@@ -7,7 +7,7 @@ use super::memory;
 use super::signals::{Context, RF, TF};
 use super::sys;
 use super::thread::{Block, SITES};
-use crate::abi::{ANSWERS_OFFSET, Entry, FACTS_BASE};
+use crate::abi::{ANSWERS_OFFSET, Entry, FACTS_BASE, Page};
 use crate::cpuid::{Answers, length};
 
 /// Bytes of the longest instruction.
@@ -42,8 +42,7 @@ pub fn faulted(block: &mut Block, context: &mut Context) -> Met {
     let [a, b, c, d] = answer(context.rax, context.rcx);
     (context.rax, context.rbx, context.rcx, context.rdx) = (a, b, c, d);
     context.rip += length as u64;
-    // SAFETY: this thread's own page.
-    count(unsafe { &(*block.page).cpuid_faults });
+    count(block, |page| &page.cpuid_faults);
     Met::Answered
 }
 
@@ -57,13 +56,14 @@ pub extern "C" fn by_patched_site(block: &mut Block, slow: u64) -> u32 {
         return 1;
     }
     [regs.rax, regs.rbx, regs.rcx, regs.rdx] = answer(regs.rax, regs.rcx);
-    // SAFETY: this thread's own page.
-    count(unsafe { &(*block.page).cpuid });
+    count(block, |page| &page.cpuid);
     entry::way_back(block, regs)
 }
 
-/// Nobody else counts there.
-fn count(counter: &AtomicU64) {
+/// Add one to a counter, where nobody else counts.
+fn count(block: &Block, counter: fn(&Page) -> &AtomicU64) {
+    // SAFETY: this thread's own page.
+    let counter = counter(unsafe { &*block.page });
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
 }
 

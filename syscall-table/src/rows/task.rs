@@ -43,7 +43,7 @@ macro_rules! task_rows {
             135 personality (persona: Flags(PERSONALITY)) -> Hex, full, kernel;
             153 vhangup () -> Int, refused(EPERM) "terminals are hung up by their other end", kernel;
             157 prctl (option: Enum(PRCTL), arg2: By(option), arg3: By(option), arg4: By(option), arg5: By(option)) -> Int, partial "options of rare hardware and of merging, naming and huge pages are EINVAL", kernel, checked;
-            158 arch_prctl (code: Enum(ARCH_PRCTL), addr: By(code)) -> Int, partial "segment bases; CPUID cannot be made to fault", kernel;
+            158 arch_prctl (code: Enum(ARCH_PRCTL), addr: By(code)) -> Int, partial "segment bases, CPUID faulting; the state of AMX is given to nobody", kernel;
             160 setrlimit (resource: Enum(RLIMIT), rlim: In(Rlimit)) -> Int, full, kernel;
             186 gettid () -> Pid, full, guest;
             218 set_tid_address (tidptr: Addr) -> Pid, full, kernel;

@@ -62,7 +62,7 @@ impl PortDevice for Pit {
         let now = self.now();
         let mut state = self.state.lock();
         if port == GATE {
-            let refresh = self.clock.now().0 / REFRESH_TIME % 2 != 0;
+            let refresh = !(self.clock.now().0 / REFRESH_TIME).is_multiple_of(2);
             let output = state.channels[2].output(now);
             return state.gate | if refresh { REFRESH } else { 0 } | if output { OUTPUT } else { 0 };
         }

@@ -234,6 +234,9 @@ pub(super) fn arch_prctl(cx: &mut SyscallCx<'_>, code: i32, addr: u64) -> SysRes
     const ARCH_GET_GS: i32 = 0x1004;
     const ARCH_GET_CPUID: i32 = 0x1011;
     const ARCH_SET_CPUID: i32 = 0x1012;
+    const ARCH_GET_XCOMP_SUPP: i32 = 0x1021;
+    const ARCH_GET_XCOMP_PERM: i32 = 0x1022;
+    const ARCH_REQ_XCOMP_PERM: i32 = 0x1023;
     let to: UserRef<u64> = UserAddr(addr).cast();
     match code {
         ARCH_SET_GS | ARCH_SET_FS if addr > USER_END => return fail!(EPERM),
@@ -249,9 +252,21 @@ pub(super) fn arch_prctl(cx: &mut SyscallCx<'_>, code: i32, addr: u64) -> SysRes
             }
             cx.task.set_cpuid_faults(addr == 0);
         }
+        ARCH_GET_XCOMP_SUPP | ARCH_GET_XCOMP_PERM => cx.memory.write(to, &state_components(cx))?,
+        // As where no component has to be asked for.
+        ARCH_REQ_XCOMP_PERM => return fail!(EOPNOTSUPP),
         _ => return fail!(EINVAL),
     }
     Ok(0)
+}
+
+/// The components of the extended state that programs may use: those of the processor but AMX's.
+fn state_components(cx: &SyscallCx<'_>) -> u64 {
+    const XSTATE: u32 = 0xd;
+    const LEGACY: u64 = 3;
+    const AMX: u64 = 3 << 17;
+    let [low, _, _, high] = cx.kernel.processor.answers().answer(XSTATE, 0, 0);
+    (u64::from(high) << 32 | u64::from(low)) & !AMX | LEGACY
 }
 
 /// personality(2): the old one; all ones only asks.
