@@ -1,7 +1,7 @@
 //! `uvm image`: the store of images.
 
 use std::io::{self, BufWriter, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
@@ -198,7 +198,7 @@ fn rm(names: &[Reference]) -> Result<u8> {
     Ok(status)
 }
 
-fn export(name: &Reference, path: &PathBuf, layout: bool) -> Result<()> {
+fn export(name: &Reference, path: &Path, layout: bool) -> Result<()> {
     let store = Store::open()?;
     let entry = store.get(name)?;
     if layout {

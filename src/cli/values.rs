@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::image::Reference;
-use crate::machine::{BackEndKind, ConsoleName, ConsoleTo, DiskFile, DiskFormat, DiskWrites, TmpfsMount, Volume};
+use crate::machine::{
+    BackEndKind, ConsoleName, ConsoleTo, DiskFile, DiskFormat, DiskWrites, TmpfsMount, Volume,
+};
 
 /// A number of bytes: `4096`, `64k`, `10m`, `2g` (powers of 1024).
 pub(super) fn size(text: &str) -> Result<u64, String> {

@@ -199,7 +199,9 @@ fn run_first(kernel: &Arc<Kernel>, options: &Options, who: &user::Identity, stdi
 
     let ran = kernel.platform.run();
     if ran == Err(nix::errno::Errno::ETIMEDOUT) {
-        bail!("run: the guest's processes were ended, but uvm is still busy with a system call of theirs: this is a flaw of uvm");
+        bail!(
+            "run: the guest's processes were ended, but uvm is still busy with a system call of theirs: this is a flaw of uvm"
+        );
     }
     forwarder.stop();
     kernel.reactor.stop();

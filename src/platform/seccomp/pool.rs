@@ -87,7 +87,9 @@ impl Pool {
     /// handler of a call is at fault, and nothing that it holds may be waited for.
     pub(super) fn finish(&self) -> bool {
         let state = lock(&self.state);
-        let waited = self.quiet.wait_timeout_while(state, PATIENCE, |state| state.busy > 0);
+        let waited = self
+            .quiet
+            .wait_timeout_while(state, PATIENCE, |state| state.busy > 0);
         let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
         if waited.timed_out() {
             return false;

@@ -272,7 +272,7 @@ mod tests {
         rtc.set_frequency(64);
         rtc.tell_periods(true);
         clock.add(NANOS_PER_SEC / 2);
-        assert_eq!(rtc.take(|| ()), Ok(32 * COUNT | ANY | PERIODIC));
+        assert_eq!(rtc.take(|| ()), Ok((32 * COUNT) | ANY | PERIODIC));
         rtc.tell_periods(false);
         clock.add(NANOS_PER_SEC);
         assert_eq!(rtc.take(|| ()), Err(()));

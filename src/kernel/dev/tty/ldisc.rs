@@ -578,7 +578,7 @@ mod tests {
     fn echo_is_bounded() {
         let mut l = LineDiscipline::default();
         for _ in 0..100 {
-            l.input(&[b"x"; 1000].concat());
+            l.input(&[b'x'; 1000]);
             l.input(b"\n");
             l.read(INPUT_MAX);
         }
