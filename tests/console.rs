@@ -530,7 +530,6 @@ fn bad_clients() {
     let mut client = Client::on(connect(&path));
     client.send("\x03");
     client.expect("ready> ");
-    client.send("\x03");
     client.ask("echo still''-here", "still-here");
     client.send("exit 6\r");
     guest.ends(6);
