@@ -16,7 +16,7 @@ fn ps_shows_the_guest_only() {
         ps -o pid=,ppid= -p $child | awk -v me=$$ '{ print ($2 == me) }'; ps -p $child -o comm=,nlwp=,ni=,pri=,cls=
         ps -ef | head -n 1; ps -C sleep -o args= | sort; ps -p 1 -o pid=; ps -p 99999 >/dev/null; echo "status $?"
         pgrep -f 'sleep 1000' -c; pkill -f 'sleep 2000'; while pgrep -f 'sleep 2000' >/dev/null; do :; done; pidof sleep | wc -w; kill $child; wait $child 2>/dev/null; ps -p $child -o stat=; echo "gone $?"
-        [ "$(ps -e -o pid= | wc -l)" -lt 15 ] && echo 'guest processes only'; ps -eL | head -n 1; ps --forest -e -o args= | grep -c 'ps --forest'
+        [ "$(ps -e -o pid= | wc -l)" -lt 15 ] && echo 'guest processes only'; ps -eL | head -n 1; ps --forest -e -o args= | grep -c '[p]s --forest'
         tr '\0' ' ' </proc/$$/cmdline | cut -c1-6; readlink /proc/$$/exe /proc/$$/cwd /proc/$$/root; cut -d' ' -f2 /proc/$$/stat; grep -E '^(Name|State|Uid|Threads)' /proc/self/status
         pkill -9 sleep
         "#,

@@ -57,6 +57,8 @@ impl Map {
 
     /// What is said of it before its header.
     pub(super) fn records(&self, path: &[u8]) -> [Record; 4] {
+        // As all others are named, by which GNU tar knows whether a directory is complete.
+        let path = path.strip_prefix(b"./").unwrap_or(path);
         let record = |name: &str, value: &[u8]| (format!("GNU.sparse.{name}"), value.to_vec());
         [
             record("major", b"1"),
