@@ -709,7 +709,7 @@ static unsigned long disturb(struct pipe p, int how, unsigned long at)
 /* Again and again a pipe is taken from those who use it, at another moment each time: nothing is lost or comes twice. */
 CHECK(nothing_is_lost_in_between)
 {
-	enum { ROUNDS = 60 };
+	enum { ROUNDS = 20 };
 	for (int round = 0; round < ROUNDS; round++) {
 		unsigned long total = 20000 + round * 100, at = 0;
 		struct pipe p = new_pipe();
