@@ -3,10 +3,11 @@
 mod support;
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::images::{Files, archive_of, base, digest, gzip, layer, layout, write_layout, zstd};
@@ -349,9 +350,16 @@ fn a_kill_at_any_moment_leaves_it_sound() {
     user.file("oci.tar", &archive_of(&oci()));
     user.file("plain.tar", base());
     user.ok(&["image", "import", "plain.tar", "kept"]);
-    for round in 0..30u64 {
+    let import = ["image", "import", "oci.tar", "new"];
+    let begin = Instant::now();
+    user.ok(&import);
+    let whole = begin.elapsed();
+    // From before they have begun to after they have ended, and on until one has.
+    let (mut killed, mut finished) = (0, 0);
+    let mut round = 0;
+    while round < 30 || finished == 0 {
         let arguments: &[&str] = match round % 3 {
-            0 => &["image", "import", "oci.tar", "new"],
+            0 => &import,
             1 => &["image", "import", "plain.tar", "other"],
             _ => &["image", "rm", "new"],
         };
@@ -363,13 +371,18 @@ fn a_kill_at_any_moment_leaves_it_sound() {
             .spawn()
             .expect("start");
         // A moment, not a wait for anything.
-        thread::sleep(Duration::from_micros(300 + round * 1700));
+        thread::sleep(whole * round / 20);
         child.kill().expect("kill");
-        child.wait().expect("wait");
+        match child.wait().expect("wait").signal() {
+            Some(_) => killed += 1,
+            None => finished += 1,
+        }
         if round % 10 == 9 {
             user.assert_sound();
         }
+        round += 1;
     }
+    assert!(killed > 0, "the first is killed at once");
     assert_eq!(user.ok(&["run", "kept", "busybox", "echo", "fine"]), "fine\n");
     user.ok(&["image", "import", "oci.tar", "new"]);
     assert_eq!(user.ok(&["run", "new"]), "new\n");
