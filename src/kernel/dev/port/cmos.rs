@@ -179,7 +179,7 @@ impl State {
             self.held = Some((time, true));
         } else {
             let nanos = clock.hardware_nanos().rem_euclid(SECOND);
-            clock.set_hardware_nanos(time.seconds() * SECOND + nanos);
+            set(clock, time, nanos);
         }
     }
 
@@ -198,7 +198,7 @@ impl State {
                 clock.hardware_nanos().rem_euclid(SECOND)
             };
             if changed || was_held {
-                clock.set_hardware_nanos(time.seconds() * SECOND + nanos);
+                set(clock, time, nanos);
             }
         }
     }
@@ -281,6 +281,11 @@ impl State {
         let half = if value & AFTERNOON == 0 { 0 } else { 12 };
         self.decode(value & !AFTERNOON) % 12 + half
     }
+}
+
+/// Registers hold years that the clock, which counts nanoseconds, does not: it stops at its ends.
+fn set(clock: &Clock, time: Civil, nanos: i64) {
+    clock.set_hardware_nanos(time.seconds().saturating_mul(SECOND).saturating_add(nanos));
 }
 
 #[cfg(test)]
@@ -369,6 +374,19 @@ mod tests {
         assert_eq!(get(&cmos, C) & AT_ALARM, AT_ALARM);
         clock.add(400 * 86_400 * NANOS_PER_SEC);
         assert_eq!(get(&cmos, C) & AT_ALARM, AT_ALARM);
+    }
+
+    #[test]
+    fn far_years_end_where_the_clock_ends() {
+        let (cmos, clock) = at(NOON);
+        put(&cmos, CENTURY, 0x99);
+        assert_eq!(clock.hardware_nanos(), i64::MAX);
+        put(&cmos, CENTURY, 0);
+        assert!(clock.hardware_nanos() < 0, "it stands at an early year");
+        put(&cmos, A, DIVIDER_HELD);
+        put(&cmos, CENTURY, 0x99);
+        put(&cmos, A, A_AT_FIRST);
+        assert_eq!(clock.hardware_nanos(), i64::MAX);
     }
 
     #[test]
