@@ -78,12 +78,12 @@ impl State {
         }
     }
 
-    /// When there will be something to note next, in nanoseconds.
+    /// When there will be something to note next, in nanoseconds; what lies beyond the clock's end never comes.
     fn next(&self) -> Option<i64> {
-        let second = self.second.map(|last| (last + 1).saturating_mul(SECOND));
-        let period = self.period.map(|last| (last + 1).saturating_mul(self.length()));
-        let alarm = self.alarm_is_on.then(|| self.alarm.saturating_mul(SECOND));
-        [second, period, alarm].into_iter().flatten().min()
+        let second = self.second.map(|last| (last + 1).checked_mul(SECOND));
+        let period = self.period.map(|last| (last + 1).checked_mul(self.length()));
+        let alarm = self.alarm_is_on.then(|| self.alarm.checked_mul(SECOND));
+        [second, period, alarm].into_iter().flatten().flatten().min()
     }
 }
 
@@ -276,6 +276,18 @@ mod tests {
         rtc.tell_periods(false);
         clock.add(NANOS_PER_SEC);
         assert_eq!(rtc.take(|| ()), Err(()));
+    }
+
+    #[test]
+    fn nothing_comes_when_the_clock_is_at_its_end() {
+        let (rtc, _) = rtc();
+        rtc.set(i64::MAX);
+        rtc.set_alarm(i64::MAX, true);
+        rtc.tell_seconds(true);
+        rtc.tell_periods(true);
+        assert_eq!(rtc.take(|| ()), Err(()));
+        assert_eq!(rtc.state.lock().next(), None);
+        assert!(rtc.state.lock().timer.is_none());
     }
 
     #[test]
