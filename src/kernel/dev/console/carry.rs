@@ -12,6 +12,9 @@ use crate::kernel::wait::reactor::HostWatch;
 /// What a descriptor that polls writable takes without blocking, in bytes.
 const CHUNK: usize = 1024;
 
+/// How often that is moved at once: the guest may fill and empty a line as fast as this does, and others use this thread.
+const ROUNDS: usize = 64;
+
 /// Why no more bytes were moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stopped {
@@ -24,7 +27,7 @@ pub(super) enum Stopped {
 /// Bytes come in, as far as the line has room.
 pub(super) fn carry_in(from: &HostWatch, line: &Line) -> Stopped {
     let mut bytes = [0; CHUNK];
-    loop {
+    for _ in 0..ROUNDS {
         let room = line.input_room().min(CHUNK);
         if room == 0 {
             return Stopped::Waiting;
@@ -44,16 +47,19 @@ pub(super) fn carry_in(from: &HostWatch, line: &Line) -> Stopped {
             Err(_) => return Stopped::Ended,
         }
     }
+    from.arm(Events::IN);
+    Stopped::Waiting
 }
 
 /// Bytes go out, as far as the host takes them. What it refuses for good is lost.
 pub(super) fn carry_out(to: &HostWatch, line: &Line) -> Result<Stopped, Errno> {
     let mut moved = false;
+    let mut rounds = 0..ROUNDS;
     let stopped = loop {
         if line.output_len() == 0 {
             break Ok(Stopped::Waiting);
         }
-        if to.poll(Events::OUT).is_empty() {
+        if rounds.next().is_none() || to.poll(Events::OUT).is_empty() {
             to.arm(Events::OUT);
             break Ok(Stopped::Waiting);
         }
