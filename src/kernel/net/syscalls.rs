@@ -184,6 +184,10 @@ pub(crate) fn accept4(
     cx.task.files().get(fd)?;
     let flags = socket_flags(flags)?;
     let (file, listener) = socket_at(cx, fd)?;
+    // Without a number the connection stays where it is.
+    cx.task
+        .files()
+        .check_room(cx.task.group.soft_limit(libc::RLIMIT_NOFILE))?;
     let socket = listener.accept(file.nonblocking())?;
     let name = socket.peer_name().unwrap_or_default();
     let number = install(cx, file_of(cx, socket, flags), flags)?;
