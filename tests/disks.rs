@@ -68,6 +68,20 @@ fn file_systems_on_a_disk_that_stays_as_it_is() {
 }
 
 #[test]
+fn much_of_a_disk_is_made_zero_in_many_steps() {
+    let image = scratch("zero").join("disk");
+    empty(&image, 1 << 20);
+    let file = fs::File::options().write(true).open(&image).expect("open");
+    std::os::unix::fs::FileExt::write_all_at(&file, &[b'x'; 48 << 20], 1 << 39).expect("write");
+    let cow = format!("{}:cow", text(&image));
+    let script = "at() { dd if=/dev/vda bs=1M skip=$1 count=1 2>/dev/null | tr -d '\\0' | wc -c; }; \
+        at 524288; fallocate -p -o 549755813888 -l 1048576 /dev/vda; at 524288; at 524289; blkdiscard -f /dev/vda; at 524289; \
+        fallocate -z -n -o 1099511623680 -l 8192 /dev/vda; not fallocate -z -o 1099511623680 -l 8192 /dev/vda; \
+        not fallocate -l 4096 /dev/vda";
+    says(&["--disk", &cow], script, "1048576\n0\n1048576\n0\n");
+}
+
+#[test]
 fn partitions() {
     let image = scratch("partitions").join("disk");
     empty(&image, 32);

@@ -9,6 +9,7 @@ use super::stop::{Errno, SysResult};
 use super::task::Task;
 use super::time::Instant;
 use super::user_memory::{UserAddr, UserCString, UserMemory, UserRef};
+use super::wait::{OnSignal, WaitFor};
 use crate::platform::Thread;
 use syscall_table::Subsystem;
 
@@ -73,6 +74,18 @@ impl SyscallCx<'_> {
         let file = self.task.files().get(fd)?;
         self.state.file = Some((fd, file.clone()));
         Ok(file)
+    }
+
+    /// Change `len` bytes in steps, between which signals and others have their turn; only a kill ends it. `step` is told how many
+    /// bytes are done, and says how many it did.
+    pub fn in_steps(&mut self, len: u64, step: impl FnOnce(u64) -> SysResult<u64>) -> SysResult<()> {
+        let done = self.state.progress as u64;
+        let done = done.saturating_add(step(done)?);
+        self.state.progress = usize::try_from(done).unwrap_or(usize::MAX);
+        if done < len {
+            return Err(WaitFor::nothing().on_signal(OnSignal::Uninterruptible).into());
+        }
+        Ok(())
     }
 
     /// Whether the call's deadline has passed.

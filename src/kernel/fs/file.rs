@@ -192,8 +192,9 @@ pub trait FileOps: Send + Sync + Any {
         Err(Errno::EINVAL.into())
     }
 
-    /// fallocate(2) with its mode bits.
-    fn allocate(&self, file: &File, mode: i32, offset: u64, len: u64) -> SysResult<()> {
+    /// fallocate(2) with its mode bits: how many bytes it was done to, from `offset` on. Fewer than `len`, but at least one, where all
+    /// takes long: the rest is asked for again.
+    fn allocate(&self, file: &File, mode: i32, offset: u64, len: u64) -> SysResult<u64> {
         let _ = (file, mode, offset, len);
         Err(Errno::ENODEV.into())
     }

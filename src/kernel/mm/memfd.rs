@@ -301,7 +301,7 @@ impl FileOps for SealedOps {
         self.ops.sync(file, data_only)
     }
 
-    fn allocate(&self, file: &File, mode: i32, offset: u64, len: u64) -> SysResult<()> {
+    fn allocate(&self, file: &File, mode: i32, offset: u64, len: u64) -> SysResult<u64> {
         let _changing = self.inode.changing.lock();
         if mode & PUNCH_HOLE != 0 {
             if self.inode.has(SEAL_WRITE | SEAL_FUTURE_WRITE) {

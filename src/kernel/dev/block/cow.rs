@@ -1,6 +1,6 @@
 //! Copy on write: a disk that stays as it is, and what was written over it, in a memory file.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
@@ -18,6 +18,11 @@ const GRAIN: u64 = 4096;
 /// Grains of which one entry of the map tells.
 const PER_ENTRY: u64 = 64;
 
+/// Of a call that makes a part zero: how many bytes a step looks at, how many of `below` it reads at most, and how many steps there are.
+const WINDOW: u64 = 256 << 20;
+const PIECE: u64 = 64 << 10;
+const STEPS: u32 = 256;
+
 /// A disk over another one.
 pub struct Cow {
     below: Arc<dyn Disk>,
@@ -32,7 +37,7 @@ pub struct Cow {
 /// Which grains are over: a bit for each, 64 to an entry.
 #[derive(Default)]
 struct State {
-    grains: HashMap<u64, u64>,
+    grains: BTreeMap<u64, u64>,
     count: u64,
 }
 
@@ -40,6 +45,24 @@ impl State {
     fn has(&self, grain: u64) -> bool {
         let bits = self.grains.get(&(grain / PER_ENTRY)).copied().unwrap_or(0);
         bits >> (grain % PER_ENTRY) & 1 != 0
+    }
+
+    /// The first grain from `grain` on, before `end`, that is over, or that is not; `end` if there is none.
+    fn next(&self, grain: u64, over: bool, end: u64) -> u64 {
+        let mut at = grain;
+        for (&entry, &bits) in self.grains.range(grain / PER_ENTRY..) {
+            let start = entry * PER_ENTRY;
+            if at >= end || !over && start > at {
+                break;
+            }
+            at = at.max(start);
+            let found = if over { bits } else { !bits } >> (at - start);
+            if found != 0 {
+                return (at + u64::from(found.trailing_zeros())).min(end);
+            }
+            at = start + PER_ENTRY;
+        }
+        if over { end } else { at.min(end) }
     }
 }
 
@@ -61,12 +84,33 @@ impl Cow {
     /// How far what begins at `at` is all over, or all not, up to `end`.
     fn run(&self, at: u64, end: u64) -> (bool, u64) {
         let state = self.state.lock();
-        let over = state.has(at / GRAIN);
-        let mut to = (at / GRAIN + 1) * GRAIN;
-        while to < end && state.has(to / GRAIN) == over {
-            to += GRAIN;
-        }
+        let grain = at / GRAIN;
+        let over = state.has(grain);
+        let to = state.next(grain, !over, end.div_ceil(GRAIN)) * GRAIN;
         (over, to.min(end))
+    }
+
+    /// Make some of a part zero that is not over. What is zero below need not be over.
+    fn zero_below(&self, at: u64, end: u64) -> SysResult<u64> {
+        let data = self.below.skip_zeroes(at, end);
+        if data > at {
+            return Ok(data - at);
+        }
+        let len = (PIECE - at % PIECE).min(end - at);
+        let mut bytes = vec![0; len as usize];
+        self.below.read(&mut bytes, at)?;
+        let mut rest = bytes.as_mut_slice();
+        let mut at = at;
+        while !rest.is_empty() {
+            let room = (GRAIN - at % GRAIN) as usize;
+            let (grain, others) = rest.split_at_mut(room.min(rest.len()));
+            if grain.iter().any(|&byte| byte != 0) {
+                grain.fill(0);
+                self.write_part(grain, at)?;
+            }
+            (at, rest) = (at + grain.len() as u64, others);
+        }
+        Ok(len)
     }
 
     /// Have a grain over, as it is below but for what is going to be written. For who holds `writing`, as is what follows.
@@ -140,27 +184,21 @@ impl Disk for Cow {
         Ok(())
     }
 
-    fn zero(&self, at: u64, len: u64) -> SysResult<()> {
-        let zeroes = [0; GRAIN as usize];
+    fn zero(&self, at: u64, len: u64) -> SysResult<u64> {
         let mut done = 0;
-        while done < len {
+        for _ in 0..STEPS {
             let (at, left) = (at + done, len - done);
-            let grain = at / GRAIN;
-            let some = left.min((grain + 1) * GRAIN - at);
-            let _writing = self.writing.lock();
-            if some == GRAIN && self.state.lock().has(grain) {
-                make_zero(&self.over, at, some)?;
-            } else {
-                // What is zero below need not be over.
-                let mut below = vec![0; some as usize];
-                self.read(&mut below, at)?;
-                if below.iter().any(|&byte| byte != 0) {
-                    self.write_part(&zeroes[..some as usize], at)?;
-                }
+            if left == 0 {
+                break;
             }
-            done += some;
+            let _writing = self.writing.lock();
+            let (over, to) = self.run(at, at + left.min(WINDOW));
+            done += match over {
+                true => make_zero(&self.over, at, to - at)?,
+                false => self.zero_below(at, to)?,
+            };
         }
-        Ok(())
+        Ok(done)
     }
 
     fn flush(&self) -> SysResult<()> {

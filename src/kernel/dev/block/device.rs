@@ -229,8 +229,8 @@ impl Opened {
         Ok((disk, at, some))
     }
 
-    /// Make a part zero.
-    pub(super) fn zero(&self, at: u64, len: u64) -> SysResult<()> {
+    /// Make a part zero: how much of it, as [`Disk::zero`] says.
+    pub(super) fn zero(&self, at: u64, len: u64) -> SysResult<u64> {
         if self.device.is_read_only() {
             return Err(Errno::EPERM.into());
         }
@@ -386,19 +386,31 @@ impl FileOps for BlockFile {
         }
     }
 
-    fn allocate(&self, _: &File, mode: i32, offset: u64, len: u64) -> SysResult<()> {
+    fn allocate(&self, _: &File, mode: i32, offset: u64, len: u64) -> SysResult<u64> {
+        const KEEP_SIZE: i32 = libc::FALLOC_FL_KEEP_SIZE;
         let zeroes = [
             libc::FALLOC_FL_ZERO_RANGE,
-            libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE,
-            libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE,
+            libc::FALLOC_FL_ZERO_RANGE | KEEP_SIZE,
+            libc::FALLOC_FL_PUNCH_HOLE | KEEP_SIZE,
         ];
-        if !zeroes.contains(&mode) {
+        if mode != 0 && !zeroes.contains(&mode) {
             return Err(Errno::EOPNOTSUPP.into());
         }
-        if !offset.is_multiple_of(SECTOR) || !len.is_multiple_of(SECTOR) {
+        let (_, size) = self.0.range()?;
+        let there = size.saturating_sub(offset);
+        if there == 0 || len > there && mode & KEEP_SIZE == 0 {
             return Err(Errno::EINVAL.into());
         }
-        self.0.zero(offset, len)
+        let inside = len.min(there);
+        if !offset.is_multiple_of(SECTOR) || !inside.is_multiple_of(SECTOR) {
+            return Err(Errno::EINVAL.into());
+        }
+        if mode == 0 {
+            return Err(Errno::EOPNOTSUPP.into());
+        }
+        let done = self.0.zero(offset, inside)?;
+        // What lies behind the end is done as well.
+        Ok(if done == inside { len } else { done })
     }
 
     fn ioctl(&self, cx: &mut SyscallCx<'_>, file: &Arc<File>, request: u32, arg: u64) -> SysResult<u64> {

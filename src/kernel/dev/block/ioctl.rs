@@ -119,15 +119,21 @@ pub(super) fn run(
 }
 
 /// BLKDISCARD and BLKZEROOUT: a start and a length in bytes.
-fn zero(opened: &Opened, cx: &SyscallCx<'_>, file: &File, range: UserRef<[u64; 2]>) -> SysResult<()> {
+fn zero(opened: &Opened, cx: &mut SyscallCx<'_>, file: &File, range: UserRef<[u64; 2]>) -> SysResult<()> {
     if !file.flags().writable() {
         return Err(Errno::EBADF.into());
     }
-    let [start, len] = cx.memory.read(range)?;
+    // Later runs go on with what the first one was asked for.
+    let known = cx.state.data.as_ref().and_then(|data| data.downcast_ref());
+    let [start, len]: [u64; 2] = match known {
+        Some(range) => *range,
+        None => cx.memory.read(range)?,
+    };
     let aligned = start.is_multiple_of(SECTOR) && len.is_multiple_of(SECTOR);
     let end = start.checked_add(len).filter(|_| aligned).ok_or(Errno::EINVAL)?;
     if end > opened.range()?.1 {
         return Err(Errno::EINVAL.into());
     }
-    opened.zero(start, len)
+    cx.state.data = Some(Box::new([start, len]));
+    cx.in_steps(len, |done| opened.zero(start + done, len - done))
 }

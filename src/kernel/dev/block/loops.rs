@@ -156,7 +156,7 @@ impl Disk for LoopDisk {
         Ok(())
     }
 
-    fn zero(&self, at: u64, len: u64) -> SysResult<()> {
+    fn zero(&self, at: u64, len: u64) -> SysResult<u64> {
         let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         self.file.ops.allocate(&self.file, mode, self.offset + at, len)
     }

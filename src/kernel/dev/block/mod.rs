@@ -62,8 +62,14 @@ pub trait Disk: Send + Sync {
     fn read(&self, buf: &mut [u8], at: u64) -> SysResult<()>;
     /// Write all of `bytes`, which lie within the size.
     fn write(&self, bytes: &[u8], at: u64) -> SysResult<()>;
-    /// Make a part zero that lies within the size, and give its space back where that can be.
-    fn zero(&self, at: u64, len: u64) -> SysResult<()>;
+    /// Make a part zero that lies within the size, and give its space back where that can be. Returns how many bytes of it that was
+    /// done to, from its beginning: less than all where that takes long, none only where `len` is 0.
+    fn zero(&self, at: u64, len: u64) -> SysResult<u64>;
+    /// A place from `at` to `end` before which, from `at` on, all bytes are zero. It need not be the last one.
+    fn skip_zeroes(&self, at: u64, end: u64) -> u64 {
+        let _ = end;
+        at
+    }
     /// Have what was written outlive the host.
     fn flush(&self) -> SysResult<()>;
     /// What is shown as the file behind a loop device.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, fallocate, fdatasync, fstat};
+use rustix::fs::{FallocateFlags, SeekFrom, fallocate, fdatasync, fstat, seek};
 use rustix::io::{pread, pwrite};
 
 use super::Disk;
@@ -10,8 +10,9 @@ use crate::kernel::fs::hostfs::host_errno;
 use crate::kernel::stop::{Errno, SysResult};
 use crate::platform::HostFile;
 
-/// How much is written at once where a part cannot be made zero otherwise, in bytes.
+/// How much is written at once where a part cannot be made zero otherwise, and how much of it in one call, in bytes.
 const PIECE: usize = 64 << 10;
+pub(super) const PIECES: u64 = 8 << 20;
 
 /// A regular host file, of the size that it had when it was opened.
 pub struct Raw {
@@ -60,20 +61,20 @@ pub(super) fn write_all(file: &HostFile, mut bytes: &[u8], mut at: u64) -> Resul
     Ok(())
 }
 
-/// Make a part of a file zero, by a hole where the host can.
-pub(super) fn make_zero(file: &HostFile, at: u64, len: u64) -> Result<(), Errno> {
+/// Make a part of a file zero, by a hole where the host can: how many bytes, which are [`PIECES`] at least or all.
+pub(super) fn make_zero(file: &HostFile, at: u64, len: u64) -> Result<u64, Errno> {
     let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    if fallocate(file, hole, at, len).is_ok() {
-        return Ok(());
+    if len == 0 || fallocate(file, hole, at, len).is_ok() {
+        return Ok(len);
     }
     let zeroes = [0; PIECE];
-    let mut done = 0;
+    let (len, mut done) = (len.min(PIECES), 0);
     while done < len {
         let some = (len - done).min(PIECE as u64);
         write_all(file, &zeroes[..some as usize], at + done)?;
         done += some;
     }
-    Ok(())
+    Ok(len)
 }
 
 impl Disk for Raw {
@@ -93,11 +94,16 @@ impl Disk for Raw {
         Ok(write_all(&self.file, bytes, at)?)
     }
 
-    fn zero(&self, at: u64, len: u64) -> SysResult<()> {
-        if len > 0 {
-            make_zero(&self.file, at, len)?;
+    fn zero(&self, at: u64, len: u64) -> SysResult<u64> {
+        Ok(make_zero(&self.file, at, len)?)
+    }
+
+    fn skip_zeroes(&self, at: u64, end: u64) -> u64 {
+        match seek(&*self.file, SeekFrom::Data(at)) {
+            Ok(data) => data.clamp(at, end),
+            Err(rustix::io::Errno::NXIO) => end,
+            Err(_) => at,
         }
-        Ok(())
     }
 
     fn flush(&self) -> SysResult<()> {

@@ -23,6 +23,17 @@ fn raw(bytes: &[u8]) -> Arc<Raw> {
     Arc::new(Raw::new(host(bytes), false).unwrap())
 }
 
+/// Make a part zero, in as many calls as that takes.
+pub(super) fn zero(disk: &dyn Disk, at: u64, len: u64) -> SysResult<()> {
+    let mut done = 0;
+    while done < len {
+        let some = disk.zero(at + done, len - done)?;
+        assert!((1..=len - done).contains(&some));
+        done += some;
+    }
+    Ok(())
+}
+
 fn errno(result: SysResult<()>) -> Option<Errno> {
     match result {
         Err(Stop::Errno(errno, _)) => Some(errno),
@@ -43,7 +54,7 @@ fn what_is_written_over_a_disk_is_read_back() {
             let at = random.below(SIZE as u64) as usize;
             let len = (1 + random.below(20_000) as usize).min(SIZE - at);
             if random.below(3) == 0 {
-                assert!(cow.zero(at as u64, len as u64).is_ok());
+                assert!(zero(&cow, at as u64, len as u64).is_ok());
                 model[at..at + len].fill(0);
             } else {
                 assert!(cow.write(&vec![seed as u8 + 9; len], at as u64).is_ok());
@@ -54,6 +65,67 @@ fn what_is_written_over_a_disk_is_read_back() {
         assert!(cow.read(&mut found, 0).is_ok() && found == model);
         assert!(disk.read(&mut found, 0).is_ok() && found == below);
     }
+}
+
+/// A disk of zeroes that counts what is read of it.
+#[derive(Default)]
+struct Counted {
+    bytes: std::sync::atomic::AtomicU64,
+    has_holes: bool,
+}
+
+impl Disk for Counted {
+    fn size(&self) -> u64 {
+        1 << 40
+    }
+
+    fn is_read_only(&self) -> bool {
+        true
+    }
+
+    fn read(&self, buf: &mut [u8], _: u64) -> SysResult<()> {
+        let len = buf.len() as u64;
+        self.bytes.fetch_add(len, std::sync::atomic::Ordering::Relaxed);
+        buf.fill(1);
+        Ok(())
+    }
+
+    fn write(&self, _: &[u8], _: u64) -> SysResult<()> {
+        Err(Errno::EPERM.into())
+    }
+
+    fn zero(&self, _: u64, _: u64) -> SysResult<u64> {
+        Err(Errno::EPERM.into())
+    }
+
+    fn skip_zeroes(&self, at: u64, end: u64) -> u64 {
+        if self.has_holes { end } else { at }
+    }
+
+    fn flush(&self) -> SysResult<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_call_makes_no_more_zero_than_it_has_time_for() {
+    let full = Arc::new(Counted::default());
+    let cow = Cow::new(full.clone(), 1 << 30).unwrap();
+    let done = cow.zero(100, (1 << 40) - 100);
+    let read = full.bytes.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(matches!(done, Ok(n) if (1 << 20..=32 << 20).contains(&n)));
+    assert!(read <= 32 << 20);
+    let holes = Arc::new(Counted {
+        has_holes: true,
+        ..Counted::default()
+    });
+    let cow = Cow::new(holes.clone(), 1 << 30).unwrap();
+    assert!(cow.write(&[7; 10], 1 << 30).is_ok());
+    let before = holes.bytes.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(zero(&cow, 0, 1 << 40).is_ok());
+    assert_eq!(holes.bytes.load(std::sync::atomic::Ordering::Relaxed), before);
+    let mut found = [1; 10];
+    assert!(cow.read(&mut found, 1 << 30).is_ok() && found == [0; 10]);
 }
 
 #[test]

@@ -113,9 +113,10 @@ impl FileOps for HostRegular {
         Ok(synced.map_err(errno)?)
     }
 
-    fn allocate(&self, _file: &File, mode: i32, offset: u64, len: u64) -> SysResult<()> {
+    fn allocate(&self, _file: &File, mode: i32, offset: u64, len: u64) -> SysResult<u64> {
         let mode = FallocateFlags::from_bits_retain(mode.cast_unsigned());
-        Ok(fallocate(&*self.file, mode, offset, len).map_err(errno)?)
+        fallocate(&*self.file, mode, offset, len).map_err(errno)?;
+        Ok(len)
     }
 }
 

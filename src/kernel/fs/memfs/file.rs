@@ -198,10 +198,10 @@ impl FileOps for MemRegular {
         Ok(self.node.tree.sync_names()?)
     }
 
-    fn allocate(&self, _file: &File, mode: i32, offset: u64, len: u64) -> SysResult<()> {
+    fn allocate(&self, _file: &File, mode: i32, offset: u64, len: u64) -> SysResult<u64> {
         self.node.allocate(mode, offset, len)?;
         self.node.tell_data();
-        Ok(())
+        Ok(len)
     }
 }
 

@@ -93,7 +93,7 @@ pub(crate) fn write_at(file: &File, pos: u64, bytes: &[u8]) -> Result<usize, Err
 }
 
 pub(crate) fn allocate(file: &File, mode: i32, offset: u64, len: u64) -> Result<(), Errno> {
-    plain(file.ops.allocate(file, mode, offset, len))
+    plain(file.ops.allocate(file, mode, offset, len).map(drop))
 }
 
 pub(crate) fn contents(inode: &Arc<dyn Inode>) -> Result<Vec<u8>, Errno> {

@@ -199,7 +199,7 @@ pub(super) fn ioctl(cx: &mut SyscallCx<'_>, fd: Fd, request: u32, arg: u64) -> S
     const FIGETBSZ: u32 = 2;
     const FICLONE: u32 = 0x4004_9409;
     const FICLONERANGE: u32 = 0x4020_940d;
-    let file = cx.task.files().get(fd)?;
+    let file = cx.file(fd)?;
     let number: UserRef<i32> = UserAddr(arg).cast();
     match request {
         FIOCLEX | FIONCLEX => {

@@ -492,7 +492,7 @@ pub(super) fn fallocate(cx: &mut SyscallCx<'_>, fd: Fd, mode: i32, offset: i64, 
     const ZERO: i32 = 16;
     const INSERT: i32 = 32;
     const UNSHARE: i32 = 64;
-    let file = cx.task.files().get(fd)?;
+    let file = cx.file(fd)?;
     let (Ok(start), Ok(length)) = (u64::try_from(offset), u64::try_from(len)) else {
         return fail!(EINVAL);
     };
@@ -513,7 +513,7 @@ pub(super) fn fallocate(cx: &mut SyscallCx<'_>, fd: Fd, mode: i32, offset: i64, 
         return fail!(EBADF);
     }
     match file.inode.file_type() {
-        FileType::Regular => {}
+        FileType::Regular | FileType::BlockDevice => {}
         FileType::Fifo => return fail!(ESPIPE),
         FileType::Directory => return fail!(EISDIR),
         _ => return fail!(ENODEV),
@@ -522,11 +522,15 @@ pub(super) fn fallocate(cx: &mut SyscallCx<'_>, fd: Fd, mode: i32, offset: i64, 
     if end > i64::MAX as u64 {
         return fail!(EFBIG);
     }
-    if mode & (KEEP_SIZE | PUNCH_HOLE) == 0 {
-        check_size_limit(cx, end)?;
+    if file.inode.file_type() == FileType::Regular {
+        if mode & (KEEP_SIZE | PUNCH_HOLE) == 0 {
+            check_size_limit(cx, end)?;
+        }
+        drop_suid(cx, &file.inode)?;
     }
-    drop_suid(cx, &file.inode)?;
-    file.ops.allocate(&file, mode, start, length)?;
+    cx.in_steps(length, |done| {
+        file.ops.allocate(&file, mode, start + done, length - done)
+    })?;
     file.happened(Notice::MODIFY);
     Ok(())
 }

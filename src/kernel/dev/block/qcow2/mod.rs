@@ -35,6 +35,9 @@ const PACKED: u64 = 1 << 62;
 /// A cluster reads as zeroes.
 const ZERO: u64 = 1;
 
+/// Clusters or absent tables that one call makes zero.
+const STEPS: u64 = 2048;
+
 /// Largest window of zstd, in bytes: a cluster is at most 2 MiB.
 const ZSTD_WINDOW: u64 = 8 << 20;
 
@@ -61,6 +64,11 @@ struct State {
     free: Vec<u64>,
     /// The compressed cluster that was read last: its entry and what it holds.
     unpacked: Option<(u64, Arc<Vec<u8>>)>,
+}
+
+/// Whether nothing has to be read for a cluster with this entry.
+fn reads_as_zeroes(entry: u64) -> bool {
+    entry & PACKED == 0 && (entry & ZERO != 0 || entry & PLACE == 0)
 }
 
 /// Whether a file begins as qcow2 does.
@@ -147,6 +155,12 @@ impl Qcow2 {
         Ok(Some((at, u64::from_be_bytes(entry))))
     }
 
+    /// How far it is from a place on the disk to what the next table is for.
+    fn to_next_table(&self, pos: u64) -> u64 {
+        let covers = (self.cluster() / 8) << self.header.cluster_bits;
+        covers - pos % covers
+    }
+
     /// Where the entry of a cluster is, in a table that may be written; the table is made if there is none.
     fn entry_to_write(&self, state: &mut State, number: u64) -> Result<(u64, u64), Errno> {
         let per_table = self.cluster() / 8;
@@ -226,7 +240,7 @@ impl Qcow2 {
             buf.copy_from_slice(bytes.get(start..start + buf.len()).ok_or(Errno::EIO)?);
             return Ok(());
         }
-        if entry & ZERO != 0 || entry & PLACE == 0 {
+        if reads_as_zeroes(entry) {
             return Ok(());
         }
         let at = self.check(state, entry & PLACE)? + skip;
@@ -356,23 +370,47 @@ impl Disk for Qcow2 {
         })?)
     }
 
-    fn zero(&self, at: u64, len: u64) -> SysResult<()> {
+    fn zero(&self, at: u64, len: u64) -> SysResult<u64> {
         if self.read_only {
             return Err(Errno::EPERM.into());
         }
         let mut state = self.state.lock();
         let state = &mut *state;
         let zeroes = vec![0; self.cluster() as usize];
-        Ok(self.each_part(at, len, |number, skip, range| {
-            let end = (number << self.header.cluster_bits) + skip + range.len() as u64;
-            if skip == 0 && (range.len() == zeroes.len() || end == self.header.size) {
-                return self.forget(state, number);
+        let mut done = 0;
+        for _ in 0..STEPS {
+            if done == len {
+                break;
             }
-            match self.entry(state, number)? {
-                None | Some((_, 0)) => Ok(()),
-                Some(_) => self.write_part(state, number, skip, &zeroes[..range.len()]),
+            let pos = at + done;
+            let (number, skip) = (pos >> self.header.cluster_bits, pos % self.cluster());
+            let Some((_, entry)) = self.entry(state, number)? else {
+                done += self.to_next_table(pos).min(len - done);
+                continue;
+            };
+            let some = (self.cluster() - skip).min(len - done);
+            if skip == 0 && (some == self.cluster() || pos + some == self.header.size) {
+                self.forget(state, number)?;
+            } else if entry != 0 {
+                self.write_part(state, number, skip, &zeroes[..some as usize])?;
             }
-        })?)
+            done += some;
+        }
+        Ok(done)
+    }
+
+    fn skip_zeroes(&self, at: u64, end: u64) -> u64 {
+        let state = self.state.lock();
+        let mut pos = at;
+        for _ in 0..STEPS {
+            pos += match self.entry(&state, pos >> self.header.cluster_bits) {
+                _ if pos >= end => break,
+                Ok(None) => self.to_next_table(pos),
+                Ok(Some((_, entry))) if reads_as_zeroes(entry) => self.cluster() - pos % self.cluster(),
+                _ => break,
+            };
+        }
+        pos.min(end)
     }
 
     fn flush(&self) -> SysResult<()> {

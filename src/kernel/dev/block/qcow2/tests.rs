@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::*;
+use crate::kernel::dev::block::tests::zero;
 use crate::kernel::fs::memfs::testing::TempDir;
 use crate::testing::Random;
 
@@ -30,7 +31,7 @@ fn change(disk: &Qcow2, model: &mut [u8], random: &mut Random) {
     let len = (1 + random.below(200_000)).min(SIZE - at);
     let range = at as usize..(at + len) as usize;
     if random.below(4) == 0 {
-        assert!(disk.zero(at, len).is_ok());
+        assert!(zero(disk, at, len).is_ok());
         model[range].fill(0);
     } else {
         let bytes = vec![random.below(255) as u8 + 1; len as usize];
@@ -82,6 +83,11 @@ fn files_stay_sound() {
         let mut found = vec![1; SIZE as usize];
         assert!(disk.read(&mut found, 0).is_ok());
         assert!(found == model, "{options}");
+        for _ in 0..40 {
+            let at = random.below(SIZE);
+            let end = disk.skip_zeroes(at, (at + random.below(1 << 20)).min(SIZE));
+            assert!(model[at as usize..end as usize].iter().all(|&byte| byte == 0));
+        }
         drop(disk);
         qemu_img(&["check", "-q", "-f", "qcow2", image_text]);
         qemu_img(&["convert", "-f", "qcow2", "-O", "raw", image_text, plain_text]);

@@ -226,7 +226,7 @@ fn a_kill_loses_nothing_that_was_written() {
     write_at(&files[0], 0, b"written").unwrap();
     write_at(&files[1], 0, b"W").unwrap();
     write_at(&files[2], 1, b"ey").unwrap();
-    plain(files[3].ops.allocate(&files[3], 0, 0, 4096)).unwrap();
+    plain(files[3].ops.allocate(&files[3], 0, 0, 4096).map(drop)).unwrap();
     let (killed, _copy) = after_a_kill(host.path(), upper.path());
     assert_eq!(contents(&find(&killed, "new")).unwrap(), b"written");
     assert_eq!(contents(&find(&killed, "e/f")).unwrap(), b"W/f");
