@@ -9,6 +9,7 @@
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <linux/sockios.h>
 
@@ -384,6 +385,24 @@ CHECK(accepting_without_waiting)
 	int s = OK(accept(l, NULL, NULL));
 	/* That is not inherited. */
 	EQ(fcntl(s, F_GETFL), O_RDWR);
+	EQ(write(c, "x", 1), 1);
+	char byte;
+	EQ(read(s, &byte, 1), 1);
+}
+
+CHECK(without_a_descriptor_a_connection_waits)
+{
+	int port, l = listening(&port);
+	int c = connect_to(port);
+	int free = OK(dup(c));
+	OK(close(free));
+	struct rlimit old, low;
+	OK(getrlimit(RLIMIT_NOFILE, &old));
+	low = (struct rlimit){ free, old.rlim_max };
+	OK(setrlimit(RLIMIT_NOFILE, &low));
+	ERR(accept(l, NULL, NULL), EMFILE);
+	OK(setrlimit(RLIMIT_NOFILE, &old));
+	int s = OK(accept(l, NULL, NULL));
 	EQ(write(c, "x", 1), 1);
 	char byte;
 	EQ(read(s, &byte, 1), 1);
