@@ -8,6 +8,8 @@ use anyhow::Context;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
+use crate::machine::EXIT_FAILURE;
+
 mod changes;
 mod clock;
 mod commit;
@@ -25,9 +27,6 @@ mod secrets;
 mod syscalls;
 mod values;
 mod verify;
-
-/// Status for a failure of uvm itself, as docker has it.
-const EXIT_FAILURE: u8 = 125;
 
 /// A virtual machine whose machine is an ordinary process tree.
 #[derive(Parser)]

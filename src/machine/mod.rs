@@ -25,8 +25,8 @@ pub use options::{Options, TmpfsMount, TraceTo, User, Volume};
 pub use terminal::{GUARD_VERB, guard as terminal_guard};
 
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -36,16 +36,26 @@ use crate::kernel::fs::memfs::MemFs;
 use crate::kernel::task::exec::{Init, start_init};
 use crate::kernel::task::{Creds, ExitStatus, Rlimits};
 use crate::kernel::time::Timestamp;
-use crate::kernel::wait::reactor::Reactor;
+use crate::kernel::wait::reactor::{Reactor, Timer};
 use crate::kernel::wait::{Events, Wakeup};
 use crate::kernel::{Boot, Kernel};
+use crate::platform::PATIENCE;
 use command::CommandError;
 use consoles::Consoles;
 use report::{Recorder, Report};
 use stdio::Stdio;
 
+/// Status for a failure of uvm itself, as docker has it.
+pub const EXIT_FAILURE: u8 = 125;
+
 /// Exit status when `--timeout` ended the guest, as timeout(1) has it.
 const TIMED_OUT: u8 = 124;
+
+/// Said when a handler does not come back.
+const STUCK: &str = "run: the guest's processes were ended, but uvm is still busy with a system call of theirs: this is a flaw of uvm";
+
+/// How long after the guest was ended by `--timeout` the platform may take to say so: longer than its own patience.
+const OVERDUE: Duration = PATIENCE.saturating_add(Duration::from_secs(5));
 
 /// What is left of a guest that has ended.
 pub struct Ended {
@@ -183,9 +193,11 @@ fn run_first(kernel: &Arc<Kernel>, options: &Options, who: &user::Identity, stdi
         console.control(first.pid());
     }
 
-    let timeout = Arc::new(Timeout {
+    let timeout = Arc::new_cyclic(|me| Timeout {
         kernel: kernel.clone(),
         fired: AtomicBool::new(false),
+        me: me.clone(),
+        overdue: Mutex::new(None),
     });
     let waiter: Arc<dyn Wakeup> = timeout.clone();
     let _timer = options
@@ -199,9 +211,7 @@ fn run_first(kernel: &Arc<Kernel>, options: &Options, who: &user::Identity, stdi
 
     let ran = kernel.platform.run();
     if ran == Err(nix::errno::Errno::ETIMEDOUT) {
-        bail!(
-            "run: the guest's processes were ended, but uvm is still busy with a system call of theirs: this is a flaw of uvm"
-        );
+        bail!("{STUCK}");
     }
     forwarder.stop();
     kernel.reactor.stop();
@@ -249,15 +259,25 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Ends the guest when its time is over.
+/// Ends the guest when its time is over, and then uvm, should the platform not come back from that.
 struct Timeout {
     kernel: Arc<Kernel>,
     fired: AtomicBool,
+    me: Weak<Timeout>,
+    overdue: Mutex<Option<Timer>>,
 }
 
 impl Wakeup for Timeout {
     fn wake(&self, _: Events) {
-        self.fired.store(true, Ordering::SeqCst);
-        self.kernel.platform.stop();
+        if self.fired.swap(true, Ordering::SeqCst) {
+            eprintln!("uvm: {STUCK}");
+            std::process::exit(EXIT_FAILURE.into());
+        }
+        if let Some(me) = self.me.upgrade() {
+            let waiter: Arc<dyn Wakeup> = me;
+            let timer = self.kernel.reactor.host_timer(nanos(OVERDUE), &waiter);
+            *self.overdue.lock().unwrap_or_else(PoisonError::into_inner) = Some(timer);
+        }
+        self.kernel.stop();
     }
 }

@@ -15,6 +15,7 @@
 //! * Nothing here trusts the guest: whatever the runtime inside a stub does is checked as if the guest had done it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bitflags::bitflags;
 use nix::errno::Errno;
@@ -53,6 +54,9 @@ pub const USER_START: u64 = 0x1_0000;
 
 /// Page size of the only architecture there is, in bytes.
 pub const PAGE_SIZE: u64 = 4096;
+
+/// How long a stopped platform waits for the handlers that still run. The longest that are meant to be wait for the host's disk.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// General registers of a guest thread, laid out as the kernel's `user_regs_struct`.
 #[repr(C)]
@@ -544,6 +548,7 @@ pub trait Platform: Send + Sync {
         false
     }
 
-    /// End all threads from any host thread; [`Platform::run`] then returns soon. Owners are not called.
+    /// End all threads from any host thread; [`Platform::run`] then returns soon. Owners are not called. ETIMEDOUT is what it returns
+    /// when a handler has not come back for [`PATIENCE`]; where handlers run on the very thread that called it, it does not return.
     fn stop(&self);
 }

@@ -123,3 +123,12 @@ fn what_does_not_go_together_is_told() {
         &["no-such-root"],
     );
 }
+
+#[test]
+fn a_guest_that_only_waits_for_its_timers_is_ended() {
+    let script = "$SIG{ALRM} = 'IGNORE'; setitimer(0, 0.001, 0.001); select(undef, undef, undef, 1e9)";
+    let mut command = Command::new(UVM);
+    command.args(["run", "--deterministic", "--timeout", "0.5", "/", "--"]);
+    command.args(["perl", "-MTime::HiRes=setitimer", "-e", script]);
+    assert_eq!(run(&mut command, b"", LIMIT).status, 124);
+}

@@ -6,6 +6,7 @@
 //! for what comes from outside: input, signals sent to uvm, and host files that change meanwhile.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::kernel::sync::{Lock, Rank};
@@ -46,6 +47,8 @@ pub enum Outcome {
 pub struct Turns {
     me: Weak<Turns>,
     reactor: Arc<Reactor>,
+    /// The guest is being ended, and nobody's turn comes any more.
+    over: AtomicBool,
     state: Lock<State>,
 }
 
@@ -104,6 +107,7 @@ impl Turns {
         Arc::new_cyclic(|me| Turns {
             me: me.clone(),
             reactor,
+            over: AtomicBool::new(false),
             state: Lock::new(Rank::Leaf, state),
         })
     }
@@ -196,9 +200,14 @@ impl Turns {
         true
     }
 
-    /// Nobody can run: move the clock on until somebody can.
+    /// Nobody's turn comes any more: do not look for anybody.
+    pub fn stop(&self) {
+        self.over.store(true, Ordering::SeqCst);
+    }
+
+    /// Nobody can run: move the clock on until somebody can. With a timer that comes again and again that may be never.
     fn rest(&self) {
-        loop {
+        while !self.over.load(Ordering::SeqCst) {
             let moved = self.reactor.travel();
             let mut state = self.state.lock();
             let chosen = state.choose();

@@ -394,6 +394,14 @@ impl Kernel {
     /// The first process has ended, and the machine with it.
     pub(in crate::kernel) fn shutdown(&self, status: ExitStatus) {
         self.ended.lock().get_or_insert(status);
+        self.stop();
+    }
+
+    /// End all that runs, from any host thread.
+    pub fn stop(&self) {
+        if let Some(turns) = &self.turns {
+            turns.stop();
+        }
         self.platform.stop();
     }
 }

@@ -2,20 +2,17 @@
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use super::core::Core;
 use super::placement::Server;
 use super::process::lock;
 use super::server;
 use super::thread::Host;
+use crate::platform::PATIENCE;
 use crate::platform::native::cpuid;
 
 /// Kernel handlers and what they call. Only what is used of it is ever in memory.
 const STACK: usize = 1 << 20;
-
-/// How long a stopped machine waits for the handlers that still run. The longest that are meant to be wait for the host's disk.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Most threads that are kept idle.
 const KEPT: usize = 32;
