@@ -371,8 +371,12 @@ pub(crate) fn broken_pipe() -> Errno {
 
 /// Append `count` bytes of `from`, or as many as can be had; EFAULT for none.
 fn fill(data: &mut VecDeque<u8>, count: usize, from: &mut dyn Source) -> Result<usize, Errno> {
+    const ZEROES: [u8; PIPE_BUF] = [0; PIPE_BUF];
     let old = data.len();
-    data.resize(old + count, 0);
+    // By slices: resizing goes byte by byte where nothing is optimised, as in tests.
+    while data.len() < old + count {
+        data.extend(&ZEROES[..PIPE_BUF.min(old + count - data.len())]);
+    }
     let mut moved = 0;
     let (first, second) = data.as_mut_slices();
     let in_first = old.min(first.len());
