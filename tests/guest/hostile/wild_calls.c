@@ -9,6 +9,9 @@
  */
 #include "hostile.h"
 #include <dirent.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <netinet/in.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -45,6 +48,21 @@ static const int often[] = {
 	SYS_mremap, SYS_madvise, SYS_mprotect, SYS_brk, SYS_dup, SYS_dup2, SYS_close, SYS_fcntl, SYS_poll, SYS_sendfile, SYS_splice,
 };
 
+/* As often in a guest, whose sockets and devices lead nowhere else. */
+static const int often_of_guests[] = {
+	SYS_bind, SYS_connect, SYS_listen, SYS_accept4, SYS_sendto, SYS_recvfrom, SYS_sendmsg, SYS_recvmsg, SYS_shutdown, SYS_setsockopt,
+	SYS_getsockopt, SYS_getsockname, SYS_getpeername, SYS_ioctl, SYS_fallocate, SYS_read, SYS_write, SYS_pread64, SYS_pwrite64,
+};
+
+/* Of sockets, terminals, disks, loop devices, clocks. */
+static const unsigned requests[] = {
+	0x541b, 0x5421, 0x5452, 0x8901, 0x8905, 0x8910, 0x8912, 0x8913, 0x8915, 0x8927, 0x5401, 0x5402, 0x5403, 0x5404, 0x5409, 0x540b,
+	0x540f, 0x5410, 0x5411, 0x5412, 0x5413, 0x5414, 0x5415, 0x5418, 0x541e, 0x541f, 0x5420, 0x5422, 0x5423, 0x5424, 0x5425, 0x545c,
+	0x80045430, 0x40045431, 0x1260, 0x125d, 0x1261, 0x125f, 0x1277, 0x127f, 0x80081272, 0x301, 0x4c00, 0x4c01, 0x4c04, 0x4c05, 0x4c07,
+	0x4c0a, 0x4c80, 0x4c82, 0x7001, 0x7002, 0x7003, 0x7004, 0x7005, 0x7006, 0x40247007, 0x80247008, 0x80247009, 0x4024700a,
+	0x8008700b, 0x4008700c, 0x4028700f, 0x80287010,
+};
+
 #define IN(list, n) in_list(list, sizeof list / sizeof list[0], n)
 
 static bool in_list(const int *list, size_t size, int n)
@@ -59,7 +77,44 @@ static char *buffer, *border;
 /* The process that counts the children. */
 static pid_t counter;
 
-static void prepare(void)
+/* What is in `buffer` for sockets: an address of each family, 64 bytes each, a question, and a message. */
+enum { ADDRESSES = 256, QUESTION = 448, MESSAGE = 512 };
+
+/* Sockets, and devices as far as the guest may use them. None of them need be there. */
+static void open_more(void)
+{
+	static const char *const devices[] = { "/dev/rtc0", "/dev/ptmx", "/dev/loop0", "/dev/loop-control", "/dev/ttyS0", "/dev/port", "/dev/vda" };
+	struct sockaddr_in four = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in6 six = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+	struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
+	socklen_t length = sizeof four;
+	int listens = socket(AF_INET, SOCK_STREAM, 0);
+	if (bind(listens, (void *)&four, sizeof four) || listen(listens, 2) || getsockname(listens, (void *)&four, &length))
+		return;
+	int stream = socket(AF_INET6, SOCK_STREAM, 0), datagrams = socket(AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+	connect(socket(AF_INET, SOCK_STREAM, 0), (void *)&four, sizeof four);
+	six.sin6_port = four.sin_port;
+	bind(stream, (void *)&six, sizeof six);
+	bind(datagrams, (void *)&six, sizeof six);
+	socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
+	for (size_t i = 0; i < sizeof devices / sizeof *devices; i++)
+		open(devices[i], O_RDWR | O_NONBLOCK | O_NOCTTY);
+	struct {
+		struct nlmsghdr head;
+		struct rtgenmsg body;
+	} question = { { sizeof question, RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, 1, 0 }, { AF_UNSPEC } };
+	struct iovec *parts = (void *)(buffer + MESSAGE + 64);
+	struct msghdr message = { buffer + ADDRESSES, 16, parts, 2, buffer + 1024, 64, 0 };
+	memcpy(buffer + ADDRESSES, &four, sizeof four);
+	memcpy(buffer + ADDRESSES + 64, &six, sizeof six);
+	memcpy(buffer + ADDRESSES + 128, &kernel, sizeof kernel);
+	memcpy(buffer + QUESTION, &question, sizeof question);
+	memcpy(buffer + MESSAGE, &message, sizeof message);
+	parts[0] = (struct iovec){ buffer + QUESTION, sizeof question };
+	parts[1] = (struct iovec){ buffer + 2048, 3000 };
+}
+
+static void prepare(bool guest)
 {
 	static char name[] = "file";
 	int p[2];
@@ -77,6 +132,8 @@ static void prepare(void)
 		 socketpair(AF_UNIX, SOCK_STREAM, 0, p) == 0 && eventfd(0, 0) >= 0 && epoll_create1(0) >= 0 &&
 		 memfd_create("m", 0) >= 0;
 	NEED(ok);
+	if (guest)
+		open_more();
 }
 
 static uint64_t wild_argument(void)
@@ -122,6 +179,48 @@ static void sane_arguments(int number, uint64_t *a)
 		a[1] = random_below(16);
 }
 
+static void socket_and_device_arguments(int number, uint64_t *a)
+{
+	static const int levels[] = { SOL_SOCKET, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, 270 };
+	uint64_t address = (uint64_t)buffer + ADDRESSES + random_below(3) * 64, length = random_below(4) ? 28 - random_below(3) * 8 : 12;
+	a[0] = 3 + random_below(24);
+	switch (number) {
+	case SYS_bind:
+	case SYS_connect:
+		a[1] = address;
+		a[2] = length;
+		break;
+	case SYS_sendto:
+		a[1] = (uint64_t)buffer + (random_below(2) ? QUESTION : random_below(1 << 15));
+		a[2] = random_below(2) ? 20 : random_below(70000);
+		a[4] = random_below(2) ? address : 0;
+		a[5] = length;
+		break;
+	case SYS_recvfrom:
+		a[2] = random_below(2) ? random_below(64) : random_below(70000);
+		break;
+	case SYS_sendmsg:
+	case SYS_recvmsg:
+		a[1] = (uint64_t)buffer + MESSAGE;
+		break;
+	case SYS_setsockopt:
+	case SYS_getsockopt:
+		a[1] = levels[random_below(5)];
+		a[3] = (uint64_t)buffer + random_below(16) * 8;
+		a[4] = number == SYS_setsockopt ? 4 + random_below(13) : (uint64_t)buffer + random_below(16) * 8;
+		break;
+	case SYS_ioctl:
+		a[1] = requests[random_below(sizeof requests / sizeof *requests)];
+		a[2] = random_below(4) ? (uint64_t)buffer + random_below(64) * 8 : wild_argument();
+		break;
+	case SYS_fallocate:
+		a[1] = random_below(4) ? random_below(64) : 3;
+		a[2] = random_below(2) ? random_below(64) * 512 : wild_argument();
+		a[3] = random_below(2) ? random_below(64) * 512 : wild_argument();
+		break;
+	}
+}
+
 static void interrupt(int sig)
 {
 	(void)sig;
@@ -150,7 +249,7 @@ static bool is_tried(int number, bool guest)
 static void call_wildly(int wanted, int calls, bool guest)
 {
 	set_guards();
-	prepare();
+	prepare(guest);
 	for (int i = 0; i < calls; i++) {
 		uint64_t a[6];
 		int number = wanted;
@@ -162,6 +261,14 @@ static void call_wildly(int wanted, int calls, bool guest)
 			number = often[random_below(sizeof often / sizeof *often)];
 			sane_arguments(number, a);
 		}
+		if (wanted == ANY && guest && random_below(3) == 0) {
+			number = often_of_guests[random_below(sizeof often_of_guests / sizeof *often_of_guests)];
+			sane_arguments(number, a);
+			socket_and_device_arguments(number, a);
+		}
+		/* Whom signals of a descriptor go to. */
+		if (guest && (number == SYS_fcntl || number == SYS_ioctl) && (a[1] == F_SETOWN || a[1] == 0x8901 || a[1] == 0x8902))
+			a[2] = getpid();
 		/* A negative, zero or small first argument would name the parent or everybody. */
 		if (guest && IN(names_a_process, number))
 			a[0] = random_below(2) ? (uint64_t)getpid() : 1000000 + random_below(1000000);
