@@ -310,6 +310,16 @@ CHECK(objects_are_no_regular_files)
 	ERR(fcntl(ends[0], F_SETOWN, 0x3fffffff), ESRCH);
 	OK(fcntl(ends[0], F_SETOWN, getpid()));
 	EQ(fcntl(ends[0], F_GETOWN), getpid());
+	struct f_owner_ex owner = { F_OWNER_PGRP, INT_MIN };
+	ERR(fcntl(ends[0], F_SETOWN_EX, &owner), ESRCH);
+	owner.pid = 0x3fffffff;
+	ERR(fcntl(ends[0], F_SETOWN_EX, &owner), ESRCH);
+	owner.pid = getpgrp();
+	OK(fcntl(ends[0], F_SETOWN_EX, &owner));
+	owner = (struct f_owner_ex){ 0 };
+	OK(fcntl(ends[0], F_GETOWN_EX, &owner));
+	EQ(owner.type, F_OWNER_PGRP);
+	EQ(owner.pid, getpgrp());
 }
 
 CHECK(attribute_names_come_before_files)

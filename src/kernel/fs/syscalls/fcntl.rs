@@ -144,9 +144,22 @@ fn check_owner(cx: &SyscallCx<'_>, pid: i32) -> Result<(), Errno> {
 /// Who gets SIGIO, and which signal it is.
 fn owner(cx: &SyscallCx<'_>, file: &File, cmd: i32, arg: u64) -> SysResult<u64> {
     let number = i32::try_from(arg.cast_signed()).ok();
-    if cmd == libc::F_SETOWN {
-        check_owner(cx, number.filter(|&pid| pid != i32::MIN).ok_or(Errno::EINVAL)?)?;
-    }
+    let given: OwnerEx = match cmd {
+        libc::F_SETOWN => {
+            check_owner(cx, number.filter(|&pid| pid != i32::MIN).ok_or(Errno::EINVAL)?)?;
+            OwnerEx::default()
+        }
+        F_SETOWN_EX => {
+            let given = cx.memory.read::<OwnerEx>(UserAddr(arg).cast())?;
+            if !(F_OWNER_TID..=F_OWNER_PGRP).contains(&given.kind) {
+                return fail!(EINVAL);
+            }
+            let pid = u32::try_from(given.pid).map_err(|_| Errno::ESRCH)?.cast_signed();
+            check_owner(cx, if given.kind == F_OWNER_PGRP { -pid } else { pid })?;
+            given
+        }
+        _ => OwnerEx::default(),
+    };
     let mut owner = file.owner.lock();
     match cmd {
         libc::F_SETOWN => {
@@ -162,15 +175,8 @@ fn owner(cx: &SyscallCx<'_>, file: &File, cmd: i32, arg: u64) -> SysResult<u64> 
         }
         F_GETSIG => Ok(u64::from(owner.signal.unsigned_abs())),
         F_SETOWN_EX => {
-            let given = cx.memory.read::<OwnerEx>(UserAddr(arg).cast())?;
-            if !(F_OWNER_TID..=F_OWNER_PGRP).contains(&given.kind) {
-                return fail!(EINVAL);
-            }
-            let pid = if given.kind == F_OWNER_PGRP {
-                -given.pid
-            } else {
-                given.pid
-            };
+            let is_group = given.kind == F_OWNER_PGRP;
+            let pid = if is_group { -given.pid } else { given.pid };
             *owner = FileOwner {
                 pid,
                 kind: given.kind,
