@@ -653,6 +653,31 @@ CHECK(simulated_input)
 	});
 }
 
+CHECK(a_blocking_write_waits_until_all_is_written)
+{
+	enum { ALL = 100000 };
+	static char bytes[ALL];
+	struct pty p = new_pty();
+	struct termios t;
+	OK(tcgetattr(p.slave, &t));
+	cfmakeraw(&t);
+	OK(tcsetattr(p.slave, TCSANOW, &t));
+	memset(bytes, 'x', ALL);
+	CHILD(pid) {
+		long total = 0;
+		while (total < ALL) {
+			char got[4096];
+			total += OK(read(p.master, got, sizeof got));
+		}
+		EQ(total, ALL);
+	}
+	EQ(write(p.slave, bytes, ALL), ALL);
+	REAP(pid);
+	OK(fcntl(p.slave, F_SETFL, O_NONBLOCK));
+	EXPECT(OK(write(p.slave, bytes, ALL)) < ALL);
+	ERR(write(p.slave, bytes, ALL), EAGAIN);
+}
+
 CHECK(long_line_is_cut)
 {
 	struct pty p = new_pty();

@@ -13,6 +13,8 @@ use crate::kernel::wait::{Events, WaitFor, WaitQueue};
 
 /// Most bytes moved at once.
 const CHUNK: usize = 4096;
+/// Most bytes written in one run of a handler, where what is at the other end takes them at once.
+const SHARE: usize = 256 << 10;
 /// VTIME counts tenths of a second.
 const VTIME_NANOS: u64 = 100_000_000;
 
@@ -153,10 +155,19 @@ impl FileOps for Slave {
         let mut total = 0;
         while from.remaining() > 0 {
             let mut bytes = vec![0; from.remaining().min(CHUNK)];
-            let taken = from.take(&mut bytes)?;
+            let taken = match from.take(&mut bytes) {
+                Err(_) if total > 0 => break,
+                taken => taken?,
+            };
             let mut state = self.tty.state.lock();
             if self.is_hung_up(&state) {
-                return Err(Errno::EIO.into());
+                drop(state);
+                from.untake(taken);
+                return if total > 0 {
+                    Ok(total)
+                } else {
+                    Err(Errno::EIO.into())
+                };
             }
             let done = state.discipline.write(&bytes[..taken]);
             let wait = WaitFor::queue(&self.tty.slave_queue, Events::WRITE | Events::HUP);
@@ -171,10 +182,20 @@ impl FileOps for Slave {
                     continue;
                 }
                 return match total {
-                    0 if file.nonblocking() => Err(Errno::EAGAIN.into()),
-                    0 => Err(wait.into()),
+                    _ if !file.nonblocking() => Err(wait.into()),
+                    0 => Err(Errno::EAGAIN.into()),
                     total => Ok(total),
                 };
+            }
+            if taken < bytes.len() {
+                // The memory ends there.
+                break;
+            }
+            if total >= SHARE && from.remaining() > 0 && !file.nonblocking() {
+                return Err(WaitFor::nothing().into());
+            }
+            if total >= SHARE {
+                break;
             }
         }
         Ok(total)
