@@ -5,11 +5,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::kernel::stop::Errno;
-use crate::kernel::user_memory::Sink;
+use crate::kernel::user_memory::{Sink, Source};
 use crate::kernel::wait::{Events, WaitQueue};
 
 /// What a packet costs beside its bytes.
 const PACKET_COST: usize = 256;
+
+/// Largest piece of a stream, in bytes.
+const PIECE: usize = 32 << 10;
+
+/// The next piece of a stream, and whether readable memory ends behind it. EFAULT for none.
+pub(super) fn take_piece(from: &mut dyn Source) -> Result<(Vec<u8>, bool), Errno> {
+    let mut data = vec![0; from.remaining().min(PIECE)];
+    let taken = from.take(&mut data)?;
+    let memory_ended = taken < data.len();
+    data.truncate(taken);
+    Ok((data, memory_ended))
+}
 
 /// How much of a sender's data may lie in its receivers' queues.
 pub(super) struct SendBuffer {

@@ -7,15 +7,12 @@ use std::sync::atomic::Ordering;
 use super::address::{Endpoint, Given};
 use super::{CONNECTED_SEND, InetSocket, Note, Phase, State};
 use crate::kernel::net::SOMAXCONN;
-use crate::kernel::net::buffer::{Inbox, Packet};
+use crate::kernel::net::buffer::{Inbox, Packet, take_piece};
 use crate::kernel::net::socket::{Kind, Outgoing, ReceiveFlags, Received, block};
 use crate::kernel::stop::{Errno, Stop, SysResult, fail};
 use crate::kernel::sync::lock_two;
 use crate::kernel::user_memory::{Sink, Source};
 use crate::kernel::wait::{Events, WaitFor};
-
-/// Largest piece of a stream, in bytes.
-const PIECE: usize = 32 << 10;
 
 /// Sockets that may wait for a place in a listening socket's queue (net.ipv4.tcp_max_syn_backlog).
 const WAITING_MAX: usize = 4096;
@@ -400,13 +397,11 @@ impl InetSocket {
                 let wait = WaitFor::default().and_since(&self.queue, Events::WRITE, generation);
                 return Err(block(outgoing.nonblocking, timeout, wait));
             }
-            let mut data = vec![0; from.remaining().min(PIECE)];
-            let taken = match from.take(&mut data) {
+            let (data, memory_ended) = match take_piece(from) {
                 Err(_) if sent > 0 => break,
-                taken => taken?,
+                piece => piece?,
             };
-            let memory_ended = taken < data.len();
-            data.truncate(taken);
+            let taken = data.len();
             self.deliver(&peer, data);
             sent += taken;
             if memory_ended {

@@ -10,15 +10,12 @@ use super::{Kind, Note, Phase, State, Ucred, UnixSocket};
 use crate::kernel::fs::File;
 use crate::kernel::fs::pipe::broken_pipe;
 use crate::kernel::net::address::{self, Given, UnixAddress};
-use crate::kernel::net::buffer::Packet;
+use crate::kernel::net::buffer::{Packet, take_piece};
 use crate::kernel::net::socket::{Outgoing, ReceiveFlags, Received, block};
 use crate::kernel::stop::{Errno, Stop, SysResult, fail};
 use crate::kernel::task::{Task, current};
 use crate::kernel::user_memory::{Sink, Source};
 use crate::kernel::wait::{Events, WaitFor};
-
-/// Largest piece of a stream, in bytes.
-const PIECE: usize = 32 << 10;
 
 /// Type of the control message that passes credentials.
 pub(in crate::kernel::net) const SCM_CREDENTIALS: i32 = 2;
@@ -116,13 +113,11 @@ impl UnixSocket {
                 let wait = WaitFor::default().and_since(&self.queue, Events::WRITE, generation);
                 return Err(block(outgoing.nonblocking, timeout, wait));
             }
-            let mut data = vec![0; from.remaining().min(PIECE)];
-            let taken = match from.take(&mut data) {
+            let (data, memory_ended) = match take_piece(from) {
                 Err(_) if sent > 0 => break,
-                taken => taken?,
+                piece => piece?,
             };
-            let memory_ended = taken < data.len();
-            data.truncate(taken);
+            let taken = data.len();
             let files = flight(std::mem::take(&mut outgoing.files), &peer)?;
             let packet = self.packet(data, outgoing.cred, files);
             match peer.deliver(packet) {
