@@ -142,8 +142,8 @@ CHECK(streams_arrive_whole_and_in_order)
 {
 	stream(200000, 100, 70);
 	stream(8 << 20, 5000, 9000);
-	stream(8 << 20, 3 * CAPACITY, 1000);
-	stream(8 << 20, 1000, 3 * CAPACITY);
+	stream(2 << 20, 3 * CAPACITY, 1000);
+	stream(2 << 20, 1000, 3 * CAPACITY);
 	stream(16 << 20, 3 * CAPACITY, 3 * CAPACITY);
 }
 

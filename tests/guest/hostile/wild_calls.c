@@ -77,13 +77,36 @@ static char *buffer, *border;
 /* The process that counts the children. */
 static pid_t counter;
 
+static uint32_t wild_half(void)
+{
+	static const uint32_t ends[] = { 0x7fffffff, 0x80000000, 0x80000001, 0xffffffff, 0xfffffffe };
+	return random_below(2) ? random_below(64) : ends[random_below(sizeof ends / sizeof *ends)];
+}
+
+/* What structures in memory are made of. */
+static uint64_t wild_word(void)
+{
+	switch (random_below(8)) {
+	case 0:
+		return random_u64();
+	case 1:
+	case 2:
+		return (uint64_t)wild_half() << 32 | wild_half();
+	case 3:
+		return INT64_MAX + (uint64_t)random_below(3);
+	default:
+		return random_below(64);
+	}
+}
+
 /* What is in `buffer` for sockets: an address of each family, 64 bytes each, a question, and a message. */
 enum { ADDRESSES = 256, QUESTION = 448, MESSAGE = 512 };
 
 /* Sockets, and devices as far as the guest may use them. None of them need be there. */
 static void open_more(void)
 {
-	static const char *const devices[] = { "/dev/rtc0", "/dev/ptmx", "/dev/loop0", "/dev/loop-control", "/dev/ttyS0", "/dev/port", "/dev/vda" };
+	static const char *const devices[] = { "/dev/rtc0", "/dev/ptmx", "/dev/loop0", "/dev/loop-control", "/dev/ttyS0", "/dev/port",
+						"/dev/vda" };
 	struct sockaddr_in four = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	struct sockaddr_in6 six = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
 	struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
@@ -122,7 +145,7 @@ static void prepare(bool guest)
 	border = buffer + (1 << 16) - 4096;
 	NEED(buffer != MAP_FAILED && mprotect(border, 4096, PROT_NONE) == 0);
 	for (int i = 0; i < (1 << 16) - 4096; i += 8)
-		*(uint64_t *)(buffer + i) = random_below(4) ? random_below(64) : random_u64();
+		*(uint64_t *)(buffer + i) = wild_word();
 	strcpy(buffer, name);
 	strcpy(buffer + 64, "directory/../file");
 	strcpy(buffer + 128, ".");
