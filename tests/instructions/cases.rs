@@ -5,16 +5,28 @@
 pub(crate) enum Compared {
     /// Everything.
     All,
-    /// Everything, where the host does what the guest is given by the virtual kernel: by the signal's name alone.
-    Signal,
+    /// Everything but these, which are another at each execution or are the guest's own.
+    But(&'static [&'static str]),
 }
 
-use Compared::{All, Signal};
+use Compared::{All, But};
+
+/// Where the counter of time stamps is read to.
+pub(crate) const COUNTER: &[&str] = &["rax", "rdx"];
+
+/// RDTSC and RDTSCP, also as what is stepped over with the trap flag set.
+pub(crate) const STAMPS: &[&[u8]] = &[
+    b"\x0f\x31",
+    b"\x0f\x01\xf9",
+    b"\x9c\x48\x81\x0c\x24\x00\x01\x00\x00\x9d\x0f\x31\x90\x90",
+    b"\x9c\x48\x81\x0c\x24\x00\x01\x00\x00\x9d\x0f\x01\xf9\x90\x90",
+];
 
 /// The row, what is compared, and the pieces.
 pub(crate) const CASES: &[(&str, Compared, &[&[u8]])] = &[
-    ("CPUID", Signal, &[b"\x31\xc0\x0f\xa2", b"\xb8\x00\x00\x00\x40\x0f\xa2", b"\x66\x0f\xa2"]),
-    ("RDTSC", Signal, &[b"\x0f\x31", b"\x0f\x01\xf9"]),
+    // What it tells is the guest's processor.
+    ("CPUID", But(&["rax", "rbx", "rcx", "rdx"]), &[b"\x31\xc0\x0f\xa2", b"\xb8\x00\x00\x00\x40\x0f\xa2", b"\x66\x0f\xa2"]),
+    ("RDTSC", But(COUNTER), STAMPS),
     ("RDPID", All, &[b"\xf3\x0f\xc7\xf8"]),
     (
         "SGDT",
@@ -53,10 +65,11 @@ pub(crate) const CASES: &[(&str, Compared, &[&[u8]])] = &[
     ),
     // ldtilecfg [rsp], tilerelease, tilezero tmm0
     ("LDTILECFG", All, &[b"\xc4\xe2\x78\x49\x04\x24", b"\xc4\xe2\x78\x49\xc0", b"\xc4\xe2\x7b\x49\xc0"]),
-    ("RDRAND", Signal, &[b"\x0f\xc7\xf0", b"\x0f\xc7\xf8"]),
+    // Each until there is a number, which the carry flag tells.
+    ("RDRAND", But(&["rax"]), &[b"\x0f\xc7\xf0\x73\xfb", b"\x0f\xc7\xf8\x73\xfb"]),
     ("RDPRU", All, &[b"\x31\xc9\x0f\x01\xfd"]),
-    ("UMONITOR", Signal, &[b"\xf3\x0f\xae\xf0", b"\x31\xc0\x31\xd2\x66\x0f\xae\xf1", b"\x31\xc0\x31\xd2\xf2\x0f\xae\xf1"]),
-    ("VMCALL", Signal, &[b"\x0f\x01\xc1", b"\x0f\x01\xd9"]),
+    ("UMONITOR", All, &[b"\xf3\x0f\xae\xf0", b"\x31\xc0\x31\xd2\x66\x0f\xae\xf1", b"\x31\xc0\x31\xd2\xf2\x0f\xae\xf1"]),
+    ("VMCALL", All, &[b"\x0f\x01\xc1", b"\x0f\x01\xd9"]),
     (
         "PUSHF",
         All,
@@ -132,7 +145,7 @@ pub(crate) const CASES: &[(&str, Compared, &[&[u8]])] = &[
         ],
     ),
     ("SYSCALL", All, &[b"\xb8\xff\x7f\x00\x00\x0f\x05", b"\x48\x83\xc8\xff\x0f\x05", b"\x66\xb8\x00\x70\xf3\x0f\x05"]),
-    ("INT 0x80", Signal, &[b"\xb8\xff\x7f\x00\x00\xcd\x80"]),
+    ("INT 0x80", All, &[b"\xb8\xff\x7f\x00\x00\xcd\x80"]),
     // The beginning of an entry of the page would be a call; behind it, there is nothing to execute.
     ("CALL into", All, &[b"\x48\xc7\xc0\x10\x00\x60\xff\xff\xd0", b"\xa0\x00\x00\x60\xff\xff\xff\xff\xff"]),
     ("INT n", All, &[b"\xcd\x00", b"\xcd\x01", b"\xcd\x03", b"\xcd\x04", b"\xcd\x0d", b"\xcd\x20", b"\xcd\x81", b"\xcd\xff"]),

@@ -11,7 +11,7 @@ use crate::kernel::sched::{Outcome, Player, Turns};
 use crate::kernel::signal::{self, Delivery, SigInfo};
 use crate::kernel::stop::{Errno, Stop};
 use crate::kernel::syscall::{self, SyscallCx};
-use crate::kernel::time::{Instant, tsc};
+use crate::kernel::time::Instant;
 use crate::kernel::user_memory::UserMemory;
 use crate::kernel::wait::{OnSignal, WaitFor, Wakeup};
 use crate::platform::{Next, Thread, Trap, TrapHandler};
@@ -112,7 +112,7 @@ impl Task {
             }
             Trap::ForeignSyscall => thread.regs_mut().rax = error_value(Errno::ENOSYS),
             Trap::Fault(fault) => {
-                if !tsc::answer(&self, thread, &fault) && !cpu::carry_out(&self, thread, &fault) {
+                if !cpu::carry_out(&self, thread, &fault) {
                     signal::force(&self, SigInfo::from_fault(&fault));
                 }
             }

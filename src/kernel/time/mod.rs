@@ -10,7 +10,6 @@ mod posix;
 mod process;
 mod sleep;
 mod syscalls;
-pub(in crate::kernel) mod tsc;
 mod vdso;
 
 pub(in crate::kernel) use clock::host_monotonic;
