@@ -109,6 +109,7 @@ fn directory(held: &Held, path: &Path) -> Result<Stored> {
         coherence: Coherence::Fixed,
         writable: false,
         own_ids: false,
+        reproducible: false,
     };
     let ours: Vec<_> = data_directory().into_iter().collect();
     let root = HostFs::open_hiding(path, options, &ours)?.root();

@@ -72,6 +72,7 @@ pub(super) fn root(options: &Options, since: Timestamp) -> Result<Root> {
             coherence: Coherence::Shared,
             writable: true,
             own_ids: options.own_ids,
+            reproducible: false,
         };
         open(host).with_context(|| format!("run: {shown}"))?
     } else {
@@ -80,6 +81,7 @@ pub(super) fn root(options: &Options, since: Timestamp) -> Result<Root> {
             coherence: Coherence::Fixed,
             writable: false,
             own_ids: options.own_ids,
+            reproducible: options.seed.is_some(),
         };
         let lower: Arc<dyn FileSystem> = match &options.image {
             Some(image) => image
@@ -342,6 +344,7 @@ fn mount_volume(kernel: &Arc<Kernel>, volume: &Volume, options: &Options) -> Res
         coherence: Coherence::Shared,
         writable: !volume.read_only,
         own_ids: options.own_ids,
+        reproducible: false,
     };
     let fs = HostFs::open_hiding(top, host, &options.hidden)?;
     let mut flags = MountFlags::NODEV | MountFlags::NOSUID;

@@ -132,3 +132,41 @@ fn a_guest_that_only_waits_for_its_timers_is_ended() {
     command.args(["perl", "-MTime::HiRes=setitimer", "-e", script]);
     assert_eq!(run(&mut command, b"", LIMIT).status, 124);
 }
+
+/// A copy of a small tree of files, made in this order: their places and inode numbers on the host depend on it.
+fn copy_of_tree(name: &str, files: &[&str]) -> PathBuf {
+    let copy = scratch(name);
+    for file in files {
+        let path = copy.join(file);
+        fs::create_dir_all(path.parent().expect("a directory")).expect("make a directory");
+        fs::write(&path, file).expect("write a file");
+    }
+    fs::hard_link(copy.join("etc/b"), copy.join("link")).expect("link a file");
+    for file in ["", "bin", "etc", "etc/a", "etc/b", "usr", "usr/c", "bin/tree"] {
+        let file = fs::File::open(copy.join(file)).expect("open a file");
+        file.set_modified(std::time::UNIX_EPOCH).expect("set a time");
+    }
+    copy
+}
+
+#[test]
+fn copies_of_a_tree_are_seen_alike() {
+    let program = program("tree");
+    let seen = |name: &str, files: &[&str]| {
+        let root = copy_of_tree(name, files);
+        fs::copy(&program, root.join("bin/tree")).expect("copy the program");
+        let trace = scratch("traces").join(name);
+        let mut option = std::ffi::OsString::from("--trace=");
+        option.push(&trace);
+        let mut command = Command::new(UVM);
+        command.args(["run", "--deterministic", "--seed", "5"]).arg(option);
+        let outcome = run(command.arg(&root).args(["--", "/bin/tree"]), b"", LIMIT);
+        assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""), "{outcome:?}");
+        (outcome.stdout, fs::read_to_string(trace).expect("read the trace"))
+    };
+    let first = seen("tree-1", &["bin/tree", "etc/a", "etc/b", "usr/c"]);
+    assert!(first.0.contains("/etc/b"), "{}", first.0);
+    let second = seen("tree-2", &["usr/c", "etc/b", "etc/a", "bin/tree"]);
+    assert_eq!(first.0, second.0);
+    assert_eq!(first.1, second.1);
+}

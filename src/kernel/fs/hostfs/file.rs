@@ -12,7 +12,6 @@ use rustix::io::{ReadWriteFlags, pwritev2};
 use super::host::errno;
 use super::inode::HostInode;
 use super::io::{read_host, reopen_read_only, seek_host, write_pieces};
-use super::shown_ino;
 use crate::kernel::fs::{DirEntry, File, FileOps, FileType, MapRequest, OpenFlags, Ticket};
 use crate::kernel::stop::{Errno, SysResult};
 use crate::kernel::sync::{Lock, Rank};
@@ -157,7 +156,7 @@ impl HostDirectory {
                 let entry = entry.map_err(errno)?;
                 next = entry.next_entry_cookie();
                 if !self.inode.hides(entry.file_name().to_bytes()) {
-                    entries.push(self.shown(&entry));
+                    entries.push(listed(&entry));
                 }
                 if listing.is_buffer_empty() {
                     break;
@@ -168,14 +167,43 @@ impl HostDirectory {
         Ok((entries, next))
     }
 
-    fn shown(&self, entry: &rustix::fs::RawDirEntry<'_>) -> DirEntry {
-        let name = entry.file_name().to_bytes().to_vec();
-        DirEntry {
-            ino: shown_ino(self.inode.device_index(), entry.ino()),
-            kind: kind(entry.file_type()),
-            name,
-            next: entry.next_entry_cookie(),
+    /// All entries from position `pos` on, by name, the directory itself and the one above first; positions are places in that order.
+    fn read_sorted(&self, pos: u64) -> Result<Vec<DirEntry>, Errno> {
+        let mut all = Vec::new();
+        let mut at = 0;
+        loop {
+            let (mut entries, next) = self.read_some(at)?;
+            if next == at {
+                break;
+            }
+            at = next;
+            all.append(&mut entries);
         }
+        let order = |entry: &DirEntry| !matches!(&*entry.name, b"." | b"..");
+        all.sort_by(|a, b| (order(a), &a.name).cmp(&(order(b), &b.name)));
+        for (entry, place) in all.iter_mut().zip(1..) {
+            entry.next = place;
+        }
+        let begin = usize::try_from(pos).unwrap_or(usize::MAX).min(all.len());
+        Ok(all.split_off(begin))
+    }
+
+    /// Give out entries, under the inode numbers that the guest sees, until one is not taken.
+    fn emit(&self, entries: Vec<DirEntry>, emit: &mut dyn FnMut(DirEntry) -> bool) -> bool {
+        entries.into_iter().all(|entry| {
+            let ino = self.inode.tree.number(self.inode.device_index(), entry.ino);
+            emit(DirEntry { ino, ..entry })
+        })
+    }
+}
+
+/// An entry with the host's inode number.
+fn listed(entry: &rustix::fs::RawDirEntry<'_>) -> DirEntry {
+    DirEntry {
+        ino: entry.ino(),
+        kind: kind(entry.file_type()),
+        name: entry.file_name().to_bytes().to_vec(),
+        next: entry.next_entry_cookie(),
     }
 }
 
@@ -197,18 +225,17 @@ impl FileOps for HostDirectory {
     }
 
     fn read_dir(&self, _file: &File, pos: u64, emit: &mut dyn FnMut(DirEntry) -> bool) -> SysResult<()> {
+        if self.inode.tree.options.reproducible {
+            self.emit(self.read_sorted(pos)?, emit);
+            return Ok(());
+        }
         let mut pos = pos;
         loop {
             let (entries, next) = self.read_some(pos)?;
-            if next == pos {
+            if next == pos || !self.emit(entries, emit) {
                 return Ok(());
             }
             pos = next;
-            for entry in entries {
-                if !emit(entry) {
-                    return Ok(());
-                }
-            }
         }
     }
 

@@ -43,12 +43,14 @@ mod hidden;
 mod host;
 mod inode;
 pub(super) mod io;
+mod numbers;
 pub(super) mod recent;
 mod xattr;
 
 use hidden::Hidden;
 pub(in crate::kernel) use host::errno as host_errno;
 use inode::HostInode;
+use numbers::Numbers;
 use recent::Recent;
 
 /// Whether the host may change the tree while the guest runs.
@@ -71,6 +73,9 @@ pub struct HostFsOptions {
     pub writable: bool,
     /// Whether ids are shown as they are, whoever the supervisor is (see the module's "Owners").
     pub own_ids: bool,
+    /// Whether inode numbers and the order of names follow from what the guest does and what names there are, and so are
+    /// the same for each copy of the tree; only with [`Coherence::Fixed`].
+    pub reproducible: bool,
 }
 
 /// A host directory as a file system.
@@ -91,6 +96,8 @@ struct Tree {
     inodes: Lock<HashMap<(u64, u64), Weak<HostInode>>>,
     /// Host devices met, the root's first: a part of the inode numbers shown.
     devices: Lock<Vec<u64>>,
+    /// The inode numbers shown, where they are not made from the host's.
+    numbers: Option<Numbers>,
     directories: Recent<OwnedFd>,
     files: Recent<Arc<HostFile>>,
     handle: Lock<Weak<HostFs>>,
@@ -127,6 +134,7 @@ impl HostFs {
             hidden: Hidden::new(hidden),
             inodes: Lock::new(Rank::Table, HashMap::new()),
             devices: Lock::new(Rank::Leaf, vec![host::key(&root_stat).0]),
+            numbers: options.reproducible.then(Numbers::new),
             directories: Recent::new(keep.clamp(8, 1024)),
             files: Recent::new(keep.clamp(8, 512)),
             handle: Lock::new(Rank::Leaf, Weak::new()),
@@ -178,11 +186,19 @@ impl Tree {
     /// Metadata as the guest sees it.
     fn show(&self, st: &Statx) -> Metadata {
         let mut shown = host::metadata(st);
-        shown.ino = shown_ino(self.device_index(shown.dev), shown.ino);
+        shown.ino = self.number(self.device_index(shown.dev), shown.ino);
         shown.dev = self.options.dev;
         shown.uid = self.owners.show_uid(shown.uid);
         shown.gid = self.owners.show_gid(shown.gid);
         shown
+    }
+
+    /// The inode number that the guest sees of a host file.
+    fn number(&self, device_index: u64, ino: u64) -> u64 {
+        match &self.numbers {
+            Some(numbers) => numbers.of(device_index, ino),
+            None => shown_ino(device_index, ino),
+        }
     }
 
     /// Which of the host's file systems a device is, the root's being 0.

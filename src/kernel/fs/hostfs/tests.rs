@@ -9,7 +9,7 @@ use super::{Coherence, HostFs, HostFsOptions};
 use crate::kernel::fs::memfs::testing::{
     TempDir, args, contents, lower, names, open, read_at, shared, write_at,
 };
-use crate::kernel::fs::{FileSystem, FileType, Link, OpenFlags, SetAttr};
+use crate::kernel::fs::{File, FileSystem, FileType, Link, OpenFlags, SetAttr};
 use crate::kernel::stop::Errno;
 
 fn both(path: &std::path::Path) -> [Arc<HostFs>; 2] {
@@ -225,8 +225,59 @@ fn a_missing_or_wrong_directory_is_an_error() {
         coherence: Coherence::Fixed,
         writable: false,
         own_ids: false,
+        reproducible: false,
     };
     let open = |name: &str| HostFs::open(&host.path().join(name), options).err();
     assert_eq!(open("f"), Some(Errno::ENOTDIR));
     assert_eq!(open("missing"), Some(Errno::ENOENT));
+}
+
+#[test]
+fn copies_of_a_tree_are_the_same_when_they_are_to_be() {
+    let shown = |order: &[&str]| {
+        let host = TempDir::new();
+        for name in order {
+            fs::write(host.path().join(name), "").unwrap();
+        }
+        fs::hard_link(host.path().join("b"), host.path().join("link")).unwrap();
+        let options = HostFsOptions {
+            dev: 1,
+            coherence: Coherence::Fixed,
+            writable: false,
+            own_ids: false,
+            reproducible: true,
+        };
+        let root = HostFs::open(host.path(), options).unwrap().root();
+        let ops = root.clone().open(OpenFlags::DIRECTORY).unwrap();
+        let file = File::anonymous(ops, String::new(), root.clone(), OpenFlags::DIRECTORY);
+        let mut seen = Vec::new();
+        let mut from_the_fourth = Vec::new();
+        file.ops
+            .read_dir(&file, 0, &mut |entry| {
+                let name = String::from_utf8(entry.name).unwrap();
+                seen.push((name, entry.ino, entry.next));
+                true
+            })
+            .unwrap();
+        file.ops
+            .read_dir(&file, seen[2].2, &mut |entry| {
+                from_the_fourth.push(String::from_utf8(entry.name).unwrap());
+                true
+            })
+            .unwrap();
+        assert_eq!(from_the_fourth, ["b", "c", "link"]);
+        for (name, ino, _) in &seen[2..] {
+            assert_eq!(
+                root.lookup(name.as_bytes()).unwrap().metadata().unwrap().ino,
+                *ino
+            );
+        }
+        seen
+    };
+    let first = shown(&["a", "b", "c"]);
+    assert_eq!(first, shown(&["c", "b", "a"]));
+    let names: Vec<_> = first.iter().map(|entry| entry.0.as_str()).collect();
+    assert_eq!(names, [".", "..", "a", "b", "c", "link"]);
+    let inos: Vec<_> = first.iter().map(|entry| entry.1).collect();
+    assert_eq!(inos, [1, 2, 3, 4, 5, 4]);
 }

@@ -45,6 +45,7 @@ pub(crate) fn lower(path: &Path) -> Arc<HostFs> {
         coherence: Coherence::Fixed,
         writable: false,
         own_ids: false,
+        reproducible: false,
     };
     HostFs::open(path, options).unwrap()
 }
@@ -119,6 +120,7 @@ pub(crate) fn shared(path: &Path) -> Arc<HostFs> {
         coherence: Coherence::Shared,
         writable: true,
         own_ids: false,
+        reproducible: false,
     };
     HostFs::open(path, options).unwrap()
 }
