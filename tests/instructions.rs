@@ -169,9 +169,17 @@ fn time_stamps_of_a_virtual_clock() {
     for (platform, options) in PLATFORMS {
         let native = pieces.outcomes(None, options, 0, STAMPS.len());
         let guest = pieces.outcomes(Some(platform), options, 0, STAMPS.len());
-        assert_eq!((native.len(), guest.len()), (STAMPS.len(), STAMPS.len()), "{platform}");
+        assert_eq!(
+            (native.len(), guest.len()),
+            (STAMPS.len(), STAMPS.len()),
+            "{platform}"
+        );
         for (native, guest) in native.iter().zip(&guest) {
-            assert_eq!(differences(native, guest, Compared::But(COUNTER)), None, "{platform}");
+            assert_eq!(
+                differences(native, guest, Compared::But(COUNTER)),
+                None,
+                "{platform}"
+            );
         }
     }
 }

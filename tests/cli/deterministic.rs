@@ -159,7 +159,9 @@ fn copies_of_a_tree_are_seen_alike() {
         let mut option = std::ffi::OsString::from("--trace=");
         option.push(&trace);
         let mut command = Command::new(UVM);
-        command.args(["run", "--deterministic", "--seed", "5"]).arg(option);
+        command
+            .args(["run", "--deterministic", "--seed", "5"])
+            .arg(option);
         let outcome = run(command.arg(&root).args(["--", "/bin/tree"]), b"", LIMIT);
         assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""), "{outcome:?}");
         (outcome.stdout, fs::read_to_string(trace).expect("read the trace"))

@@ -35,8 +35,7 @@ pub(super) fn carry_out(task: &Arc<Task>, thread: &mut dyn Thread, fault: &Fault
     let code = &code[..read];
     let met = if !protection {
         missing::carry_out(thread, code)
-    } else if let Some(length) =
-        cpuid::answer(task, thread, code).or_else(|| tsc::answer(task, thread, code))
+    } else if let Some(length) = cpuid::answer(task, thread, code).or_else(|| tsc::answer(task, thread, code))
     {
         let regs = thread.regs_mut();
         regs.rip = regs.rip.wrapping_add(length as u64);
