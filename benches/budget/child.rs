@@ -15,6 +15,11 @@ const LIMIT: Duration = Duration::from_secs(100);
 
 /// What the command writes to its standard output, if it succeeds.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
+    outputs(command).map(|(output, _)| output)
+}
+
+/// What the command writes to its standard output and to its standard error, if it succeeds.
+pub(crate) fn outputs(command: &mut Command) -> Result<(String, String)> {
     let mut child = spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()))?;
     let mut stdout = child.stdout.take().context("no pipe")?;
     let mut stderr = child.stderr.take().context("no pipe")?;
@@ -33,7 +38,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     if !status.success() {
         bail!("{status}: {}", last_line(&errors));
     }
-    Ok(text?)
+    Ok((text?, errors))
 }
 
 /// Runs the command to its end without looking at what it writes.

@@ -4,6 +4,7 @@
 //! on each platform, and under runsc and proot where those are on PATH. All take turns, round after round, so that
 //! whatever else the machine does falls on all of them alike. Nothing here is asserted.
 
+mod calls;
 mod child;
 mod footprint;
 mod operations;
@@ -125,13 +126,18 @@ fn main() -> Result<()> {
         ("footprint", footprint::measure),
     ];
     let mut report = Report::new(&variants);
+    let mut all = Vec::new();
     for (name, measure) in parts {
         if args.parts.is_empty() || args.parts.iter().any(|part| part == name) {
             let tables = measure(&ground, &variants, &effort);
             for table in tables.iter().filter(|table| !table.rows.is_empty()) {
                 print!("\n{}", report.add(table));
             }
+            all.extend(tables);
         }
+    }
+    for (title, lines) in calls::measure(&ground, &variants, &effort, &all) {
+        print!("\n{}", report.add_lines(&title, &lines));
     }
     print!("\n{}", report.summary());
     match &args.write {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 
+use crate::calls::Calls;
 use crate::table::{Budget, Row, Samples, Table, Unit};
 use crate::variant::Variant;
 use crate::{Effort, Ground, child};
@@ -55,7 +56,7 @@ const SCALING: &[([&str; 2], &str, f64)] = &[
 ];
 
 /// What no kernel of this shape can be without, by the native program: name, label.
-const FLOORS: &[(&str, &str)] = &[
+const FLOORS: [(&str, &str); 3] = [
     (
         "hop-asleep",
         "a question and its answer between two processes, both asleep, 1 CPU",
@@ -63,6 +64,9 @@ const FLOORS: &[(&str, &str)] = &[
     ("hop-watched", "the same, both looking, 2 CPUs"),
     ("trap", "a call that a seccomp filter makes a signal"),
 ];
+
+/// Repetitions of the two runs whose difference is counted: in the first all sites are patched and files and pipes lent.
+const COUNTED: [u32; 2] = [1000, 3000];
 
 /// How many times longer a batch of those is: what threads do together is meant for more than the first milliseconds, in
 /// which they are made and spread over the CPUs.
@@ -116,6 +120,26 @@ fn once(ground: &Ground, variant: &Variant, effort: &Effort, name: &str) -> Resu
     nanoseconds.parse().context("no figure")
 }
 
+/// Calls of one operation, by label.
+pub(crate) fn calls(
+    ground: &Ground,
+    variant: &Variant,
+    effort: &Effort,
+) -> Vec<(&'static str, Result<Calls>)> {
+    let all = OPERATIONS.iter().filter(|(name, ..)| effort.wants(name));
+    all.map(|(name, label, _)| (*label, calls_of(ground, variant, name)))
+        .collect()
+}
+
+fn calls_of(ground: &Ground, variant: &Variant, name: &str) -> Result<Calls> {
+    let program = variant.program(ground, "operations");
+    // Beside others it makes the calls that it makes alone.
+    let name = name.trim_end_matches("-crowd");
+    let run = |count: u32| Calls::of(ground, variant, &[&program, "--count", &count.to_string(), name]);
+    let [few, many] = COUNTED;
+    Ok(run(many)?.since(run(few)?).each(many - few))
+}
+
 fn costs(figures: &BTreeMap<&str, Vec<Samples>>) -> Table {
     let row = |(name, label, budget): &(&str, &str, Budget)| row(figures, name, label, *budget);
     Table {
@@ -142,6 +166,12 @@ fn floors(figures: &BTreeMap<&str, Vec<Samples>>) -> Table {
         unit: Unit::Nanoseconds,
         rows: FLOORS.iter().filter_map(row).collect(),
     }
+}
+
+/// The least native figures of [`FLOORS`] among `tables`.
+pub(crate) fn floors_of(tables: &[Table]) -> [Option<f64>; FLOORS.len()] {
+    let rows = || tables.iter().flat_map(|table| &table.rows);
+    FLOORS.map(|(_, label)| rows().find(|row| row.label == label)?.samples.first()?.least())
 }
 
 fn scaling(figures: &BTreeMap<&str, Vec<Samples>>, variants: usize) -> Table {

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 
+use crate::calls::Calls;
 use crate::table::{Budget, Row, Table, Unit};
 use crate::variant::Variant;
 use crate::{Effort, Ground, child};
@@ -96,6 +97,23 @@ pub(crate) fn measure(ground: &Ground, variants: &[Variant], effort: &Effort) ->
         unit: Unit::Milliseconds,
         rows,
     }]
+}
+
+/// Calls of one run of each program, by label.
+pub(crate) fn calls(
+    ground: &Ground,
+    variant: &Variant,
+    effort: &Effort,
+) -> Vec<(&'static str, Result<Calls>)> {
+    let all = PROGRAMS.iter().filter(|program| effort.wants(program.name));
+    all.map(|program| (program.label, calls_of(ground, variant, program)))
+        .collect()
+}
+
+fn calls_of(ground: &Ground, variant: &Variant, program: &Program) -> Result<Calls> {
+    let timed = variant.program(ground, "timed");
+    let run = |script| Calls::of(ground, variant, &[&timed, "1", program.setup, script]);
+    Ok(run(program.script)?.since(run(":")?))
 }
 
 fn once(ground: &Ground, variant: &Variant, program: &Program) -> Result<f64> {

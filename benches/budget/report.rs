@@ -63,6 +63,13 @@ impl Report {
         text
     }
 
+    /// Takes in lines that are text already; the first of them is the head.
+    pub(crate) fn add_lines(&mut self, title: &str, lines: &[Vec<String>]) -> String {
+        let text = format!("## {title}\n\n{}", aligned(lines));
+        let _ = write!(self.text, "\n{text}");
+        text
+    }
+
     fn head(&self) -> Vec<String> {
         let mut cells = vec![String::new()];
         for (at, title) in self.titles.iter().enumerate() {
@@ -163,7 +170,7 @@ impl Unit {
         matches!(self, Unit::Nanoseconds | Unit::Milliseconds)
     }
 
-    fn text(self, value: Option<f64>) -> String {
+    pub(crate) fn text(self, value: Option<f64>) -> String {
         let Some(value) = value else {
             return "-".into();
         };

@@ -71,6 +71,11 @@ impl Variant {
         self.how != How::Plain
     }
 
+    /// The command that runs this program of the root and tells by `--stats` what it did; none but uvm can.
+    pub(crate) fn counting(&self, ground: &Ground, program: &[&str]) -> Option<Command> {
+        matches!(self.how, How::Uvm(_)).then(|| self.how.command(ground, &["--stats"], program))
+    }
+
     /// What `--variants` calls it.
     pub(crate) fn name(&self) -> &'static str {
         match self.how {
@@ -95,14 +100,14 @@ impl Variant {
 
     /// The command that runs this program of the root.
     pub(crate) fn command(&self, ground: &Ground, program: &[&str]) -> Command {
-        self.how.command(ground, program)
+        self.how.command(ground, &[], program)
     }
 
     /// The command that runs a guest program, or `/bin/true`, and no more than it takes.
     pub(crate) fn start(&self, ground: &Ground, name: Option<&str>) -> Command {
         match name {
-            Some(name) => self.how.bare(ground, true, &[&self.program(ground, name)]),
-            None => self.how.bare(ground, false, &["/bin/true"]),
+            Some(name) => self.how.bare(ground, true, &[], &[&self.program(ground, name)]),
+            None => self.how.bare(ground, false, &[], &["/bin/true"]),
         }
     }
 
@@ -128,11 +133,12 @@ impl How {
     }
 
     fn works(self, ground: &Ground) -> anyhow::Result<()> {
-        child::output(&mut self.command(ground, &["/bin/true"])).map(drop)
+        child::output(&mut self.command(ground, &[], &["/bin/true"])).map(drop)
     }
 
-    /// Everything up to the program; `with_programs`: the guest programs are shown, and /tmp is an empty tmpfs.
-    fn start(self, ground: &Ground, with_programs: bool) -> Command {
+    /// Everything up to the program; `with_programs`: the guest programs are shown, and /tmp is an empty tmpfs. Options are
+    /// uvm's.
+    fn start(self, ground: &Ground, with_programs: bool, options: &[&str]) -> Command {
         let (rootfs, programs) = (&ground.rootfs, &ground.programs);
         match self {
             How::Chroot => {
@@ -151,7 +157,7 @@ impl How {
             How::Plain => Command::new("env"),
             How::Uvm(platform) => {
                 let mut command = Command::new(env!("CARGO_BIN_EXE_uvm"));
-                command.args(["run", "--platform", platform]);
+                command.args(["run", "--platform", platform]).args(options);
                 if with_programs {
                     command
                         .args(["--tmpfs", "/tmp", "-v"])
@@ -178,8 +184,8 @@ impl How {
     }
 
     /// Runs the program as it is, with whatever environment it gets.
-    fn bare(self, ground: &Ground, with_programs: bool, program: &[&str]) -> Command {
-        let mut command = self.start(ground, with_programs);
+    fn bare(self, ground: &Ground, with_programs: bool, options: &[&str], program: &[&str]) -> Command {
+        let mut command = self.start(ground, with_programs, options);
         if self == How::Runsc {
             // A name that is free: of this process, and of the one container that it runs at a time.
             let id = format!("uvm-bench-{}", std::process::id());
@@ -192,7 +198,7 @@ impl How {
     }
 
     /// Runs the program with the environment that all variants have.
-    fn command(self, ground: &Ground, program: &[&str]) -> Command {
+    fn command(self, ground: &Ground, options: &[&str], program: &[&str]) -> Command {
         let env = if self == How::Plain {
             None
         } else {
@@ -203,7 +209,7 @@ impl How {
             .chain(ENVIRONMENT)
             .chain(program.iter().copied())
             .collect();
-        self.bare(ground, true, &all)
+        self.bare(ground, true, options, &all)
     }
 }
 

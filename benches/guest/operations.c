@@ -4,7 +4,11 @@
  *   operations --batch MILLISECONDS --batches N [NAME...]
  *
  * prints a line "NAME NANOSECONDS" per operation: the least of N batches, each of as many repetitions as fill
- * that time. Natively and in a guest the same files of the root are used, and /tmp is an empty tmpfs.
+ * that time, and
+ *
+ *   operations --count N NAME
+ *
+ * does one so many times and prints nothing. Natively and in a guest the same files of the root are used, and /tmp is an empty tmpfs.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -518,6 +522,23 @@ static double measure(const struct operation *op, double wanted, int batches)
 	return least;
 }
 
+/* For somebody who counts what each does. */
+static int repeat(const char *name, long count)
+{
+	for (size_t i = 0; i < sizeof operations / sizeof operations[0]; i++) {
+		const struct operation *op = &operations[i];
+		if (strcmp(op->name, name))
+			continue;
+		if (op->prepare)
+			op->prepare();
+		op->body(count);
+		if (op->finish)
+			op->finish();
+		return 0;
+	}
+	return 2;
+}
+
 static bool is_wanted(const char *name, char **names, int count)
 {
 	for (int i = 0; i < count; i++)
@@ -528,14 +549,16 @@ static bool is_wanted(const char *name, char **names, int count)
 
 int main(int argc, char **argv)
 {
-	NEED(argc >= 5 && !strcmp(argv[1], "--batch") && !strcmp(argv[3], "--batches"));
-	double wanted = atof(argv[2]) * 1e6;
-	int batches = atoi(argv[4]);
-	NEED(wanted > 0 && batches > 0);
 	/* Its neighbour, wherever they are mounted. */
 	char *slash = strrchr(argv[0], '/'), *path;
 	NEED(slash && asprintf(&path, "%.*s/nop", (int)(slash - argv[0]), argv[0]) > 0);
 	nop = path;
+	if (argc == 4 && !strcmp(argv[1], "--count"))
+		return repeat(argv[3], atol(argv[2]));
+	NEED(argc >= 5 && !strcmp(argv[1], "--batch") && !strcmp(argv[3], "--batches"));
+	double wanted = atof(argv[2]) * 1e6;
+	int batches = atoi(argv[4]);
+	NEED(wanted > 0 && batches > 0);
 	for (size_t i = 0; i < sizeof operations / sizeof operations[0]; i++) {
 		if (!is_wanted(operations[i].name, argv + 5, argc - 5))
 			continue;

@@ -45,7 +45,7 @@ impl fmt::Display for Statistics {
         // Beside private futexes, only calls by patched sites are answered in the guest or made natively.
         writeln!(
             f,
-            "{} of calls to the kernel by patched sites, {} trapped; {} trapped to be made natively",
+            "{} of {told} calls to the kernel by patched sites, {} trapped; {} trapped to be made natively",
             Share(self.patched, told),
             self.trapped,
             self.sites
@@ -147,7 +147,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("97.0 % of calls to the kernel by patched sites, 3 trapped"),
+            text.contains("97.0 % of 100 calls to the kernel by patched sites, 3 trapped"),
             "{text}"
         );
         assert!(text.contains("1.0 % served across CPUs"), "{text}");
