@@ -643,9 +643,11 @@ fn other_programs_see_the_same() {
         skopeo inspect oci:"$XDG_DATA_HOME"/uvm/images:changed:latest
         umoci unpack --image out:changed:latest bundle
         if command -v podman >/dev/null; then
-            p="podman --root $PWD/podman --runroot $PWD/run --storage-driver vfs"
+            # Not here: it takes no more than 50 characters.
+            run=$(mktemp -d /tmp/podman.XXXXXX)
+            p="podman --root $PWD/podman --runroot $run --storage-driver vfs"
             $p load -q -i out.tar; $p image inspect changed:latest
-            $p rmi -a -f; else echo 'podman is not installed: not tried' >&2
+            $p rmi -a -f; rm -rf "$run"; else echo 'podman is not installed: not tried' >&2
         fi
         mkdir flat
         uvm export changed | tar -C flat -xp --numeric-owner"#,
