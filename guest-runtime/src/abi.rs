@@ -244,6 +244,10 @@ pub struct Room {
     pub kept: [[AtomicU64; 2]; KEPT],
 }
 
+/// What follows it begins a cache line.
+#[repr(C, align(64))]
+pub struct Line;
+
 /// A word with a cache line of its own.
 #[repr(C, align(64))]
 pub struct Word(pub AtomicU32);
@@ -318,7 +322,9 @@ pub struct Answer {
     pub action: u32,
     /// How many commands there are.
     pub count: u32,
-    /// Registers to go on with; for [`action::RESUME`] only `rax` counts.
+    /// What the call returns, for [`action::RESUME`].
+    pub rax: u64,
+    /// Registers to go on with, for the other actions that let the guest go on.
     pub regs: Registers,
     /// The commands.
     pub commands: [Command; COMMANDS],
@@ -347,12 +353,21 @@ pub struct Grant {
 }
 
 /// The doorbell page of a thread. Its window follows.
+///
+/// Where both sides watch, a call takes as long as cache lines take from one CPU to the other: so what most calls change lies
+/// beside the words that tell of it.
 #[repr(C, align(4096))]
 pub struct Page {
     /// Changed by the guest to ring.
-    pub req: Word,
+    pub req: AtomicU32,
+    /// The trap.
+    pub request: Request,
+    #[allow(missing_docs)]
+    pub reply: Line,
     /// Changed by the supervisor to answer.
-    pub rsp: Word,
+    pub rsp: AtomicU32,
+    /// The answer.
+    pub answer: Answer,
     /// Changed by the guest when commands are done.
     pub done: Word,
     /// Cleared by the host when a thread that shares memory has ended.
@@ -377,10 +392,6 @@ pub struct Page {
     pub busy: AtomicU64,
     /// Whether it waits in a call that the host does.
     pub rests: AtomicU32,
-    /// The trap.
-    pub request: Request,
-    /// The answer.
-    pub answer: Answer,
 }
 
 const _: () = assert!(size_of::<Page>() == PAGE as usize);

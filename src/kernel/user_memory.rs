@@ -23,6 +23,8 @@ pub const MAX_IOV: u64 = 1024;
 
 /// How much an in-kernel copy of a transfer holds at once, in bytes.
 pub const CHUNK: usize = 256 << 10;
+/// Bytes of a string that are looked at first, and then as many as there are already.
+const STRING_STEP: usize = 64;
 
 /// An address in the guest, not known to be good.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
@@ -179,11 +181,12 @@ impl UserMemory {
         let mut string = Vec::new();
         let mut addr = from.0;
         while string.len() < max {
-            // Most strings end soon and within a page, and a page is what can be bad.
+            // Most strings end soon and within a page, and a page is what can be bad. The seccomp platform's runtime takes
+            // the same steps.
             let to_page_end = PAGE_SIZE - addr.0 % PAGE_SIZE;
             let want = (to_page_end as usize)
                 .min(max - string.len())
-                .min(if string.is_empty() { 256 } else { 4096 });
+                .min(string.len().max(STRING_STEP));
             let start = string.len();
             string.resize(start + want, 0);
             let got = self.copy_in(addr, &mut string[start..]);

@@ -1,24 +1,28 @@
 //! Ringing: tell the supervisor, wait for its answer.
 
 use core::hint::spin_loop;
+use core::mem::offset_of;
 use core::ptr;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU32, Ordering, fence};
 
 use super::sys;
 use super::thread::Block;
-use crate::abi::{Exception, Registers, TURNS, Word, kind};
+use crate::abi::{Exception, Registers, TURNS, kind};
 
 const FUTEX_WAIT: u64 = 0;
 const FUTEX_WAKE: u64 = 1;
 
-fn wake(word: &Word) {
+/// The general registers that most calls change, in words from the first. A line that is not written need not go to the other CPU.
+const CHANGING: usize = offset_of!(Registers, ss) / 8;
+
+fn wake(word: &AtomicU32) {
     sys::call(
         sys::FUTEX,
         [ptr::from_ref(word) as u64, FUTEX_WAKE, i32::MAX as u64, 0, 0, 0],
     );
 }
 
-fn wait(word: &Word, old: u32) {
+fn wait(word: &AtomicU32, old: u32) {
     sys::call(
         sys::FUTEX,
         [ptr::from_ref(word) as u64, FUTEX_WAIT, u64::from(old), 0, 0, 0],
@@ -38,15 +42,24 @@ impl Block {
         // SAFETY: this thread's own page, mapped as long as the thread lives; only plain data is written.
         unsafe {
             let request = &raw mut (*self.page).request;
+            let (from, to) = (ptr::from_ref(regs), &raw mut (*request).regs);
+            if rest(&*to) == rest(regs) {
+                ptr::copy_nonoverlapping(from.cast::<u64>(), to.cast::<u64>(), CHANGING);
+            } else {
+                *to = *regs;
+            }
+            if kind == kind::FAULT {
+                (*request).exception = exception;
+            }
+            // What lies beside the word that the supervisor may be watching comes last.
             (*request).kind = kind;
             (*request).cpu = sys::cpu();
             (*request).patched = u32::from(patched);
             (*request).count = segments;
             (*request).moved = core::mem::take(&mut self.moved);
-            (*request).regs = *regs;
-            (*request).exception = exception;
             self.req = self.req.wrapping_add(1);
-            (*self.page).req.0.store(self.req, Ordering::SeqCst);
+            (*self.page).req.store(self.req, Ordering::Release);
+            fence(Ordering::SeqCst);
             if (*self.page).watch.server.load(Ordering::SeqCst) == 0 {
                 wake(&(*self.page).req);
             }
@@ -59,7 +72,7 @@ impl Block {
         // SAFETY: as in `ring`.
         unsafe {
             (*self.page).done.0.store(self.done, Ordering::SeqCst);
-            wake(&(*self.page).done);
+            wake(&(*self.page).done.0);
         }
     }
 
@@ -69,9 +82,11 @@ impl Block {
         let (word, watch) = unsafe { (&(*self.page).rsp, &(*self.page).watch) };
         let turns = watch.turns.load(Ordering::Relaxed).min(TURNS);
         if turns != 0 {
-            watch.guest.store(1, Ordering::SeqCst);
+            if watch.guest.load(Ordering::Relaxed) == 0 {
+                watch.guest.store(1, Ordering::SeqCst);
+            }
             for _ in 0..turns {
-                let now = word.0.load(Ordering::SeqCst);
+                let now = word.load(Ordering::SeqCst);
                 if now != self.rsp_seen {
                     self.rsp_seen = now;
                     return;
@@ -84,7 +99,7 @@ impl Block {
             watch.guest.store(0, Ordering::SeqCst);
         }
         loop {
-            let now = word.0.load(Ordering::SeqCst);
+            let now = word.load(Ordering::SeqCst);
             if now != self.rsp_seen {
                 self.rsp_seen = now;
                 return;
@@ -92,4 +107,17 @@ impl Block {
             wait(word, now);
         }
     }
+}
+
+/// The registers behind those that most calls change.
+fn rest(regs: &Registers) -> [u64; 7] {
+    [
+        regs.ss,
+        regs.fs_base,
+        regs.gs_base,
+        regs.ds,
+        regs.es,
+        regs.fs,
+        regs.gs,
+    ]
 }

@@ -54,7 +54,7 @@ pub fn serve(block: &mut Block, context: Option<*mut Context>) -> u32 {
         match action {
             action::RESUME if block.lost != 0 => {
                 // SAFETY: this thread's own page.
-                unsafe { (*block.page).answer.regs.rax = EFAULT as u64 };
+                unsafe { (*block.page).answer.rax = EFAULT as u64 };
                 return action;
             }
             action::RESUME | action::RESUME_FULL | action::AGAIN => return action,

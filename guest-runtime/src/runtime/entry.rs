@@ -424,7 +424,7 @@ extern "C" fn uvm_patched(block: &mut Block) -> u32 {
         *regs = answer.regs;
         return 1;
     }
-    regs.rax = answer.regs.rax;
+    regs.rax = answer.rax;
     way_back(block, regs)
 }
 

@@ -10,8 +10,8 @@ use crate::abi::{PAGE, Page, RUNTIME_BASE, Registers, SEGMENTS, SEGMENTS_END, Se
 
 /// Longest string, with its zero.
 const STRING_MAX: u64 = 4096;
-/// The kernel reads strings in steps: this many bytes first.
-const STRING_STEP: u64 = 256;
+/// Strings are copied in steps, as the kernel reads them: this many bytes first, and then as many as there are already.
+const STRING_STEP: u64 = 64;
 /// Longest buffer that goes by the window: above, the host's own copies between processes are as fast.
 const BUFFER_MAX: u64 = 0x4000;
 /// Of a longer buffer to be filled this much does: often little of it is.
@@ -195,8 +195,7 @@ impl Filler {
         let most = self.room().min(STRING_MAX);
         while len < most {
             let Some(from) = at.checked_add(len) else { return };
-            let step = if len == 0 { STRING_STEP } else { PAGE };
-            let want = (PAGE - from % PAGE).min(step).min(most - len);
+            let want = (PAGE - from % PAGE).min(len.max(STRING_STEP)).min(most - len);
             if !self.copy(len, from, want) {
                 return;
             }

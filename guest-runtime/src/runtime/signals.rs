@@ -231,7 +231,7 @@ fn go_on(block: &mut Block, context: &mut Context, action: u32) {
         store(context, &answer.regs);
         entry::load_bases(block, answer.regs.fs_base, answer.regs.gs_base);
     } else {
-        context.rax = answer.regs.rax;
+        context.rax = answer.rax;
     }
 }
 

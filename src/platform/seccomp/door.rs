@@ -7,7 +7,7 @@ use std::hint::spin_loop;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use guest_runtime::abi::{
@@ -28,6 +28,17 @@ pub(super) struct Door {
 pub(super) struct Seen {
     req: u32,
     dead_rings: u32,
+}
+
+/// With what an answer lets the guest go on.
+#[derive(Clone, Copy)]
+pub(super) enum GoesOn<'a> {
+    /// All registers.
+    With(&'a Registers),
+    /// The result of the call; nothing else has changed.
+    Returning(u64),
+    /// It does not go on yet, or never again.
+    Not,
 }
 
 // SAFETY: the page is plain shared memory that is only accessed by atomics and by copies through raw pointers.
@@ -69,12 +80,12 @@ impl Door {
 
     fn req(&self) -> &AtomicU32 {
         // SAFETY: mapped as long as `self` lives; an atomic may be changed by others.
-        unsafe { &(*self.page.as_ptr()).req.0 }
+        unsafe { &(*self.page.as_ptr()).req }
     }
 
     fn rsp(&self) -> &AtomicU32 {
         // SAFETY: as in `req`.
-        unsafe { &(*self.page.as_ptr()).rsp.0 }
+        unsafe { &(*self.page.as_ptr()).rsp }
     }
 
     pub(super) fn done(&self) -> &AtomicU32 {
@@ -179,7 +190,9 @@ impl Door {
     pub(super) fn wait_ring(&self, seen: Seen, turns: u32) -> Seen {
         let watching = &self.watch().server;
         if turns != 0 {
-            watching.store(1, Ordering::SeqCst);
+            if watching.load(Ordering::Relaxed) == 0 {
+                watching.store(1, Ordering::SeqCst);
+            }
             for _ in 0..turns {
                 let now = self.look();
                 if now != seen {
@@ -219,21 +232,26 @@ impl Door {
     }
 
     /// Give the answer number `number`.
-    pub(super) fn answer(&self, number: u32, action: u32, regs: Option<&Registers>, commands: &[Command]) {
+    pub(super) fn answer(&self, number: u32, action: u32, goes_on: GoesOn<'_>, commands: &[Command]) {
         debug_assert!(commands.len() <= COMMANDS);
         // SAFETY: inside the mapped page; plain data.
         unsafe {
             let answer: *mut Answer = &raw mut (*self.page.as_ptr()).answer;
-            (&raw mut (*answer).action).write_volatile(action);
-            (&raw mut (*answer).count).write_volatile(commands.len() as u32);
-            if let Some(regs) = regs {
-                (&raw mut (*answer).regs).write_volatile(*regs);
-            }
             for (i, command) in commands.iter().take(COMMANDS).enumerate() {
                 (&raw mut (*answer).commands[i]).write_volatile(*command);
             }
+            match goes_on {
+                GoesOn::With(regs) => (&raw mut (*answer).regs).write_volatile(*regs),
+                GoesOn::Returning(rax) => (&raw mut (*answer).rax).write_volatile(rax),
+                GoesOn::Not => {}
+            }
+            // What lies beside the word that the guest may be watching comes last.
+            (&raw mut (*answer).count).write_volatile(commands.len() as u32);
+            (&raw mut (*answer).action).write_volatile(action);
         }
-        self.rsp().store(number, Ordering::SeqCst);
+        // Together with what lies beside it: a watcher takes the line away as soon as anything else is waited for here.
+        self.rsp().store(number, Ordering::Release);
+        fence(Ordering::SeqCst);
         if self.watch().guest.load(Ordering::SeqCst) == 0 {
             wake(self.rsp());
         }

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 use super::core::Core;
 use super::deaf;
-use super::door::Door;
+use super::door::{Door, GoesOn};
 use super::facts::Sheet;
 use super::handed::Handed;
 use super::launch::{bell_memory, call};
@@ -202,7 +202,8 @@ impl Host {
             return Err(Errno::ESRCH);
         }
         talk.answers = talk.answers.wrapping_add(1);
-        self.door.answer(talk.answers, action::REPLY, None, commands);
+        self.door
+            .answer(talk.answers, action::REPLY, GoesOn::Not, commands);
         let begin = Instant::now();
         let patience = || {
             let ending = self.ending.load(Ordering::SeqCst);
@@ -235,15 +236,14 @@ impl Host {
     }
 
     /// Let it go on with the last answer of this conversation.
-    pub(super) fn release(&self, action: u32, regs: Option<&Regs>) {
+    pub(super) fn release(&self, action: u32, goes_on: GoesOn<'_>) {
         let mut talk = lock(&self.talk);
         talk.waiting = false;
         talk.answers = talk.answers.wrapping_add(1);
-        let regs = regs.map(regs::to_guest);
         let mut commands = talk.segments.take_written();
         talk.segments.clear();
         self.handed.add_closes(&mut commands);
-        self.door.answer(talk.answers, action, regs.as_ref(), &commands);
+        self.door.answer(talk.answers, action, goes_on, &commands);
     }
 
     /// Interrupt it if it runs guest code.
@@ -437,7 +437,8 @@ impl SeccompThread {
             if !self.patched {
                 want.rip = lock(&self.host.space.patches).resume(want.rip);
             }
-            self.host.release(action::AGAIN, Some(&want));
+            self.host
+                .release(action::AGAIN, GoesOn::With(&regs::to_guest(&want)));
             return;
         }
         if step {
@@ -461,14 +462,18 @@ impl SeccompThread {
                 action = action::RESUME_FULL;
             }
         }
-        self.host.release(action, Some(&want));
+        if action == action::RESUME {
+            self.host.release(action, GoesOn::Returning(want.rax));
+        } else {
+            self.host.release(action, GoesOn::With(&regs::to_guest(&want)));
+        }
     }
 
     /// End the host thread.
     pub(super) fn end(&mut self) {
         self.released = true;
         self.give_up_handed();
-        self.host.release(action::EXIT, None);
+        self.host.release(action::EXIT, GoesOn::Not);
     }
 
     /// Results of commands, with an error where one of them failed.
