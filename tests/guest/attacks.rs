@@ -51,6 +51,7 @@ fn run_attack(name: &str) {
     let headers = [
         folder.join("attack.h"),
         folder.join("jump.h"),
+        folder.join("layout.h"),
         source_dir().join("hostile/hostile.h"),
     ];
     let program = build_from(
@@ -72,9 +73,10 @@ fn attack(name: &str, platform: &str, program: &Path) {
         .args(["run", "--platform", platform])
         .arg(&ground.root)
         .args(["--", "/attack", "--canary"])
-        .arg(&ground.canary);
+        .arg(&ground.canary)
+        .args(["--layout", &fuzz::layout()]);
     if name == "fake_runtime" {
-        command.args(["--layout", &fuzz::layout()]).args(fuzz::options());
+        command.args(fuzz::options());
     }
     let output = expect_ok(name, &command);
     if *platform == *"seccomp" {

@@ -34,13 +34,14 @@ pub(super) fn options() -> Vec<String> {
     options
 }
 
-/// The doorbell page as `attacks/fake_runtime.c` wants to know it.
+/// The doorbell page as `attacks/layout.h` wants to know it.
 pub(super) fn layout() -> String {
     let (request, answer) = (offset_of!(Page, request), offset_of!(Page, answer));
     let places = [
         offset_of!(Page, req),
         offset_of!(Page, rsp),
         offset_of!(Page, done),
+        offset_of!(Page, alive),
         request,
         request + offset_of!(Request, regs),
         request + offset_of!(Request, exception),

@@ -91,6 +91,9 @@ static struct {
 	atomic_int stop;
 } *shared;
 
+/* Of its own: an attacker who forges the flags of its open may have the right to cut the file short that it opens. */
+static char sibling_file[64];
+
 static pid_t sibling, own_pid;
 static uid_t own_uid;
 
@@ -100,7 +103,7 @@ static void sibling_turn(int *p, const char *expected, size_t length)
 	char text[256];
 	for (int i = 0; i < 4; i++)
 		NEED(getpid() == own_pid && getuid() == own_uid);
-	int fd = open("/etc/passwd", O_RDONLY);
+	int fd = open(sibling_file, O_RDONLY);
 	NEED(fd >= 0 && read(fd, text, length) == (ssize_t)length && memcmp(text, expected, length) == 0);
 	NEED(close(fd) == 0);
 	NEED(write(p[1], "x", 1) == 1 && read(p[0], text, 1) == 1 && text[0] == 'x');
@@ -127,10 +130,11 @@ static void start_sibling(void)
 	own_pid = getpid();
 	own_uid = getuid();
 	static char pattern[1 << 16];
-	char expected[256];
-	int p[2], fd = open("/etc/passwd", O_RDONLY);
-	ssize_t length = read(fd, expected, 16);
-	NEED(length > 0 && close(fd) == 0 && pipe(p) == 0);
+	static const char expected[] = "nobody else knows it";
+	ssize_t length = sizeof expected;
+	snprintf(sibling_file, sizeof sibling_file, "/tmp/sibling.%d", own_pid);
+	int p[2], fd = open(sibling_file, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	NEED(write(fd, expected, length) == length && close(fd) == 0 && pipe(p) == 0);
 	memset(pattern, 0x5a, sizeof pattern);
 	while (!shared->stop) {
 		sibling_turn(p, expected, length);
@@ -138,6 +142,7 @@ static void start_sibling(void)
 			NEED(pattern[i] == 0x5a);
 		shared->turns++;
 	}
+	unlink(sibling_file);
 	_exit(0);
 }
 

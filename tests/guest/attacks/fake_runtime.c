@@ -3,22 +3,15 @@
  * with random traps, and answers commands truly, wrongly or not at all. What it begins with is the seed.
  *
  *   fake_runtime [--seed N] [--count N | --seconds N] [--layout N,...]
- *
- * The layout is that of the doorbell page, in the order of `enum part`: it belongs to the one who runs this.
  */
 #include "jump.h"
+#include "layout.h"
 #include <sched.h>
 
 enum { KINDS = 6, REPLY = 1, EXIT = 4, REGISTERS = 27, ARENA = 1 << 18, TURNS = 400, HELLO = 110 };
 enum { OP_CALL = 1, OP_COPY_IN, OP_COPY_OUT, OP_GET, OP_SET, OP_CLONE, OP_SET_BIT, OP_TAKE, OP_CALL_TAKEN, OP_CLOSE, OP_WRITE_BACK };
 enum { R_RAX = 10, R_RDX = 12, R_ORIG_RAX = 15, R_RIP = 16, R_FLAGS = 18, R_RSP = 19, R_FS = 21, R_GS = 22 };
 static const int argument_registers[] = { 14, 13, 12, 7, 9, 8 };
-
-enum part {
-	REQ, RSP, DONE, REQUEST, REGS, EXCEPTION, SEGMENT, SEGMENTS, ANSWER, ANSWER_COUNT, COMMAND, COMMANDS, COMMAND_SIZE, ARGS,
-	RESULT, PARTS
-};
-static uint64_t layout[PARTS];
 
 static char *arena;
 static uint32_t seen, taken;
@@ -321,24 +314,6 @@ static void lie_together(void)
 		settle(running[i]);
 }
 
-static const char *option(int argc, char **argv, const char *name, const char *otherwise)
-{
-	for (int i = 1; i + 1 < argc; i++)
-		if (!strcmp(argv[i], name))
-			return argv[i + 1];
-	return otherwise;
-}
-
-static void read_layout(const char *text)
-{
-	for (int i = 0; i < PARTS; i++) {
-		char *rest;
-		layout[i] = strtoul(text, &rest, 0);
-		NEED(*rest == (i + 1 < PARTS ? ',' : 0));
-		text = rest + 1;
-	}
-}
-
 int main(int argc, char **argv)
 {
 	bool platform = begin(argc, argv, "fake_runtime");
@@ -346,7 +321,7 @@ int main(int argc, char **argv)
 		seed = strtoull(option(argc, argv, "--seed", "1"), NULL, 0);
 		uint64_t count = strtoull(option(argc, argv, "--count", "96"), NULL, 0);
 		time_t seconds = atol(option(argc, argv, "--seconds", "0")), begun = time(NULL);
-		read_layout(option(argc, argv, "--layout", ""));
+		read_layout(argc, argv);
 		find_sites();
 		site = find_returning_site();
 		NEED(site);

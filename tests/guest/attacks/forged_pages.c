@@ -3,8 +3,9 @@
  * words, rings without end, results of commands that nobody did.
  */
 #include "jump.h"
+#include "layout.h"
 
-enum { SLOTS = 6, REQ = 0, RSP = 64, DONE = 128, ALIVE = 192 };
+enum { SLOTS = 6 };
 
 static uint64_t page_of(int slot)
 {
@@ -57,8 +58,8 @@ static void *random_words(void *arg)
 {
 	random_state = (uint64_t)arg;
 	for (;;) {
-		static const int words[] = { REQ, RSP, DONE, ALIVE };
-		volatile uint32_t *word = (uint32_t *)(page_of(random_below(SLOTS)) + words[random_below(4)]);
+		static const enum part words[] = { REQ, RSP, DONE, ALIVE };
+		volatile uint32_t *word = (uint32_t *)(page_of(random_below(SLOTS)) + layout[words[random_below(4)]]);
 		switch (random_below(3)) {
 		case 0:
 			++*word;
@@ -77,7 +78,8 @@ static void *random_requests(void *arg)
 {
 	random_state = (uint64_t)arg;
 	for (;;) {
-		volatile uint64_t *word = (uint64_t *)(page_of(random_below(SLOTS)) + 256) + random_below(480);
+		enum part part = random_below(2) ? REQUEST : ANSWER;
+		volatile uint64_t *word = (uint64_t *)(page_of(random_below(SLOTS)) + layout[part]) + random_below(240);
 		*word = random_below(2) ? random_below(512) : random_u64();
 	}
 	return arg;
@@ -92,11 +94,12 @@ static void *ring(void *arg)
 	for (;;)
 		for (int slot = 0; slot < SLOTS; slot++) {
 			volatile uint32_t *page = (uint32_t *)page_of(slot);
-			page[REQ / 4]++;
-			page[DONE / 4]++;
+			volatile uint32_t *req = page + layout[REQ] / 4, *done = page + layout[DONE] / 4;
+			++*req;
+			++*done;
 			if (site) {
-				native_call(site, stack, SYS_futex, (uint64_t)&page[REQ / 4], 1, 1 << 30, 0, 0, 0);
-				native_call(site, stack, SYS_futex, (uint64_t)&page[DONE / 4], 1, 1 << 30, 0, 0, 0);
+				native_call(site, stack, SYS_futex, (uint64_t)req, 1, 1 << 30, 0, 0, 0);
+				native_call(site, stack, SYS_futex, (uint64_t)done, 1, 1 << 30, 0, 0, 0);
 			}
 		}
 	return arg;
@@ -177,6 +180,7 @@ int main(int argc, char **argv)
 	snprintf(outside, sizeof outside, "%s", strlen(canary) == 11 ? canary : "/../outside");
 	try_all("flipped memory", flip_memory, 8);
 	if (platform) {
+		read_layout(argc, argv);
 		find_sites();
 		site = find_returning_site();
 		try_all("forged", forge, FORGERS * 12);

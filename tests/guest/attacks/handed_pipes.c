@@ -176,7 +176,7 @@ static void always_busy(uint64_t how)
 		for (;;) {
 			_Atomic uint64_t *word = (_Atomic uint64_t *)((uint64_t)grant & -PAGE);
 			/* Behind the grants: where the runtime keeps what it uses. */
-			for (int i = 0; i < 256; i++)
+			for (unsigned i = 0; i < PAGE / 8; i++)
 				if (word[i] == 0 && &word[i] > grant)
 					word[i] = state;
 		}
