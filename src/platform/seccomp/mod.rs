@@ -27,6 +27,7 @@ mod deaf;
 mod door;
 mod facts;
 pub mod filter;
+mod fork;
 mod handed;
 mod host_vdso;
 mod image;

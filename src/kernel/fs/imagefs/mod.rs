@@ -19,10 +19,12 @@ use crate::kernel::task::Task;
 use crate::kernel::user_memory::{CHUNK, Sink};
 use crate::platform::{HostFile, PAGE_SIZE};
 
+mod builder;
 mod frozen;
 mod tree;
 
-pub use tree::{Attributes, BadEntry, Builder, Contents, Extent, Tree, Xattr, Xattrs};
+pub use builder::{BadEntry, Builder};
+pub use tree::{Attributes, Contents, Extent, Tree, Xattr, Xattrs};
 use tree::{Index, Node};
 
 /// Where contents are: a host file that does not change.

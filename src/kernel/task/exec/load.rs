@@ -7,7 +7,7 @@ use super::args::Strings;
 use super::creds::{NewCreds, new_creds};
 use super::elf::{Bad, Image, Segment};
 use super::find::{Finder, Program};
-use super::stack::{Auxv, lay_out};
+use super::stack::{Auxv, Layout, lay_out};
 use crate::kernel::Kernel;
 use crate::kernel::fs::{InUse, MapRequest, Path};
 use crate::kernel::mm::Mm;
@@ -89,6 +89,19 @@ impl Part {
     }
 }
 
+/// The parts of a program where they are in its address space.
+struct Mapped {
+    main: Part,
+    interpreter: Option<Part>,
+    /// What was added to the program's addresses.
+    bias: u64,
+    /// Where the interpreter begins; 0 without one.
+    base: u64,
+    /// Where the program is entered, or its interpreter.
+    entry: u64,
+    vdso_at: Option<u64>,
+}
+
 /// Load `program` with its interpreter and first stack.
 pub(super) fn load(
     kernel: &Arc<Kernel>,
@@ -110,50 +123,24 @@ pub(super) fn load(
     if kernel.clock.is_virtual() {
         thread.trap_tsc(true)?;
     }
-    let vdso = kernel.clock.vdso();
-    let vdso_at = vdso.map(|vdso| map_vdso(&mut *thread, vdso)).transpose()?;
-    let bias = main_bias(
-        kernel,
-        &mut *thread,
-        &main.image,
-        interpreter.is_some(),
-        randomise,
-    )?;
-    map_image(&mut *thread, &main, bias)?;
-    let mut base = 0;
-    let mut entry = main.image.entry.wrapping_add(bias);
-    if let Some(part) = &interpreter {
-        let bias = if part.image.relocatable {
-            free_bias(&mut *thread, &part.image)?
-        } else {
-            0
-        };
-        map_image(&mut *thread, part, bias)?;
-        base = part.image.start.wrapping_add(bias);
-        entry = part.image.entry.wrapping_add(bias);
-    }
-    if entry >= USER_END {
-        return Err(Bad::Deadly);
-    }
-
-    let executable = main.image.executable_stack || subject.personality & READ_IMPLIES_EXEC != 0;
-    let spread = |pages: u64| {
-        if randomise {
-            kernel.random.below(pages) * PAGE_SIZE
-        } else {
-            0
-        }
-    };
-    let top = USER_END - spread(STACK_SPREAD);
+    let mapped = map_parts(kernel, &mut *thread, main, interpreter, randomise)?;
+    let top = USER_END - spread(kernel, randomise, STACK_SPREAD);
     let stack_limit = if creds.secure {
         subject.stack_limit.min(8 << 20)
     } else {
         subject.stack_limit
     };
+    let executable = mapped.main.image.executable_stack || subject.personality & READ_IMPLIES_EXEC != 0;
     thread.memory(&[stack(top, stack_limit, executable)])?;
     let mut entries = Vec::new();
-    entries.extend(vdso_at.map(|at| (libc::AT_SYSINFO_EHDR, at + Vdso::DATA)));
-    entries.extend(auxv_entries(kernel, &main.image, &creds, bias, base));
+    entries.extend(mapped.vdso_at.map(|at| (libc::AT_SYSINFO_EHDR, at + Vdso::DATA)));
+    entries.extend(auxv_entries(
+        kernel,
+        &mapped.main.image,
+        &creds,
+        mapped.bias,
+        mapped.base,
+    ));
     let auxv = Auxv {
         entries: &entries,
         random: kernel.random.bytes(),
@@ -168,32 +155,91 @@ pub(super) fn load(
     if thread.space().write(layout.rsp, &layout.bytes) != layout.bytes.len() {
         return Err(Errno::E2BIG.into());
     }
-    set_registers(&mut *thread, entry, layout.rsp);
-
-    let mm = Mm::new(thread.space().clone());
-    {
-        let mut state = mm.state.lock();
-        let end = main.image.end.wrapping_add(bias);
-        // A static position-independent program was put among the mappings; its heap goes where the others have theirs.
-        let heap = if main.image.relocatable && interpreter.is_none() {
-            DYN_BASE
-        } else {
-            end
-        };
-        state.brk_start = heap + spread(BRK_SPREAD);
-        state.brk = state.brk_start;
-        state.exe = Some(main.path.clone());
-        state.exe_in_use = Some(main.in_use.clone());
-        state.args = layout.args;
-        state.env = layout.env;
-        state.stack_top = top;
-        state.auxv = layout.auxv;
-        state.dumpable = i32::from(creds.dumpable);
-        for part in std::iter::once(&main).chain(&interpreter) {
-            state.name_file(&part.host, part.path.clone());
-        }
-    }
+    set_registers(&mut *thread, mapped.entry, layout.rsp);
+    let heap_slide = spread(kernel, randomise, BRK_SPREAD);
+    let mm = describe(&*thread, &mapped, layout, (top, heap_slide), creds.dumpable);
     Ok(Loaded { thread, mm, creds })
+}
+
+/// A random number of bytes, of as many pages at most.
+fn spread(kernel: &Kernel, randomise: bool, pages: u64) -> u64 {
+    if randomise {
+        kernel.random.below(pages) * PAGE_SIZE
+    } else {
+        0
+    }
+}
+
+/// Map the vDSO, the program and its interpreter.
+fn map_parts(
+    kernel: &Kernel,
+    thread: &mut dyn Thread,
+    main: Part,
+    interpreter: Option<Part>,
+    randomise: bool,
+) -> Result<Mapped, Bad> {
+    let vdso = kernel.clock.vdso();
+    let vdso_at = vdso.map(|vdso| map_vdso(thread, vdso)).transpose()?;
+    let bias = main_bias(kernel, thread, &main.image, interpreter.is_some(), randomise)?;
+    map_image(thread, &main, bias)?;
+    let mut base = 0;
+    let mut entry = main.image.entry.wrapping_add(bias);
+    if let Some(part) = &interpreter {
+        let bias = if part.image.relocatable {
+            free_bias(thread, &part.image)?
+        } else {
+            0
+        };
+        map_image(thread, part, bias)?;
+        base = part.image.start.wrapping_add(bias);
+        entry = part.image.entry.wrapping_add(bias);
+    }
+    if entry >= USER_END {
+        return Err(Bad::Deadly);
+    }
+    Ok(Mapped {
+        main,
+        interpreter,
+        bias,
+        base,
+        entry,
+        vdso_at,
+    })
+}
+
+/// What is remembered of the new address space, whose stack ends at `top`.
+fn describe(
+    thread: &dyn Thread,
+    mapped: &Mapped,
+    layout: Layout,
+    (top, heap_slide): (u64, u64),
+    dumpable: bool,
+) -> Arc<Mm> {
+    let Mapped {
+        main, interpreter, ..
+    } = mapped;
+    let mm = Mm::new(thread.space().clone());
+    let mut state = mm.state.lock();
+    // A static position-independent program was put among the mappings; its heap goes where the others have theirs.
+    let heap = if main.image.relocatable && interpreter.is_none() {
+        DYN_BASE
+    } else {
+        main.image.end.wrapping_add(mapped.bias)
+    };
+    state.brk_start = heap + heap_slide;
+    state.brk = state.brk_start;
+    state.exe = Some(main.path.clone());
+    state.exe_in_use = Some(main.in_use.clone());
+    state.args = layout.args;
+    state.env = layout.env;
+    state.stack_top = top;
+    state.auxv = layout.auxv;
+    state.dumpable = i32::from(dumpable);
+    for part in std::iter::once(main).chain(interpreter) {
+        state.name_file(&part.host, part.path.clone());
+    }
+    drop(state);
+    mm
 }
 
 /// What to add to the program's addresses.

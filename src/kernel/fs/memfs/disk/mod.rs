@@ -22,8 +22,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType as HostType, FlockOperation, Mode, OFlags, fdatasync, flock, fstatvfs, fsync,
-    mkdirat, openat, renameat, statat, syncfs, unlinkat,
+    AtFlags, CWD, Dir, FileType as HostType, FlockOperation, Mode, OFlags, flock, fstatvfs, fsync, mkdirat,
+    openat, renameat, statat, unlinkat,
 };
 use rustix::io::Errno as HostErrno;
 
@@ -41,6 +41,7 @@ use record::{Header, Record};
 mod journal;
 mod load;
 mod record;
+mod sync;
 mod told;
 
 pub(super) use told::Kept;
@@ -540,20 +541,6 @@ impl Tree {
         nodes.extend(names);
         nodes
     }
-
-    /// Have all that was told before be on the disk.
-    pub(super) fn sync_names(&self) -> Result<(), Errno> {
-        self.commit()?;
-        self.disk.as_ref().map_or(Ok(()), Disk::sync)
-    }
-
-    /// Have everything be on the disk.
-    pub(super) fn sync_all(&self) -> Result<(), Errno> {
-        let Some(disk) = &self.disk else { return Ok(()) };
-        self.commit()?;
-        syncfs(&disk.dir).map_err(errno)?;
-        disk.sync()
-    }
 }
 
 impl Disk {
@@ -565,54 +552,6 @@ impl Disk {
     /// When a guest first began to look at the lower tree.
     pub(super) fn since(&self) -> Timestamp {
         self.header.since
-    }
-
-    /// Have the journal, and the names of data files, be on the disk.
-    fn sync(&self) -> Result<(), Errno> {
-        // First these: what the journal says of them is in it by now.
-        let gone = {
-            let mut pending = self.pending.lock();
-            pending.gone_bytes = 0;
-            std::mem::take(&mut pending.gone)
-        };
-        if let Err(errno) = self.sync_journal() {
-            self.pending.lock().gone.extend(gone);
-            return Err(errno);
-        }
-        for id in gone {
-            // One that never was is as good as gone.
-            let _ = unlinkat(&self.data, id.to_string(), AtFlags::empty());
-        }
-        Ok(())
-    }
-
-    fn sync_journal(&self) -> Result<(), Errno> {
-        let host = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
-        let (file, len, generation, synced) = {
-            let log = self.log.lock();
-            let file = log.journal.file().map_err(host)?;
-            (file, log.journal.len(), log.generation, log.journal.is_synced())
-        };
-        self.wait(&file, synced)?;
-        let mut log = self.log.lock();
-        if log.generation == generation {
-            log.journal.note_synced(len);
-        }
-        Ok(())
-    }
-
-    fn wait(&self, journal: &File, synced: bool) -> Result<(), Errno> {
-        if self.fresh.swap(false, Ordering::AcqRel)
-            && let Err(e) = fsync(&self.data)
-        {
-            self.fresh.store(true, Ordering::Release);
-            return Err(errno(e));
-        }
-        if synced {
-            Ok(())
-        } else {
-            fdatasync(journal).map_err(errno)
-        }
     }
 }
 
