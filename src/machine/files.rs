@@ -204,6 +204,20 @@ fn kernel_mounts(kernel: &Arc<Kernel>, options: &Options) -> Result<(), Errno> {
         b"tmpfs",
         MountFlags::NOSUID,
     )?;
+    fill_dev(kernel)?;
+    mount_at(
+        kernel,
+        b"/dev/shm",
+        tmpfs(SHM_DEV, "mode=1777")?,
+        b"tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV,
+    )?;
+    register_types(kernel);
+    Ok(())
+}
+
+/// Device nodes, links to them, and the terminals.
+fn fill_dev(kernel: &Arc<Kernel>) -> Result<(), Errno> {
     for (name, major, minor, mode) in dev::NODES {
         let rdev = libc::makedev(major, minor);
         make(
@@ -239,14 +253,6 @@ fn kernel_mounts(kernel: &Arc<Kernel>, options: &Options) -> Result<(), Errno> {
         b"devpts",
         MountFlags::NOSUID | MountFlags::NOEXEC,
     )?;
-    mount_at(
-        kernel,
-        b"/dev/shm",
-        tmpfs(SHM_DEV, "mode=1777")?,
-        b"tmpfs",
-        MountFlags::NOSUID | MountFlags::NODEV,
-    )?;
-    register_types(kernel);
     Ok(())
 }
 
