@@ -49,6 +49,20 @@ impl Pool {
     fn is_strained(&self) -> bool {
         self.0.load(Ordering::Relaxed) > POOL_MAX
     }
+
+    /// Take room for a packet that no sender is charged for; none when there is none.
+    pub(super) fn charge(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
+        let bytes = bytes + PACKET_COST;
+        if self.is_strained() {
+            return None;
+        }
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+        Some(Charge {
+            sender: None,
+            pool: Some(self.clone()),
+            bytes,
+        })
+    }
 }
 
 impl SendBuffer {
@@ -116,26 +130,30 @@ impl SendBuffer {
             pool.0.fetch_add(bytes, Ordering::Relaxed);
         }
         Charge {
-            sender: self.clone(),
+            sender: Some(self.clone()),
+            pool: self.pool.clone(),
             bytes,
         }
     }
 }
 
-/// A packet's share of its sender's buffer.
+/// A packet's share of its sender's buffer, and of the pool.
 pub(super) struct Charge {
-    sender: Arc<SendBuffer>,
+    sender: Option<Arc<SendBuffer>>,
+    pool: Option<Arc<Pool>>,
     bytes: usize,
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.sender.charged.fetch_sub(self.bytes, Ordering::SeqCst);
-        if let Some(pool) = &self.sender.pool {
+        if let Some(pool) = &self.pool {
             pool.0.fetch_sub(self.bytes, Ordering::Relaxed);
         }
-        if self.sender.has_room() {
-            self.sender.queue.notify(Events::WRITE);
+        if let Some(sender) = &self.sender {
+            sender.charged.fetch_sub(self.bytes, Ordering::SeqCst);
+            if sender.has_room() {
+                sender.queue.notify(Events::WRITE);
+            }
         }
     }
 }
@@ -294,4 +312,23 @@ pub(super) struct Message<N, R> {
     pub(super) full_length: usize,
     pub(super) note: R,
     pub(super) done: Option<Packet<N>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_pool_takes_no_more_until_something_is_read() {
+        let pool = Arc::<Pool>::default();
+        let first = pool.charge(POOL_MAX);
+        assert!(first.is_some() && pool.charge(0).is_none());
+        let stream = SendBuffer::new(1 << 20, 0, (1, 1), &WaitQueue::new(), Some(pool.clone()));
+        let small = stream.charge(SHARE);
+        assert!(stream.is_full());
+        drop(first);
+        assert!(!stream.is_full() && pool.charge(0).is_some());
+        drop(small);
+        assert_eq!(pool.0.load(Ordering::Relaxed), 0);
+    }
 }

@@ -78,7 +78,12 @@ impl InetSocket {
             to: target,
         };
         match self.ports.find(Kind::Datagram, target, source) {
-            Some(receiver) => receiver.deliver_datagram(Packet::new(data, note, None)),
+            // Beyond what all sockets together may keep it is lost.
+            Some(receiver) => {
+                if let Some(charge) = self.ports.pool().charge(length) {
+                    receiver.deliver_datagram(Packet::new(data, note, Some(charge)));
+                }
+            }
             None if connected => {
                 self.state.lock().error = Some(Errno::ECONNREFUSED);
                 self.queue.notify(Events::all());

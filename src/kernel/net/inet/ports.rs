@@ -18,7 +18,7 @@ pub(in crate::kernel) const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=
 /// The sockets of a guest that have a port.
 pub struct Ports {
     table: Lock<Table>,
-    /// What the data of all streams is kept in.
+    /// What the data of all sockets is kept in.
     pool: Arc<Pool>,
 }
 
