@@ -140,7 +140,7 @@ fn differences(native: &str, guest: &str, compared: Compared) -> Option<String> 
 fn every_row_of_the_table() {
     for row in INSTRUCTIONS {
         let of_row = CASES.iter().filter(|(names, ..)| row.names.starts_with(names));
-        assert_eq!(of_row.count(), 1, "{}", row.names);
+        assert_ne!(of_row.count(), 0, "{}", row.names);
     }
     let all: Vec<(&str, Compared, &[u8])> = CASES
         .iter()

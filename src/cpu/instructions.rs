@@ -299,7 +299,7 @@ pub const INSTRUCTIONS: &[Instruction] = &[
         Platform,
         so(
             "ENOSYS: there are no 32-bit calls; 32-bit programs are refused by execve with ENOEXEC",
-            "",
+            "behind SYSENTER, where guests go on at a place below 4 GiB, the lower half of the address of the host's vDSO",
         ),
     ),
     on(

@@ -146,6 +146,8 @@ pub(crate) const CASES: &[(&str, Compared, &[&[u8]])] = &[
     ),
     ("SYSCALL", All, &[b"\xb8\xff\x7f\x00\x00\x0f\x05", b"\x48\x83\xc8\xff\x0f\x05", b"\x66\xb8\x00\x70\xf3\x0f\x05"]),
     ("INT 0x80", All, &[b"\xb8\xff\x7f\x00\x00\xcd\x80"]),
+    // Linux goes on in 32-bit code, below 4 GiB, at an offset of its vDSO, which lies elsewhere in each process.
+    ("INT 0x80, SYSENTER", But(&["addr", "rip"]), &[b"\x0f\x34"]),
     // The beginning of an entry of the page would be a call; behind it, there is nothing to execute.
     ("CALL into", All, &[b"\x48\xc7\xc0\x10\x00\x60\xff\xff\xd0", b"\xa0\x00\x00\x60\xff\xff\xff\xff\xff"]),
     ("INT n", All, &[b"\xcd\x00", b"\xcd\x01", b"\xcd\x03", b"\xcd\x04", b"\xcd\x0d", b"\xcd\x20", b"\xcd\x81", b"\xcd\xff"]),
@@ -211,6 +213,8 @@ pub(crate) const CASES: &[(&str, Compared, &[&[u8]])] = &[
             b"\xff\x2c\x24", b"\xff\x1c\x24", b"\xcb", b"\x48\xcb", b"\xca\x08\x00", b"\xcf", b"\x48\xcf",
             // retfq to int3 with the code segment that it has
             b"\x6a\x33\x48\x8d\x05\x03\x00\x00\x00\x50\x48\xcb\xcc",
+            // retfq to 32-bit code where there is none
+            b"\x6a\x23\x48\x8d\x05\x03\x00\x00\x00\x50\x48\xcb\xcc",
             // iretq to int3
             b"\x89\xe1\x48\x89\xe1\x6a\x2b\x51\x68\x02\x02\x00\x00\x6a\x33\x48\x8d\x05\x03\x00\x00\x00\x50\x48\xcf\xcc",
         ],

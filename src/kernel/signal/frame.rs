@@ -15,6 +15,8 @@ use crate::platform::{Regs, Thread};
 
 /// Bytes below the stack pointer that belong to the interrupted function.
 const RED_ZONE: u64 = 128;
+/// Selector of Linux's 64-bit code segment, in which every handler runs.
+const USER_CS: u64 = 0x33;
 /// Smallest image: the legacy FXSAVE area.
 const FXSAVE_SIZE: usize = 512;
 /// Where the software-reserved part of the FXSAVE area begins.
@@ -156,6 +158,7 @@ pub(super) fn push(
     }
     let regs = thread.regs_mut();
     regs.rip = action.handler;
+    regs.cs = USER_CS;
     regs.rsp = at;
     regs.rdi = info.signal as u64;
     regs.rsi = at + std::mem::offset_of!(Frame, info) as u64;
@@ -278,6 +281,7 @@ fn restore(regs: &mut Regs, saved: &SigContext) {
     regs.rcx = saved.cx;
     regs.rsp = saved.sp;
     regs.rip = saved.ip;
+    regs.cs = u64::from(saved.cs | 3);
     regs.eflags = regs.eflags & !RESTORED_FLAGS | saved.flags & RESTORED_FLAGS;
 }
 

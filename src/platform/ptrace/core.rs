@@ -13,6 +13,7 @@ use super::host::{HostProcess, HostThread};
 use super::image;
 use super::inject;
 use super::mail::{Mail, lock};
+use super::regs;
 use super::space::PtraceSpace;
 use super::thread::PtraceThread;
 use super::tracee::{Status, Tracee, wait_any, wait_one};
@@ -173,7 +174,7 @@ impl Core {
 
     /// Make one host call in a stopped thread, behind the back of whoever holds it: its registers stay as they are.
     fn call_in(&self, host: &HostThread, number: i64, args: [u64; 6]) -> Result<u64, Errno> {
-        let saved = host.tracee.regs()?;
+        let (saved, _) = regs::load(host.tracee)?;
         let wait = || self.wait_for(host.tracee, host.may_be_held_back());
         let (result, _) = inject::call(host.tracee, &wait, image::SYSCALL, number, args)?;
         host.tracee.set_general(&saved)?;

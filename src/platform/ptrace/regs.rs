@@ -19,6 +19,18 @@ const SEGMENTS: [usize; 6] = [
     offset_of!(Regs, gs),
 ];
 
+/// The registers of a tracee. One in a 32-bit code segment leaves that, as the host would else take register sets of another layout;
+/// what is returned second is what it then has.
+pub(super) fn load(tracee: Tracee) -> Result<(Regs, Regs), Errno> {
+    let regs = tracee.regs()?;
+    let mut have = regs;
+    if regs.cs == USER32_CS {
+        have.cs = USER_CS;
+        tracee.poke_user(offset_of!(Regs, cs), USER_CS)?;
+    }
+    Ok((regs, have))
+}
+
 /// Make `want` the tracee's registers, given that it has `have`, and update `have`.
 pub(super) fn write_back(tracee: Tracee, have: &mut Regs, want: &Regs) -> Result<(), Errno> {
     let want = sanitized(want, have);

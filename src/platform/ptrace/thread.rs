@@ -71,8 +71,7 @@ impl PtraceThread {
     }
 
     fn load(&mut self) -> Result<(), Errno> {
-        self.have = self.host.tracee.regs()?;
-        self.regs = self.have;
+        (self.regs, self.have) = regs::load(self.host.tracee)?;
         Ok(())
     }
 

@@ -99,11 +99,12 @@ impl Tracee {
     pub(super) fn regs(self) -> Result<Regs, Errno> {
         let mut regs = Regs::new_zeroed();
         let n = self.get_set(NT_PRSTATUS, regs.as_mut_bytes())?;
-        if n == size_of::<Regs>() {
-            Ok(regs)
-        } else {
-            Err(Errno::EIO)
+        if n != size_of::<Regs>() {
+            // In a 32-bit code segment, where that set has another layout; this request does not ask.
+            let buf = regs.as_mut_bytes().as_mut_ptr() as usize;
+            self.request(libc::PTRACE_GETREGS as c_int, 0, buf)?;
         }
+        Ok(regs)
     }
 
     /// Set the registers from r15 to ss; the segment registers and bases behind them stay.
