@@ -183,8 +183,8 @@ pub const INSTRUCTIONS: &[Instruction] = &[
         Behaviour,
         Nothing,
         so(
-            "SIGILL, as on Linux without permission; ARCH_REQ_XCOMP_PERM is refused",
-            "",
+            "SIGILL, as on Linux without permission; CPUID shows none, and ARCH_REQ_XCOMP_PERM is refused",
+            "whether the host has AMX, by XGETBV and the size of the extended state",
         ),
     ),
     row(

@@ -101,10 +101,14 @@ pub(super) fn of_host(ask: Ask<'_>) -> Leaves {
     leaves
 }
 
+/// The tiles of AMX and their configuration: components of the extended state.
+const TILES: u32 = 3 << 17;
+
 /// What XSAVE does, which no model changes: the host's kernel writes signal frames, and programs save registers, by what the
-/// processor has enabled.
+/// processor has enabled. Only the components of AMX are not told of; the sizes include them, as they are enabled.
 fn extended_state(ask: Ask<'_>) -> Leaves {
-    let (first, second) = (ask(XSTATE, 0), ask(XSTATE, 1));
+    let (mut first, second) = (ask(XSTATE, 0), ask(XSTATE, 1));
+    first[0] &= !TILES;
     let wide = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
     let components = wide(first[0], first[3]) | wide(second[2], second[3]);
     let others = (2..64).filter(|n| components & 1 << n != 0);

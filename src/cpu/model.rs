@@ -109,7 +109,9 @@ impl Model {
         let has = Set::of(|feature| {
             let word = feature.word;
             let last = ask(word.leaf & EXTENDED, 0)[0];
-            word.leaf <= last && ask(word.leaf, word.subleaf)[word.register] >> feature.bit & 1 != 0
+            // Its state needs a permission that no guest gets.
+            !feature.name.starts_with("amx_")
+                && word.leaf <= last && ask(word.leaf, word.subleaf)[word.register] >> feature.bit & 1 != 0
         });
         let features = choose(choice, cpus, &has, emulated)?;
         let leaves = match choice.level {
@@ -222,9 +224,12 @@ mod tests {
             (4, n @ 0..4) => [(0x121 + n * 0x21) | 0xffff_c000, 0x1c0_003f, 0x3f, 0],
             (7, 0) => [1, leaf7, u32::MAX, u32::MAX],
             (0xb | 0x1f, 0) => [1, 2, 0x100, 77],
-            (0xd, 0) => [7, 0x340, 0x340, 0],
+            (0xd, 0) => [0x6_0007, 0x2b00, 0x2b00, 0],
             (0xd, 2) => [0x100, 0x240, 0, 0],
             (0xd, 1) => [0xf, 0x340, 0, 0],
+            (0xd, 17) => [0x40, 0xac0, 2, 0],
+            (0xd, 18) => [0x2000, 0xb00, 6, 0],
+            (0x1d | 0x1e, 0) => [1; 4],
             (0x8000_0000, _) => [0x8000_0008, 0, 0, 0],
             (0x8000_0001..=0x8000_0008, _) => [u32::MAX; 4],
             _ => [0; 4],
@@ -289,7 +294,20 @@ mod tests {
             }
         }
         assert_eq!(one.cpuinfo(), other.cpuinfo());
-        assert_eq!(one.answers().answer(0xd, 0, 0), [7, 0x340, 0x340, 0]);
+        assert_eq!(one.answers().answer(0xd, 0, 0), [7, 0x2b00, 0x2b00, 0]);
+    }
+
+    #[test]
+    fn nobody_is_shown_amx() {
+        let host = model("host", 1, u32::MAX).unwrap();
+        assert_eq!(host.answers().answer(7, 0, 0)[3] & (1 << 22 | 3 << 24), 0);
+        // Who saves all that XGETBV names still needs the room for it.
+        assert_eq!(host.answers().answer(0xd, 0, 0), [7, 0x2b00, 0x2b00, 0]);
+        for (leaf, subleaf) in [(0xd, 17), (0xd, 18), (0x1d, 0), (0x1e, 0)] {
+            assert_eq!(host.answers().answer(leaf, subleaf, 0), [0; 4]);
+        }
+        let error = model("host,+amx_tile", 1, u32::MAX).unwrap_err();
+        assert_eq!(error, "this machine's processor lacks amx_tile");
     }
 
     #[test]

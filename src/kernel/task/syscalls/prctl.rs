@@ -264,9 +264,8 @@ pub(super) fn arch_prctl(cx: &mut SyscallCx<'_>, code: i32, addr: u64) -> SysRes
 fn state_components(cx: &SyscallCx<'_>) -> u64 {
     const XSTATE: u32 = 0xd;
     const LEGACY: u64 = 3;
-    const AMX: u64 = 3 << 17;
     let [low, _, _, high] = cx.kernel.processor.answers().answer(XSTATE, 0, 0);
-    (u64::from(high) << 32 | u64::from(low)) & !AMX | LEGACY
+    u64::from(high) << 32 | u64::from(low) | LEGACY
 }
 
 /// personality(2): the old one; all ones only asks.
