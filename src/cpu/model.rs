@@ -111,7 +111,8 @@ impl Model {
             let last = ask(word.leaf & EXTENDED, 0)[0];
             // Its state needs a permission that no guest gets.
             !feature.name.starts_with("amx_")
-                && word.leaf <= last && ask(word.leaf, word.subleaf)[word.register] >> feature.bit & 1 != 0
+                && word.leaf <= last
+                && ask(word.leaf, word.subleaf)[word.register] >> feature.bit & 1 != 0
         });
         let features = choose(choice, cpus, &has, emulated)?;
         let leaves = match choice.level {
