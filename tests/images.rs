@@ -325,6 +325,16 @@ fn bad_layouts_are_one_line() {
     broken("index.json", &|files| {
         files.last_mut().expect("an index").1 = b"{".to_vec()
     });
+    broken("'application/x', which is not supported", &|files| {
+        let text = String::from_utf8(files[3].1.clone()).expect("UTF-8");
+        let mut manifest: Value = serde_json::from_str(&text).expect("JSON");
+        manifest["layers"][0]["mediaType"] = json!("application/x");
+        let text = manifest.to_string().into_bytes();
+        let name = digest(&text);
+        files.insert(1, (format!("blobs/sha256/{name}"), text));
+        let index = json!({"manifests": [{"digest": format!("sha256:{name}")}]});
+        files.last_mut().expect("an index").1 = index.to_string().into_bytes();
+    });
     // An index that names itself cannot be made, as it would have to hold its own digest; one below the other can.
     broken("nested", &|files| {
         let mut inner = files.last().expect("an index").1.clone();
@@ -337,6 +347,35 @@ fn bad_layouts_are_one_line() {
         }
         files.last_mut().expect("an index").1 = inner;
     });
+}
+
+/// The last file of a name counts, and a name is any bytes.
+#[test]
+fn odd_names_are_names() {
+    let place = scratch("odd");
+    let twice = layer(&[("etc/twice", "first"), ("etc/XX", "odd"), ("etc/twice", "last")]);
+    let mut odd = Vec::new();
+    let mut archive = tar::Archive::new(&twice[..]);
+    for entry in archive
+        .entries()
+        .expect("entries")
+        .map(|entry| entry.expect("an entry"))
+    {
+        let mut header = entry.header().clone();
+        if let Some(at) = header.as_bytes().windows(2).position(|two| two == b"XX") {
+            header.as_mut_bytes()[at..at + 2].copy_from_slice(b"\xff\xfe");
+            header.set_cksum();
+        }
+        odd.extend_from_slice(header.as_bytes());
+        let start = usize::try_from(entry.raw_file_position()).expect("an offset");
+        odd.extend_from_slice(&twice[start..start + 512]);
+    }
+    let whole = [&base()[..base().len() - 1024], &odd, &[0; 1024]].concat();
+    fs::write(place.join("odd.tar"), whole).expect("write");
+    let script = "busybox cat /etc/twice /etc/$(printf '\\377\\376'); busybox ls /etc | busybox od -An -c | busybox head -c 8";
+    let seen = uvm(&["run", text(&place.join("odd.tar")), "sh", "-c", script]);
+    assert_eq!((seen.status, seen.stderr.as_str()), (0, ""), "{seen:?}");
+    assert!(seen.stdout.starts_with("lastodd"), "{seen:?}");
 }
 
 /// What is almost only a hole stays one: committed, exported, read in place, and unpacked by GNU tar.

@@ -210,7 +210,7 @@ fn servers_that_mean_no_good() {
         })
     };
     let manifest = "/v2/a/b/manifests/good";
-    let cases: [(&str, Answer, &str); 15] = [
+    let cases: [(&str, Answer, &str); 16] = [
         (&first, &|_| Reply::Silence(Vec::new()), "stalls"),
         (
             &first,
@@ -282,6 +282,15 @@ fn servers_that_mean_no_good() {
             manifest,
             &|_| reply("200 OK", &[("Content-Type", MANIFEST)], b"{"),
             "its manifest",
+        ),
+        (
+            manifest,
+            &|_| {
+                let endless = json!({"digest": format!("sha256:{}", "0".repeat(64)), "size": 1u64 << 60});
+                let text = json!({"config": {}, "layers": [endless, endless]}).to_string();
+                reply("200 OK", &[("Content-Type", MANIFEST)], text.as_bytes())
+            },
+            "has room for",
         ),
         (
             manifest,

@@ -120,7 +120,15 @@ pub(super) fn run(args: DoArgs) -> Result<u8> {
     options.protected = protected.collect();
     let outputs = args.changes.outputs()?;
     let ended = machine::run(&options)?;
-    args.changes.finish(&ended, outputs, &around)
+    let started = ended.started;
+    let done = args.changes.finish(&ended, outputs, &around);
+    // It has a lock.
+    drop(ended);
+    if let (Some(name), false) = (&args.keep, started) {
+        // Nothing was run that could have written anything: the name is free again.
+        kept::remove(name).with_context(|| format!("do: --keep {name}"))?;
+    }
+    done
 }
 
 fn around() -> Result<Around> {

@@ -91,12 +91,23 @@ pub(super) fn run(verb: ImageVerb) -> Result<u8> {
 }
 
 fn ls(as_json: bool) -> Result<u8> {
+    let mut status = 0;
     let images = |store: &Store| -> Result<Vec<(Entry, Option<Details>)>> {
-        let images = store.images()?.into_iter();
-        // A damaged image has a name all the same.
-        Ok(images
-            .map(|image| (image.clone(), store.details(&image).ok()))
-            .collect())
+        let mut found = Vec::new();
+        for image in store.images()? {
+            // A damaged image has a name all the same.
+            let details = store.details(&image).inspect_err(|error| {
+                let name = image.reference.as_ref().map(Reference::to_string);
+                eprintln!(
+                    "uvm: image: ls: {}: {error:#}",
+                    name.as_deref().unwrap_or("an image without a name")
+                );
+                status = EXIT_FAILURE;
+            });
+            let details = details.ok();
+            found.push((image, details));
+        }
+        Ok(found)
     };
     let images = Store::existing().as_ref().map(images).transpose();
     let images = images.context("image: ls")?.unwrap_or_default();
@@ -108,7 +119,7 @@ fn ls(as_json: bool) -> Result<u8> {
                 .collect();
             serde_json::to_writer_pretty(&mut *out, &all)?;
             writeln!(out)?;
-            return Ok(0);
+            return Ok(status);
         }
         let rows = images.iter().map(|(image, details)| {
             let row = row(image, details.as_ref());
@@ -130,7 +141,7 @@ fn ls(as_json: bool) -> Result<u8> {
             let [a, b, c, d] = [widths[0], widths[1], widths[2], widths[3]];
             writeln!(out, "{name:a$}  {tag:b$}  {digest:c$}  {created:d$}  {size}")?;
         }
-        Ok(0)
+        Ok(status)
     })
 }
 

@@ -120,7 +120,8 @@ fn list() -> Result<()> {
     Ok(())
 }
 
-fn remove(name: &str) -> Result<()> {
+/// Remove what was kept under a name.
+pub(super) fn remove(name: &str) -> Result<()> {
     let path = directory()?.join(name);
     if !path.is_dir() {
         bail!("nothing is kept under this name");

@@ -7,7 +7,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, fdatasync, linkat, openat};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, fdatasync, flock, linkat, openat};
+use rustix::io::retry_on_intr;
 
 /// The cache; without a directory where there can be none.
 pub(super) struct Cache(Option<PathBuf>);
@@ -82,6 +83,15 @@ pub fn data_directory() -> Option<PathBuf> {
 /// A directory of the user's own, with those above it.
 pub(super) fn make_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Lock a file, waiting for others.
+pub(super) fn lock(file: &File, exclusive: bool) -> io::Result<()> {
+    let operation = match exclusive {
+        true => FlockOperation::LockExclusive,
+        false => FlockOperation::LockShared,
+    };
+    Ok(retry_on_intr(|| flock(file, operation))?)
 }
 
 /// A new file without a name in a directory.

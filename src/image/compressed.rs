@@ -1,6 +1,9 @@
 //! Compressed archives: decompressed once, checked against their digest.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::num::NonZero;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 use flate2::bufread::MultiGzDecoder;
@@ -11,16 +14,41 @@ use sha2::{Digest, Sha256};
 
 use super::blob::{Window, WindowReader};
 use super::cache::Cache;
+use super::layout::Layer;
 use crate::platform::HostFile;
 
-/// Most that a compressed archive may grow to: this much, or this many times its size.
+/// Most that the compressed parts of an image may grow to: this much, or this many times their size.
 const GROWTH: (u64, u64) = (1 << 30, 64);
+
+/// Most layers that are decompressed at a time: xz takes much memory for each.
+const WORKERS_MAX: usize = 8;
 
 /// Most memory for decoding xz, in KiB: what its strongest preset takes.
 const XZ_MEMORY: u32 = 128 << 10;
 
 /// How much is moved at once, in bytes.
 const PIECE: usize = 256 << 10;
+
+/// How much more may come out of the compressed parts of an image, in bytes.
+pub(super) struct Growth(AtomicU64);
+
+impl Growth {
+    /// For parts that take so many bytes, compressed, in all.
+    pub(super) fn of(bytes: u64) -> Growth {
+        let (fixed, factor) = GROWTH;
+        Growth(AtomicU64::new(fixed.max(bytes.saturating_mul(factor))))
+    }
+
+    pub(super) fn take(&self, bytes: u64) -> io::Result<()> {
+        let less = |left: u64| left.checked_sub(bytes);
+        match self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(io::Error::other(
+                "it grows beyond all measure: a decompression bomb",
+            )),
+        }
+    }
+}
 
 /// How an archive is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +82,52 @@ pub(super) fn compression(window: &Window) -> Result<Option<Compression>> {
     })
 }
 
-/// An archive that is not compressed: this one, or what comes out of it. `digest` is the SHA-256 that it must have.
-pub(super) fn plain(window: &Window, digest: Option<&str>, cache: &Cache) -> Result<Window> {
+/// The layers of an image as archives that are not compressed, as many at a time as there are CPUs.
+pub(super) fn plain_layers(layers: &[Layer], cache: &Cache) -> Result<Vec<Window>> {
+    let total = layers.iter().map(|layer| layer.window.len());
+    let growth = Growth::of(total.fold(0, u64::saturating_add));
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(layer) = layers.get(number) else {
+                return done;
+            };
+            let made = plain(&layer.window, layer.digest.as_deref(), cache, &growth);
+            if made.is_err() {
+                // The others need not be begun.
+                next.store(layers.len(), Ordering::Relaxed);
+            }
+            done.push((number, made));
+        }
+    };
+    let workers = thread::available_parallelism().map_or(1, NonZero::get);
+    let workers = workers.min(layers.len()).min(WORKERS_MAX);
+    let mut all = thread::scope(|scope| {
+        let spawn = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
+        let others: Vec<_> = (1..workers).filter_map(spawn).collect();
+        let mut all = work();
+        for other in others {
+            all.extend(
+                other
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            );
+        }
+        all
+    });
+    all.sort_by_key(|(number, _)| *number);
+    let count = layers.len();
+    let named = |(number, made): (usize, Result<Window>)| {
+        made.with_context(|| format!("layer {} of {count}", number + 1))
+    };
+    all.into_iter().map(named).collect()
+}
+
+/// An archive that is not compressed: this one, or what comes out of it. `digest` is the SHA-256 that it must have. What comes out
+/// counts against `growth` whenever it was decompressed.
+pub(super) fn plain(window: &Window, digest: Option<&str>, cache: &Cache, growth: &Growth) -> Result<Window> {
     let Some(compression) = compression(window)? else {
         if let Some(digest) = digest {
             check(window, digest, cache)?;
@@ -67,10 +139,12 @@ pub(super) fn plain(window: &Window, digest: Option<&str>, cache: &Cache) -> Res
         None => format!("file-{}.tar", window.identity()?),
     };
     if let Some(kept) = cache.find(&name) {
-        return Window::whole(HostFile::new(kept.into())?);
+        let kept = Window::whole(HostFile::new(kept.into())?)?;
+        growth.take(kept.len())?;
+        return Ok(kept);
     }
     let mut file = cache.create()?;
-    let hashed = expand_as(compression, window, &mut |bytes| file.write_all(bytes))?;
+    let hashed = expand_as(compression, window, growth, &mut |bytes| file.write_all(bytes))?;
     if let Some(digest) = digest {
         hashed.check(digest)?;
     }
@@ -81,23 +155,23 @@ pub(super) fn plain(window: &Window, digest: Option<&str>, cache: &Cache) -> Res
 /// Tell `put` what comes out of a compressed archive, or all of one that is not compressed.
 pub(super) fn expand(window: &Window, put: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<()> {
     match compression(window)? {
-        Some(compression) => expand_as(compression, window, put).map(|_| ()),
-        None => Ok(drain(&mut window.reader(), put)?),
+        Some(compression) => {
+            expand_as(compression, window, &Growth::of(window.len()), put)?;
+        }
+        None => drain(&mut window.reader(), put)?,
     }
+    Ok(())
 }
 
 fn expand_as(
     compression: Compression,
     window: &Window,
+    growth: &Growth,
     put: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<Hashed> {
     let mut hashed = Hashed::new(window);
-    let (fixed, factor) = GROWTH;
-    let mut left = fixed.max(window.len().saturating_mul(factor));
     let done = decompress(compression, &mut hashed, &mut |bytes| {
-        left = left
-            .checked_sub(bytes.len() as u64)
-            .ok_or_else(|| io::Error::other("it grows beyond all measure: a decompression bomb"))?;
+        growth.take(bytes.len() as u64)?;
         put(bytes)
     });
     done.with_context(|| format!("decompressing {compression}"))?;
@@ -136,12 +210,15 @@ fn frames(from: &mut dyn BufRead, put: &mut dyn FnMut(&[u8]) -> io::Result<()>) 
     Ok(())
 }
 
-fn drain(from: &mut dyn Read, put: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+/// Hand on all that is left of a reader.
+pub(super) fn drain(from: &mut dyn Read, put: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
     let mut piece = vec![0; PIECE];
     loop {
-        match from.read(&mut piece)? {
-            0 => return Ok(()),
-            n => put(&piece[..n])?,
+        match from.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(n) => put(&piece[..n])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }
@@ -152,14 +229,24 @@ fn check(window: &Window, digest: &str, cache: &Cache) -> Result<()> {
     if cache.find(&name).is_some() {
         return Ok(());
     }
-    Hashed::new(window).check(digest)?;
+    compare(&sha256(&mut window.reader())?, digest)?;
     cache.keep(&cache.create()?, &name);
     Ok(())
 }
 
 /// Fails unless bytes have this SHA-256.
 pub(super) fn check_bytes(bytes: &[u8], digest: &str) -> Result<()> {
-    compare(&Sha256::digest(bytes), digest)
+    compare(&hex(&Sha256::digest(bytes)), digest)
+}
+
+/// The digits of the SHA-256 of all that is left of a reader.
+pub(super) fn sha256(from: &mut dyn Read) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    drain(from, &mut |bytes| {
+        hash.update(bytes);
+        Ok(())
+    })?;
+    Ok(hex(&hash.finalize()))
 }
 
 /// Hexadecimal digits.
@@ -167,8 +254,8 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn compare(found: &[u8], digest: &str) -> Result<()> {
-    let found = hex(found);
+/// Fails unless a digest is the one that it must be.
+pub(super) fn compare(found: &str, digest: &str) -> Result<()> {
     if found != digest {
         bail!("it is damaged: its digest is sha256:{found} instead of sha256:{digest}");
     }
@@ -192,7 +279,7 @@ impl Hashed {
     /// Read what is left, and compare.
     fn check(mut self, digest: &str) -> Result<()> {
         drain(&mut self, &mut |_| Ok(()))?;
-        compare(&self.hash.finalize(), digest)
+        compare(&hex(&self.hash.finalize()), digest)
     }
 }
 

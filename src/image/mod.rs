@@ -30,6 +30,7 @@ use archive::{Found, Kind, NoArchive};
 use blob::Window;
 use cache::Cache;
 pub use cache::data_directory;
+use compressed::Growth;
 pub use import::{check_name, commit, import};
 pub use layout::Config;
 pub use reference::Reference;
@@ -143,7 +144,7 @@ pub fn open(path: &Path) -> Result<Image> {
 
 /// An image in one file.
 fn single(file: &Window, cache: &Cache) -> Result<Image> {
-    let whole = compressed::plain(file, None, cache)?;
+    let whole = compressed::plain(file, None, cache, &Growth::of(file.len()))?;
     if !archive::begins(&whole)?
         && let Some(kind) = diskfs::recognise(&whole)?
     {
@@ -165,11 +166,7 @@ fn single(file: &Window, cache: &Cache) -> Result<Image> {
 }
 
 fn layered(manifest: layout::Manifest, cache: &Cache) -> Result<Image> {
-    let mut archives = Vec::new();
-    for (number, layer) in manifest.layers.iter().enumerate() {
-        let plain = compressed::plain(&layer.window, layer.digest.as_deref(), cache);
-        archives.push(plain.with_context(|| format!("layer {} of {}", number + 1, manifest.layers.len()))?);
-    }
+    let archives = compressed::plain_layers(&manifest.layers, cache)?;
     let (tree, blobs) = files(&archives, true, cache)?;
     Ok(Image {
         files: Files::Archives { tree, blobs },

@@ -266,7 +266,7 @@ fn damaged_compression_does_no_harm() {
     gzip.write_all(&archive()).unwrap();
     let zstd = ruzstd::encoding::compress_to_vec(&archive()[..], ruzstd::encoding::CompressionLevel::Fastest);
     for whole in [gzip.finish().unwrap(), zstd] {
-        assert!(compressed::plain(&window(&whole), None, &cache).is_ok());
+        assert!(compressed::plain(&window(&whole), None, &cache, &Growth::of(0)).is_ok());
         for seed in 0..300 {
             let mut random = Random(seed);
             let mut bytes = whole.clone();
@@ -275,7 +275,7 @@ fn damaged_compression_does_no_harm() {
                 0 => bytes.truncate(at),
                 _ => bytes[at] ^= 1 << random.index(8),
             }
-            if let Ok(plain) = compressed::plain(&window(&bytes), None, &cache) {
+            if let Ok(plain) = compressed::plain(&window(&bytes), None, &cache, &Growth::of(0)) {
                 let _ = archive::scan(&plain, &mut |_| Ok(()));
             }
         }
@@ -297,6 +297,10 @@ fn bombs_are_refused() {
     });
     let error = format!("{:#}", result.err().unwrap());
     assert!(error.contains("bomb") && grown <= 1 << 30, "{error}");
+    // The layers of an image share what they may grow by.
+    let shared = Growth::of(0);
+    let take = || shared.take(400 << 20).is_ok();
+    assert_eq!([take(), take(), take()], [true, true, false]);
 }
 
 #[test]

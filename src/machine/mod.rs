@@ -61,6 +61,8 @@ const OVERDUE: Duration = PATIENCE.saturating_add(Duration::from_secs(5));
 pub struct Ended {
     /// Exit status for the caller.
     pub status: u8,
+    /// Whether its command could be started.
+    pub started: bool,
     /// What it wrote to its root, unless that went to the host.
     upper: Option<Arc<MemFs>>,
     /// What it did, if that was to be noted.
@@ -96,7 +98,7 @@ pub fn run(options: &Options) -> Result<Ended> {
     // What earlier guests changed lies upon what was there then.
     let since = upper.as_ref().and_then(|upper| upper.since()).unwrap_or(since);
     let recorder = options.report.then(Recorder::new);
-    let status = run_on(options, root, recorder.clone())?;
+    let (status, started) = run_on(options, root, recorder.clone())?;
     if let (Some(upper), Some(dir)) = (&upper, &options.overlay) {
         let settled = upper.settle();
         settled.with_context(|| format!("run: the upper layer {}", dir.display()))?;
@@ -104,6 +106,7 @@ pub fn run(options: &Options) -> Result<Ended> {
     let report = recorder.map(Recorder::finish);
     Ok(Ended {
         status,
+        started,
         upper,
         report,
         since,
@@ -129,8 +132,8 @@ fn now() -> Result<Timestamp> {
     })
 }
 
-/// Run a guest on this root and return the exit status for the caller.
-fn run_on(options: &Options, root: files::Root, recorder: Option<Arc<Recorder>>) -> Result<u8> {
+/// Run a guest on this root and return the exit status for the caller, and whether the command could be started.
+fn run_on(options: &Options, root: files::Root, recorder: Option<Arc<Recorder>>) -> Result<(u8, bool)> {
     let kernel = build(options, root, recorder)?;
     files::mount_all(&kernel, options)?;
     let passwd = files::read_text(&kernel, "/etc/passwd");
@@ -162,11 +165,11 @@ fn run_on(options: &Options, root: files::Root, recorder: Option<Arc<Recorder>>)
         Err(error) => match error.downcast::<CommandError>() {
             Ok(error) => {
                 eprintln!("uvm: {error}");
-                Ok(error.status)
+                Ok((error.status, false))
             }
             Err(error) => Err(error),
         },
-        ok => ok,
+        Ok(status) => Ok((status, true)),
     }
 }
 

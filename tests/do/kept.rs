@@ -68,6 +68,20 @@ fn a_guest_goes_on_where_another_ended() {
 }
 
 #[test]
+fn what_never_ran_keeps_no_name() {
+    let (directory, data) = (work("free"), work("free-data"));
+    let failed = command(&data, &directory, &["do", "--keep", "one", "no-such-command"]);
+    assert_eq!(
+        (failed.status, failed.stderr.lines().count()),
+        (127, 1),
+        "{failed:?}"
+    );
+    assert_eq!(command(&data, &directory, &["kept"]).stdout, "");
+    assert_eq!(resumed(&data, &directory, &["--keep", "one"], "true").status, 0);
+    assert_eq!(command(&data, &directory, &["kept"]).stdout, "one\n");
+}
+
+#[test]
 fn names_do_not_lead_elsewhere() {
     let (directory, data) = (work("names"), work("names-data"));
     for name in ["../x", "/x", "", ".", ".x", "a/b", "-x"] {

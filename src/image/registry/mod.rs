@@ -16,11 +16,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::statvfs;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
-use super::compressed::{check_bytes, hex};
+use super::cache;
+use super::compressed::{check_bytes, compare, sha256};
 use super::layout::{self, DOCUMENT_MAX, INDEX_DEPTH};
 use super::reference::Reference;
 use super::store::{Descriptor, Held, Store};
@@ -110,6 +110,7 @@ impl Pull<'_, '_> {
                 continue;
             }
             let layers = layout::layers(&document)?;
+            self.check_room(layers)?;
             let config = &document["config"];
             let config_type = config["mediaType"].as_str().unwrap_or_default();
             self.blob(config, DOCUMENT_MAX, config_type)
@@ -122,6 +123,25 @@ impl Pull<'_, '_> {
             return self.held.put_bytes(&text, &media_type);
         }
         bail!("its indexes are nested more than {INDEX_DEPTH} deep")
+    }
+
+    /// Fails if the disk has no room for all layers that are missing, before it is filled by what a registry makes up.
+    fn check_room(&self, layers: &[Value]) -> Result<()> {
+        let missing = |layer: &&Value| {
+            !layout::digest(layer).is_ok_and(|digest| self.held.store().blob(&digest).exists())
+        };
+        let sizes = layers
+            .iter()
+            .filter(missing)
+            .filter_map(|layer| layer["size"].as_u64());
+        let total = sizes.fold(0, u64::saturating_add);
+        let disk =
+            statvfs(self.held.partial("").as_path()).context("asking for the room on the store's disk")?;
+        let room = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if total > room {
+            bail!("its layers take {total} bytes, and the disk of the store has room for {room}");
+        }
+        Ok(())
     }
 
     /// Media type and text of a manifest or index, by tag or digest.
@@ -278,12 +298,7 @@ fn lock_partial(path: &std::path::Path) -> io::Result<Option<File>> {
         .create(true)
         .truncate(false)
         .open(path)?;
-    loop {
-        match flock(&file, FlockOperation::LockExclusive) {
-            Err(rustix::io::Errno::INTR) => {}
-            locked => break locked?,
-        }
-    }
+    cache::lock(&file, true)?;
     let same = fs::metadata(path).is_ok_and(|there| {
         let here = file.metadata();
         here.is_ok_and(|here| (here.dev(), here.ino()) == (there.dev(), there.ino()))
@@ -292,18 +307,6 @@ fn lock_partial(path: &std::path::Path) -> io::Result<Option<File>> {
 }
 
 fn check_file(file: &mut File, digest: &str) -> Result<()> {
-    let mut hash = Sha256::new();
-    let mut piece = vec![0; PIECE];
     file.seek(SeekFrom::Start(0))?;
-    loop {
-        match file.read(&mut piece)? {
-            0 => break,
-            n => hash.update(&piece[..n]),
-        }
-    }
-    let found = hex(&hash.finalize());
-    if found != digest {
-        bail!("it is damaged: its digest is sha256:{found} instead of sha256:{digest}");
-    }
-    Ok(())
+    compare(&sha256(file)?, digest)
 }

@@ -15,12 +15,9 @@ use sha2::{Digest, Sha256};
 use super::documents::Descriptor;
 use super::{Collected, Store};
 use crate::image::cache::{Cache, unnamed};
-use crate::image::compressed::hex;
+use crate::image::compressed::{compare, drain, hex, sha256};
 use crate::image::layout::{self, INDEX_DEPTH};
 use crate::image::reference::is_sha256;
-
-/// How much is moved at once, in bytes.
-const PIECE: usize = 256 << 10;
 
 /// While this lives nothing is removed from the store.
 pub struct Held {
@@ -169,16 +166,13 @@ impl Held {
         if !file.metadata().is_ok_and(|meta| meta.len() == size) {
             return false;
         }
-        let mut hash = Sha256::new();
-        !thorough
-            || copy(&mut file, &mut |bytes| hash_only(&mut hash, bytes)).is_ok()
-                && hex(&hash.finalize()) == digest
+        !thorough || sha256(&mut file).is_ok_and(|found| found == digest)
     }
 
     /// Bring in a blob, which must have the digest if one is given.
     pub fn put(&self, from: &mut dyn Read, digest: Option<&str>, media_type: &str) -> Result<Descriptor> {
         self.write(digest, media_type, &mut |out| {
-            copy(from, &mut |bytes| out.write_all(bytes)).map(|_| ())
+            drain(from, &mut |bytes| out.write_all(bytes))
         })
     }
 
@@ -202,10 +196,8 @@ impl Held {
         };
         fill(&mut counted).context("writing a blob of the store")?;
         let (hash, size) = (hex(&counted.hash.finalize()), counted.size);
-        if let Some(digest) = digest
-            && digest != hash
-        {
-            bail!("it is damaged: its digest is sha256:{hash} instead of sha256:{digest}");
+        if let Some(digest) = digest {
+            compare(&hash, digest)?;
         }
         new.keep(&self.store, &hash)
             .context("writing a blob of the store")?;
@@ -236,28 +228,6 @@ impl Held {
         file.set_permissions(Permissions::from_mode(0o400))?;
         file.sync_all()?;
         fs::rename(path, self.store.blob(digest))
-    }
-}
-
-fn hash_only(hash: &mut Sha256, bytes: &[u8]) -> io::Result<()> {
-    hash.update(bytes);
-    Ok(())
-}
-
-/// Hand on all of a reader. Returns how many bytes those were.
-fn copy(from: &mut dyn Read, put: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<u64> {
-    let mut piece = vec![0; PIECE];
-    let mut done = 0;
-    loop {
-        match from.read(&mut piece) {
-            Ok(0) => return Ok(done),
-            Ok(n) => {
-                put(&piece[..n])?;
-                done += n as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
     }
 }
 

@@ -24,10 +24,10 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{Access, FlockOperation, flock};
+use rustix::fs::Access;
 use serde_json::{Value, json};
 
-use super::cache::{Cache, data_directory, make_directory};
+use super::cache::{self, Cache, data_directory, make_directory};
 use super::layout;
 use super::reference::Reference;
 use super::{Image, layered};
@@ -263,16 +263,7 @@ impl Store {
     /// Lock one of the store's files, waiting for others.
     fn lock(&self, name: &str, exclusive: bool) -> Result<File> {
         let file = self.open_lock(name)?;
-        let operation = match exclusive {
-            true => FlockOperation::LockExclusive,
-            false => FlockOperation::LockShared,
-        };
-        loop {
-            match flock(&file, operation) {
-                Err(rustix::io::Errno::INTR) => {}
-                locked => break locked.context("locking the store")?,
-            }
-        }
+        cache::lock(&file, exclusive).context("locking the store")?;
         Ok(file)
     }
 
@@ -282,7 +273,9 @@ impl Store {
         options.read(true).write(true).create(true).truncate(false);
         // Who cannot write to the store locks it all the same: readers keep others from removing what they read.
         let opened = options.open(&path).or_else(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => File::open(&path),
+            io::ErrorKind::PermissionDenied => File::open(&path),
+            // Where there is none and none can be made, the directory stands in for it.
+            io::ErrorKind::ReadOnlyFilesystem => File::open(&path).or_else(|_| File::open(&self.directory)),
             _ => Err(error),
         });
         opened.with_context(|| format!("opening {}", path.display()))

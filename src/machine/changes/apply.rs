@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -13,8 +14,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType as HostType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Timespec,
-    Timestamps, UTIME_OMIT, Uid, XattrFlags, chmodat, chownat, fsetxattr, mkdirat, mknodat, openat, openat2,
-    renameat_with, statat, symlinkat, unlinkat, utimensat,
+    Timestamps, UTIME_OMIT, Uid, XattrFlags, chmod, chownat, fsetxattr, fstat, mkdirat, mknodat, openat,
+    openat2, renameat_with, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -355,8 +356,14 @@ impl Host {
             return Err(Problem::Owner(meta.uid, meta.gid));
         }
         if after.kind() != FileType::Symlink && (new || entry.what.intersects(What::MODE | What::OWNER)) {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = openat(&place.directory, place.name, flags, Mode::empty())?;
+            if HostType::from_raw_mode(fstat(&file)?.st_mode) == HostType::Symlink {
+                // It was put there this moment; chmod(2) would follow it.
+                return Err(Problem::Changed);
+            }
             let mode = Mode::from_raw_mode(meta.mode & 0o7777);
-            chmodat(&place.directory, place.name, mode, AtFlags::empty())?;
+            chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), mode)?;
         }
         if new || entry.what.contains(What::TIME) {
             let times = Timestamps {

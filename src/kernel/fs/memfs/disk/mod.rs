@@ -79,7 +79,7 @@ pub struct UpperOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum UpperError {
     /// The host says no.
-    #[error("{0}")]
+    #[error(transparent)]
     Host(#[from] io::Error),
     /// It is locked.
     #[error("another guest is using it")]
