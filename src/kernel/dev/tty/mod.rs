@@ -250,13 +250,14 @@ impl Tty {
             state.discipline.flush_input();
             (state.session.take(), std::mem::take(&mut state.foreground))
         };
+        // Before anybody reads the end: a handler is to run first.
+        if let (Some(kernel), Some(session)) = (self.kernel.upgrade(), session) {
+            job::signal_hang_up(&kernel, session, foreground);
+        }
         self.slave_queue
             .notify(Events::READ | Events::WRITE | Events::HUP);
         self.master_queue
             .notify(Events::READ | Events::WRITE | Events::HUP);
-        if let (Some(kernel), Some(session)) = (self.kernel.upgrade(), session) {
-            job::signal_hang_up(&kernel, session, foreground);
-        }
     }
 }
 
