@@ -127,7 +127,8 @@ fn line(unit: Unit, row: &Row, at: usize, calls: Calls, floors: &Floors) -> Opti
         floors.hop
     };
     let floor = native + calls.all * hop + calls.trapped * floors.trap;
-    let count = |number: f64| match number {
+    // Two runs may differ by a call that neither of them made for the operation.
+    let count = |number: f64| match number.max(0.0) {
         many if many >= 100.0 => format!("{many:.0}"),
         few => format!("{few:.1}"),
     };
