@@ -647,6 +647,9 @@ CHECK(threads_of_a_process_share_a_pipe)
 			for (int i = 0; i < THREADS; i++)
 				EQ(pthread_create(&threads[i], NULL, read_one, &shared.out), 0);
 			EQ(read(shared.out, &c, 1), 1);
+			/* It must not be over before it is killed, if it was this thread that read. */
+			for (;;)
+				pause();
 		}
 		EQ(write(shared.in, "t", 1), 1);
 		OK(kill(pid, SIGKILL));
