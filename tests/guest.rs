@@ -40,6 +40,7 @@ on_disk! {
     directories_on_disk: "directories",
     files_on_disk: "files",
     granted_on_disk: "granted",
+    granted_writes_on_disk: "granted_writes",
     locks_on_disk: "locks",
     memory_on_disk: "memory",
     paths_on_disk: "paths",
@@ -68,6 +69,7 @@ families! {
     files,
     futexes,
     granted,
+    granted_writes,
     hosted_pipes,
     inet,
     locks,
@@ -156,6 +158,14 @@ mod clocked {
         travel "travel": clock_sources clocks eintr futexes polling signals sysv_ipc threads timed_handoffs vdso;
         travel_only "travel=inf-cpu": clock_sources clocks futexes polling threads timed_handoffs vdso;
     }
+}
+
+/// What a platform may do by itself once more where it may not.
+mod mediated {
+    macro_rules! mediated {
+        ($($name:ident)*) => { $(#[test] fn $name() { super::run_family_mediated(stringify!($name)); })* };
+    }
+    mediated!(granted granted_writes hosted_pipes);
 }
 
 /// Every program in the folder is run by a test, and together they hold the checks that are asked for.
@@ -263,6 +273,16 @@ fn run_family_clocked(clock: &str, name: &str) {
         let what = format!("{name} under uvm ({platform}, {clock})");
         must_agree(&what, &native, &run(command.arg(&program)));
     }
+}
+
+/// Natively; then under uvm where no guest reaches a file by itself.
+fn run_family_mediated(name: &str) {
+    let program = build(name, "static", STATIC);
+    let native = run(&mut Command::new(&program));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_uvm"));
+    command.args(["run", "--platform", "seccomp", "--io=mediated", "/", "--"]);
+    let what = format!("{name} under uvm (mediated)");
+    must_agree(&what, &native, &run(command.arg(&program)));
 }
 
 /// Natively; then under uvm with its root kept on disk, on both platforms.

@@ -343,12 +343,26 @@ pub const PIPE_READS: u64 = 1 << 16;
 /// Of [`Grant::state`]: it is the writing end of a pipe.
 pub const PIPE_WRITES: u64 = 1 << 17;
 
+/// Of [`Grant::state`]: it is a plain file to write.
+pub const FILE_WRITES: u64 = 1 << 18;
+/// Of [`Grant::state`] of such a file: where [`bound`] is told, by its place.
+pub const BOUND_SHIFT: u32 = 20;
+/// Bounds that files to write can have.
+pub const BOUNDS: u32 = 7;
+/// The most bytes that one write of such a file has.
+pub const WRITE_MOST: u64 = 1 << 20;
+
+/// Below which offset, in bytes, the writes of a file to write have to begin: one of [`BOUNDS`].
+pub const fn bound(place: u32) -> u64 {
+    1 << (18 + 2 * place)
+}
+
 /// What a guest thread may use by itself for one of its guest's descriptors.
 #[repr(C)]
 pub struct Grant {
     /// [`DESCRIPTOR`] and what it is in the lower half, anything but 0 in the upper half; 0 when there is none.
     pub state: AtomicU64,
-    /// The position that read(2) uses and moves, or [`NO_POSITION`].
+    /// The position that read(2) or write(2) uses and moves, or [`NO_POSITION`].
     pub position: AtomicU64,
 }
 
@@ -382,6 +396,8 @@ pub struct Page {
     pub room: AtomicU64,
     /// Calls that the runtime has made itself.
     pub native: AtomicU64,
+    /// Of those, writes of plain files.
+    pub written: AtomicU64,
     /// CPUID instructions of patched sites that it has answered.
     pub cpuid: AtomicU64,
     /// CPUID instructions that faulted and that it has answered.

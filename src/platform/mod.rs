@@ -35,6 +35,7 @@ pub mod seccomp;
 #[allow(unsafe_code)]
 mod shared_memory;
 mod stats;
+mod write_bound;
 
 pub use activity::Activity;
 pub use closed::was_closed;
@@ -42,6 +43,7 @@ pub use guest_runtime::cpuid;
 pub use host_file::{HostFile, Room};
 pub use shared_memory::SharedMemory;
 pub use stats::Statistics;
+pub use write_bound::WriteBound;
 
 /// One past the highest address a guest may use; the 4 GiB above belong to the platform.
 pub const USER_END: u64 = 0x7fff_0000_0000;
@@ -230,6 +232,8 @@ pub trait Thread: Send + std::any::Any {
 pub enum Granted {
     /// A plain file to read, by a descriptor that can only read.
     File,
+    /// A plain file to write, by a descriptor that can only write, at offsets up to this bound.
+    Writing(WriteBound),
     /// One end of a host pipe, which can be read or written.
     Pipe,
 }
@@ -239,10 +243,10 @@ pub enum Granted {
 /// A read of a plain file that is in progress counts only if it is done before the grant ends, or the position that it used is
 /// taken back; otherwise it traps. What was done with a pipe is done; who wants to know when that is over asks for it.
 pub trait Grant: Send + Sync {
-    /// From now on the thread may read at offsets that it gives, and as soon as it is lent one at a position.
+    /// From now on the thread may read or write at offsets that it gives, and as soon as it is lent one at a position.
     fn begin(&self);
 
-    /// Let read(2) and lseek(2) use and move this position, in bytes.
+    /// Let read(2), or write(2), and lseek(2) use and move this position, in bytes.
     fn lend_position(&self, position: u64);
 
     /// Take the position back as the thread left it; none when it has none.

@@ -14,6 +14,8 @@ pub struct Statistics {
     pub answered: u64,
     /// System calls that the runtime has the host carry out: the supervisor never heard of them either.
     pub native: u64,
+    /// Of those, writes of plain files.
+    pub written: u64,
     /// Calls that trapped and were then made natively: they count there.
     pub sites: u64,
     /// Calls by a foreign way into a kernel.
@@ -37,10 +39,11 @@ impl fmt::Display for Statistics {
         let traps = told.saturating_add(self.sites + self.foreign + self.faults + self.interrupts);
         writeln!(
             f,
-            "{calls} system calls: {} answered in the guest, {} natively, {} by the kernel",
+            "{calls} system calls: {} answered in the guest, {} natively, {} by the kernel; {} writes of files natively",
             Share(self.answered, calls),
             Share(self.native, calls),
-            Share(told, calls)
+            Share(told, calls),
+            self.written
         )?;
         // Beside private futexes, only calls by patched sites are answered in the guest or made natively.
         writeln!(
@@ -83,6 +86,7 @@ pub(super) struct Counters {
     pub(super) patched: AtomicU64,
     pub(super) answered: AtomicU64,
     pub(super) native: AtomicU64,
+    pub(super) written: AtomicU64,
     pub(super) sites: AtomicU64,
     pub(super) foreign: AtomicU64,
     pub(super) faults: AtomicU64,
@@ -108,6 +112,7 @@ impl Counters {
             patched: of(&self.patched),
             answered: of(&self.answered),
             native: of(&self.native),
+            written: of(&self.written),
             sites: of(&self.sites),
             foreign: of(&self.foreign),
             faults: of(&self.faults),

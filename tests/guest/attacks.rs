@@ -33,6 +33,7 @@ attacks! {
     forged_pages,
     handed_files,
     handed_pipes,
+    handed_writes,
     host_signals,
     native_clone,
     platform_memory,

@@ -96,3 +96,10 @@ pub fn count(block: &Block) {
     let native = unsafe { &(*block.page).native };
     native.store(native.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
 }
+
+/// Of those, one more write of a plain file.
+pub fn count_written(block: &Block) {
+    // SAFETY: as in `count`.
+    let written = unsafe { &(*block.page).written };
+    written.store(written.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+}

@@ -6,11 +6,15 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 pub const READ: u64 = 0;
 pub const WRITE: u64 = 1;
+pub const LSEEK: u64 = 8;
 pub const MMAP: u64 = 9;
 pub const MPROTECT: u64 = 10;
 pub const MUNMAP: u64 = 11;
 pub const RT_SIGACTION: u64 = 13;
 pub const RT_SIGPROCMASK: u64 = 14;
+pub const PREAD64: u64 = 17;
+pub const PWRITE64: u64 = 18;
+pub const WRITEV: u64 = 20;
 pub const MREMAP: u64 = 25;
 pub const MADVISE: u64 = 28;
 pub const CLONE: u64 = 56;

@@ -16,7 +16,7 @@ use crate::kernel::syscall::SyscallCx;
 use crate::kernel::task::Creds;
 use crate::kernel::user_memory::{Sink, Source};
 use crate::kernel::wait::{Events, WaitQueue};
-use crate::platform::HostFile;
+use crate::platform::{HostFile, WriteBound};
 
 bitflags! {
     /// Flags of open(2) with the x86-64 values; the two access mode bits are apart, see [`OpenFlags::readable`].
@@ -186,6 +186,13 @@ pub trait FileOps: Send + Sync + Any {
         None
     }
 
+    /// A host descriptor of the contents that can only write, for a guest thread to write by itself up to a bound. The ticket ends
+    /// before a write would have to do more than that. None where that cannot be.
+    fn lend_for_writing(&self, file: &File, ticket: &Arc<Ticket>) -> Option<(Arc<HostFile>, WriteBound)> {
+        let _ = (file, ticket);
+        None
+    }
+
     /// fsync(2), fdatasync(2).
     fn sync(&self, file: &File, data_only: bool) -> SysResult<()> {
         let _ = (file, data_only);
@@ -225,7 +232,7 @@ pub struct File {
     flags: AtomicU32,
     /// Position in bytes. Held while a seekable file is read or written at it, as Linux holds f_pos_lock.
     pub pos: Position,
-    /// Who reads it without the kernel.
+    /// Who reads or writes it without the kernel.
     pub grants: Grants,
     /// Receiver of SIGIO (F_SETOWN): positive a pid, negative a process group.
     pub owner: Lock<FileOwner>,

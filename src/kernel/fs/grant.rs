@@ -1,23 +1,26 @@
-//! Enlightened I/O: files that guest threads read, and pipes that they read and write, by themselves, without a trap.
+//! Enlightened I/O: files that guest threads read or write, and pipes that they read and write, by themselves, without a trap.
 //!
 //! A thread that reads a file again and again is given a host descriptor of it by its platform, which can read and nothing
 //! else. What it does with that is no more than what it was allowed when it opened the file; so ending a grant is never a
-//! matter of safety, but of what a correct guest sees. A [`Ticket`] stands for one thread's grant of one descriptor. It ends
+//! matter of safety, but of what a correct guest sees. One that writes a file again and again is given one that can write, up to
+//! a bound: who keeps that can do what he could by not closing his own, and where that would not do the
+//! [file system](super::memfs) sees to it. A [`Ticket`] stands for one thread's grant of one descriptor. It ends
 //! before anything changes that the thread would not notice by itself: the descriptor is closed or becomes another file's,
 //! contents move elsewhere (copy-up), the next read has to note the access time, somebody watches files by inotify(7). Whoever
 //! looks at the position of the open file description takes it back first.
 //!
-//! A call in progress that a ticket's end overtakes is made again, by the kernel; not so with pipes, where what was moved was
+//! A read in progress that a ticket's end overtakes is made again, by the kernel. A write in progress is done, as one would be
+//! that was called just before whatever ended the ticket. Not so with pipes, where what was moved was
 //! moved, and the [pipe](super::pipe) waits until no thread can be in one.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::pipe::Pipe;
-use super::{Fd, File};
+use super::{Fd, File, OpenFlags};
 use crate::kernel::sync::{Lock, Rank};
 use crate::kernel::syscall::SyscallCx;
-use crate::platform::{Grant, Granted};
+use crate::platform::{Grant, Granted, WriteBound};
 
 /// Reads by the kernel after which a grant pays, if there are as many more. A dynamic linker reads a library three times.
 const READS: u32 = 4;
@@ -34,6 +37,8 @@ pub struct Ticket {
     number: u32,
     /// Whether calls by it wait, when that makes a difference.
     waits: bool,
+    /// Below which offset writes by it begin; 0 for what is not to write.
+    bound: AtomicU64,
     state: Lock<State>,
 }
 
@@ -58,6 +63,7 @@ impl Ticket {
             owner,
             number,
             waits,
+            bound: AtomicU64::new(0),
             state: Lock::new(Rank::Leaf, State::default()),
         })
     }
@@ -107,6 +113,16 @@ impl Ticket {
         if let Some(grant) = grant {
             grant.kill();
         }
+    }
+
+    /// Whether it is to write, and how far.
+    pub(super) fn set_bound(&self, bound: WriteBound) {
+        self.bound.store(bound.start(), Ordering::Relaxed);
+    }
+
+    /// Whether a write by it may begin at `offset`.
+    fn reaches(&self, offset: u64) -> bool {
+        offset < self.bound.load(Ordering::Relaxed)
     }
 
     /// Whether this is a grant in force of that thread's descriptor.
@@ -195,6 +211,12 @@ impl Grants {
         true
     }
 
+    /// Give up that one for another that reaches further, which does not count as an end.
+    fn replace(&self, ticket: &Arc<Ticket>) {
+        self.tickets.lock().retain(|held| !Arc::ptr_eq(held, ticket));
+        ticket.end();
+    }
+
     fn note_ended(&self, count: usize) {
         if count > 0 {
             self.ended.fetch_add(1, Ordering::Relaxed);
@@ -235,8 +257,16 @@ impl Revocable {
         self.any.store(true, Ordering::SeqCst);
     }
 
+    /// Whether any of them is in force.
+    pub(super) fn any_in_force(&self) -> bool {
+        let all = self.tickets.lock().clone();
+        all.iter()
+            .filter_map(Weak::upgrade)
+            .any(|ticket| ticket.is_in_force())
+    }
+
     /// End them all.
-    pub(super) fn revoke(&self) {
+    pub fn revoke(&self) {
         if !self.any.load(Ordering::SeqCst) {
             return;
         }
@@ -260,15 +290,47 @@ pub(super) fn offer(cx: &mut SyscallCx<'_>, fd: Fd, file: &Arc<File>, at_positio
     let (owner, Ok(number)) = (cx.task.tid(), u32::try_from(fd.0)) else {
         return;
     };
-    let ticket = file
-        .grants
-        .of(owner, number)
-        .or_else(|| grant(cx, fd, file, number));
+    let held = file.grants.of(owner, number);
+    let ticket = match held.filter(|held| !held.reaches(0)) {
+        Some(held) => Some(held),
+        None => grant(cx, fd, file, number, false),
+    };
     if let Some(ticket) = ticket
         && at_position
     {
         file.pos.lend(&ticket);
     }
+}
+
+/// The calling thread has written what it wanted to `file` by its descriptor `fd`, up to `end`, at its position or elsewhere: let it
+/// do so by itself from now on, if that pays.
+pub(super) fn offer_writing(cx: &mut SyscallCx<'_>, fd: Fd, file: &Arc<File>, end: u64, at_position: bool) {
+    if !may_write(cx, file) || !file.grants.pays() {
+        return;
+    }
+    let (owner, Ok(number)) = (cx.task.tid(), u32::try_from(fd.0)) else {
+        return;
+    };
+    let held = file.grants.of(owner, number);
+    if let Some(held) = held.as_ref().filter(|held| held.reaches(0) && !held.reaches(end)) {
+        file.grants.replace(held);
+    }
+    let ticket = match held.filter(|held| held.reaches(end)) {
+        Some(held) => Some(held),
+        None => grant(cx, fd, file, number, true),
+    };
+    if let Some(ticket) = ticket
+        && at_position
+    {
+        file.pos.lend(&ticket);
+    }
+}
+
+/// Whether this thread may write `file` without the kernel, which has nothing to say about such a write.
+fn may_write(cx: &SyscallCx<'_>, file: &File) -> bool {
+    let special = OpenFlags::APPEND | OpenFlags::DSYNC | OpenFlags::SYNC | OpenFlags::DIRECT;
+    let unlimited = cx.task.group.soft_limit(libc::RLIMIT_FSIZE) == u64::MAX;
+    unlimited && !file.flags().intersects(special) && !cx.kernel.clock.is_virtual()
 }
 
 /// The calling thread has read or written `file`, maybe a pipe, by its descriptor `fd`: have the bytes hosted if that pays.
@@ -281,7 +343,7 @@ pub(super) fn offer_pipe(cx: &mut SyscallCx<'_>, fd: Fd, file: &Arc<File>) {
         .ok()
         .filter(|_| pipe.host(&cx.kernel.vfs.host_pipes));
     if let Some(number) = number {
-        grant(cx, fd, file, number);
+        grant(cx, fd, file, number, false);
     }
 }
 
@@ -300,7 +362,7 @@ pub(super) fn hand_over(cx: &mut SyscallCx<'_>, fd: Fd, file: &Arc<File>) -> boo
     }
     // Who has a grant and comes all the same cannot make this call.
     let may = held.is_none() && cx.state.progress == 0 && may_use_pipes(cx);
-    may && grant(cx, fd, file, number).is_some()
+    may && grant(cx, fd, file, number, false).is_some()
 }
 
 /// Whether this thread may wait without the kernel, which looks at who waits when its clock is a virtual one.
@@ -322,31 +384,44 @@ pub(super) fn moved(cx: &SyscallCx<'_>, fd: Fd, file: &Arc<File>) {
     }
 }
 
-fn grant(cx: &mut SyscallCx<'_>, fd: Fd, file: &Arc<File>, number: u32) -> Option<Arc<Ticket>> {
+fn grant(cx: &mut SyscallCx<'_>, fd: Fd, file: &Arc<File>, number: u32, writes: bool) -> Option<Arc<Ticket>> {
     let ticket = Ticket::new(cx.task.tid(), number, !file.nonblocking());
-    if begin(cx, file, &ticket).is_none() {
+    if begin(cx, file, &ticket, writes).is_none() {
         ticket.end();
+        if writes {
+            // Setting something aside for nothing costs more than for reading.
+            file.grants.note_ended(1);
+        }
         return None;
     }
-    // Another thread may have closed it meanwhile, or changed how it waits, which found no ticket.
+    // Another thread may have closed it meanwhile, or changed what its calls do, which found no ticket.
     let is_still = cx.task.files().get(fd).is_ok_and(|now| Arc::ptr_eq(&now, file));
     let waits = !file.nonblocking();
-    if !is_still || ticket.waits != waits {
+    if !is_still || ticket.waits != waits || writes && !may_write(cx, file) {
         file.grants.end();
     }
     Some(ticket)
 }
 
-fn begin(cx: &mut SyscallCx<'_>, file: &Arc<File>, ticket: &Arc<Ticket>) -> Option<()> {
-    // In this order: whoever begins to watch, or to change contents, ends what he finds.
+fn begin(cx: &mut SyscallCx<'_>, file: &Arc<File>, ticket: &Arc<Ticket>, writes: bool) -> Option<()> {
+    // In this order: whoever begins to watch, to limit, or to change contents, ends what he finds.
     cx.kernel.vfs.watches.granted.add(ticket);
-    if !may_grant(cx) {
+    if writes {
+        cx.kernel.vfs.writers.add(ticket);
+    }
+    if !may_grant(cx) || writes && !may_write(cx, file) {
         return None;
     }
-    let host = file.ops.lend(file, ticket)?;
-    let what = match Pipe::of(file) {
-        Some(_) => Granted::Pipe,
-        None => Granted::File,
+    let (host, what) = if writes {
+        let (host, bound) = file.ops.lend_for_writing(file, ticket)?;
+        ticket.set_bound(bound);
+        (host, Granted::Writing(bound))
+    } else {
+        let what = match Pipe::of(file) {
+            Some(_) => Granted::Pipe,
+            None => Granted::File,
+        };
+        (file.ops.lend(file, ticket)?, what)
     };
     let grant = cx.thread.grant(ticket.number, &host, what)?;
     if !file.grants.add(ticket) {

@@ -200,6 +200,11 @@ pub trait Inode: Send + Sync + Any {
     /// Change attributes.
     fn set_attr(&self, change: &SetAttr) -> Result<(), Errno>;
 
+    /// Nobody has it open for writing, and it is going to be executed: see that nobody writes it all the same.
+    fn keep_from_writing(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+
     /// Find a name. ENOENT when there is none.
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
         let _ = name;

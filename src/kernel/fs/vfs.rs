@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::anon::AnonFs;
 use super::dentry::Remembered;
+use super::grant::Revocable;
 use super::inotify::{Notice, Watches};
 use super::locks::LockTable;
 use super::names::NameCache;
@@ -38,6 +39,8 @@ pub struct Vfs {
     pub anon: Arc<AnonFs>,
     /// Who wants to hear of changes.
     pub watches: Arc<Watches>,
+    /// Who writes files without the kernel, and so past its limits.
+    pub writers: Revocable,
     /// Files that are being written or executed.
     pub busy: Arc<BusyFiles>,
     /// Locks on files.
@@ -56,6 +59,7 @@ impl Vfs {
             types: FsTypes::default(),
             anon: AnonFs::new(),
             watches: Arc::default(),
+            writers: Revocable::default(),
             busy: Arc::default(),
             locks: Arc::default(),
             host_pipes: HostPipes::default(),

@@ -68,6 +68,7 @@ impl Door {
         for word in door.cpuid_words() {
             word.store(0, Ordering::Relaxed);
         }
+        door.written_word().store(0, Ordering::Relaxed);
         for place in 0..GRANTS {
             door.grant(place).state.store(0, Ordering::SeqCst);
         }
@@ -121,6 +122,11 @@ impl Door {
         self.cpuid_words().map(|word| word.load(Ordering::Relaxed))
     }
 
+    /// Of those, writes of plain files.
+    pub(super) fn written(&self) -> u64 {
+        self.written_word().load(Ordering::Relaxed)
+    }
+
     /// Whether, as the guest says, it waits by a futex of its own.
     pub(super) fn rests(&self) -> bool {
         self.rests_word().load(Ordering::SeqCst) != 0
@@ -149,6 +155,11 @@ impl Door {
     fn cpuid_words(&self) -> [&AtomicU64; 2] {
         // SAFETY: as in `req`.
         unsafe { [&(*self.page.as_ptr()).cpuid, &(*self.page.as_ptr()).cpuid_faults] }
+    }
+
+    fn written_word(&self) -> &AtomicU64 {
+        // SAFETY: as in `req`.
+        unsafe { &(*self.page.as_ptr()).written }
     }
 
     fn answered_word(&self) -> &AtomicU64 {

@@ -17,8 +17,8 @@ use std::ops::Range;
 use guest_runtime::abi::{HANDED, NR_HELLO, SOCKET_FD};
 use syscall_table::{Host, Row};
 
-use crate::platform::Io;
 use crate::platform::bpf::{ARCH_X86_64, Field, Instruction, Test, give, if_all, if_equal, load, skip};
+use crate::platform::{Io, WriteBound};
 
 #[cfg(test)]
 #[allow(unsafe_code)]
@@ -30,15 +30,25 @@ pub const HAND_PIPE: Range<u32> = HANDED..32;
 /// Descriptors of plain files that it hands in for reading.
 pub const HAND_READ: Range<u32> = HAND_PIPE.end..512;
 
+/// Numbers for each of the bounds of plain files that it hands in for writing.
+const WRITE_EACH: u32 = 16;
+
+/// Descriptors of plain files that it hands in for writing, to this bound.
+pub const fn hand_write(bound: WriteBound) -> Range<u32> {
+    let first = HAND_READ.end + WRITE_EACH * bound.place();
+    first..first + WRITE_EACH
+}
+
 /// Bytes of a `syscall` instruction; the host shows the address behind it.
 const SYSCALL_LEN: u32 = 2;
 
 /// Calls in the order of how often a busy guest makes them; the others follow by number.
-const FREQUENT: [i64; 10] = [
+const FREQUENT: [i64; 11] = [
     libc::SYS_futex,
     libc::SYS_pread64,
     libc::SYS_read,
     libc::SYS_write,
+    libc::SYS_pwrite64,
     libc::SYS_mmap,
     libc::SYS_munmap,
     libc::SYS_rt_sigreturn,
@@ -48,7 +58,12 @@ const FREQUENT: [i64; 10] = [
 ];
 
 /// Calls on descriptors of files; with [`Io::Mediated`] none of them is let through.
-const ON_FILES: [i64; 3] = [libc::SYS_pread64, libc::SYS_read, libc::SYS_write];
+const ON_FILES: [i64; 4] = [
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_read,
+    libc::SYS_write,
+];
 
 /// Tests that all have to hold.
 type Rule = &'static [Test];
@@ -88,6 +103,28 @@ const CLOCK_GETTIME: &[Rule] = &[&[Test::Is(Field::Low(0), libc::CLOCK_MONOTONIC
 
 /// At offsets that the call gives: nothing of a descriptor changes.
 const PREAD: &[Rule] = &[&[Test::Within(Field::Low(0), HAND_READ.start, HAND_READ.end)]];
+
+/// So much, and so far into the file, as has been set aside for it: the number says how far that is.
+const PWRITE: &[Rule] = &[
+    &pwrite(WriteBound::ALL[0]),
+    &pwrite(WriteBound::ALL[1]),
+    &pwrite(WriteBound::ALL[2]),
+    &pwrite(WriteBound::ALL[3]),
+    &pwrite(WriteBound::ALL[4]),
+    &pwrite(WriteBound::ALL[5]),
+    &pwrite(WriteBound::ALL[6]),
+];
+
+const fn pwrite(bound: WriteBound) -> [Test; 5] {
+    let numbers = hand_write(bound);
+    [
+        Test::Within(Field::Low(0), numbers.start, numbers.end),
+        Test::Within(Field::Low(2), 0, WriteBound::MOST as u32 + 1),
+        Test::Is(Field::High(2), 0),
+        Test::Within(Field::Low(3), 0, bound.start() as u32),
+        Test::Is(Field::High(3), 0),
+    ]
+}
 
 /// Pipes alone, where there is no offset to move.
 const PIPE: &[Rule] = &[&[Test::Within(Field::Low(0), HAND_PIPE.start, HAND_PIPE.end)]];
@@ -150,10 +187,11 @@ const CLONE: &[Rule] = &[&[Test::NoneOf(
 )]];
 
 /// Any of these rules has to hold for a call that the table calls `checked` or `asked`.
-const RULES: [(i64, &[Rule]); 12] = [
+const RULES: [(i64, &[Rule]); 13] = [
     (libc::SYS_futex, FUTEX),
     (libc::SYS_clock_gettime, CLOCK_GETTIME),
     (libc::SYS_pread64, PREAD),
+    (libc::SYS_pwrite64, PWRITE),
     (libc::SYS_read, PIPE),
     (libc::SYS_write, PIPE),
     (libc::SYS_mmap, MMAP),

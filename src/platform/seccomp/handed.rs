@@ -1,7 +1,8 @@
 //! Descriptors that a stub was handed, for guest threads to read files, and to read or write pipes, by themselves.
 //!
 //! Those of files are open for reading alone, of files that the guest process may read, and the filter lets nothing but pread(2)
-//! and close(2) through with their numbers: no call moves an offset, changes a flag or learns more than the contents. Those of
+//! and close(2) through with their numbers: no call moves an offset, changes a flag or learns more than the contents. Or they are
+//! open for writing alone, and it is pwrite(2), up to a bound that the number says, which has been set aside for the file. Those of
 //! pipes are one end each of one that the guest process has that end of, and there it is read(2), write(2) and close(2). What a
 //! guest thread finds on its page only tells it which descriptor to use: whatever it makes of that, it reads and writes what it
 //! might have anyway.
@@ -15,11 +16,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use guest_runtime::abi::{COMMANDS, Command, GRANTS, NO_POSITION, PIPE_READS, PIPE_WRITES, op};
+use guest_runtime::abi::{
+    BOUND_SHIFT, COMMANDS, Command, FILE_WRITES, GRANTS, NO_POSITION, PIPE_READS, PIPE_WRITES, op,
+};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 use super::door::Door;
-use super::filter::{HAND_PIPE, HAND_READ};
+use super::filter::{HAND_PIPE, HAND_READ, hand_write};
 use super::launch::call;
 use super::process::{HostProcess, lock};
 use super::server;
@@ -221,6 +225,12 @@ impl Grant for HandedFile {
     }
 }
 
+/// Whether writes of that descriptor go where they say, and the host's limit stops none of them.
+fn may_write(flags: OFlag) -> bool {
+    let limit = getrlimit(Resource::RLIMIT_FSIZE);
+    !flags.contains(OFlag::O_APPEND) && limit.is_ok_and(|(soft, _)| soft == RLIM_INFINITY)
+}
+
 impl SeccompThread {
     /// Hand `file` in for the guest's descriptor `place`. None when it can do more than it should, or there are too many.
     pub(super) fn hand_in(&self, place: u32, file: &HostFile, what: Granted) -> Option<Arc<dyn Grant>> {
@@ -233,6 +243,10 @@ impl SeccompThread {
         let (among, kind) = match (what, flags & OFlag::O_ACCMODE) {
             _ if flags.contains(OFlag::O_PATH) => return None,
             (Granted::File, OFlag::O_RDONLY) => (HAND_READ, 0),
+            (Granted::Writing(bound), OFlag::O_WRONLY) if may_write(flags) => {
+                let kind = FILE_WRITES | u64::from(bound.place()) << BOUND_SHIFT;
+                (hand_write(bound), kind)
+            }
             (Granted::Pipe, OFlag::O_RDONLY) => (HAND_PIPE, PIPE_READS),
             (Granted::Pipe, OFlag::O_WRONLY) => (HAND_PIPE, PIPE_WRITES),
             _ => return None,

@@ -260,6 +260,7 @@ fn finish(host: &Arc<Host>, mut task: Task) {
     let [patched, faulted] = host.door().cpuids();
     Counters::add(&host.core.counters.cpuid_patched, patched);
     Counters::add(&host.core.counters.cpuid_faults, faulted);
+    Counters::add(&host.core.counters.written, host.door().written());
     task.thread.end();
     // Its server must not wait for a ring that never comes.
     host.door().ring_for_the_dead();

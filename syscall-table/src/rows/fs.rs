@@ -15,7 +15,7 @@ macro_rules! fs_rows {
               8 lseek (fd: Fd, offset: Off, whence: Enum(SEEK)) -> Off, full, kernel;
              16 ioctl (fd: Fd, request: Enum(IOCTL), arg: By(request)) -> Int, partial "what the file behind the descriptor knows", blocks, kernel;
              17 pread64 (fd: Fd, buf: OutBuf(count), count: Size, offset: Off) -> Size, full, blocks, kernel, checked;
-             18 pwrite64 (fd: Fd, buf: InBuf(count), count: Size, offset: Off) -> Size, full, blocks, kernel;
+             18 pwrite64 (fd: Fd, buf: InBuf(count), count: Size, offset: Off) -> Size, full, blocks, kernel, checked;
              19 readv (fd: Fd, iov: OutIovec(iovcnt), iovcnt: Size) -> Size, full, blocks, kernel;
              20 writev (fd: Fd, iov: InIovec(iovcnt), iovcnt: Size) -> Size, full, blocks, kernel;
              21 access (path: Path, mode: Flags(ACCESS)) -> Int, full, kernel;

@@ -101,6 +101,15 @@ pub(in crate::kernel::fs) fn seek_host(fd: impl AsFd, offset: i64, whence: i32) 
 
 /// The same file through a descriptor that cannot be written.
 pub(in crate::kernel::fs) fn reopen_read_only(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    reopen(fd, OFlags::RDONLY)
+}
+
+/// The same file through a descriptor that cannot be read.
+pub(in crate::kernel::fs) fn reopen_write_only(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    reopen(fd, OFlags::WRONLY)
+}
+
+fn reopen(fd: BorrowedFd<'_>, mode: OFlags) -> Result<OwnedFd, Errno> {
+    let flags = mode | OFlags::CLOEXEC;
     openat(CWD, super::host::path_of(fd), flags, Mode::empty()).map_err(errno)
 }

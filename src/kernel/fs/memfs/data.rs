@@ -103,11 +103,10 @@ impl Tree {
 
     /// A new empty memfd. Guests may map it to be executed.
     fn memfd(&self) -> Result<Arc<HostFile>, Errno> {
-        let fd = match memfd_create("uvm", MemfdFlags::CLOEXEC) {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let fd = match memfd_create("uvm", flags) {
             // Hosts with vm.memfd_noexec=2 insist that it cannot be given to execve(2), which nobody does.
-            Err(rustix::io::Errno::ACCESS) => {
-                memfd_create("uvm", MemfdFlags::CLOEXEC | MemfdFlags::NOEXEC_SEAL)
-            }
+            Err(rustix::io::Errno::ACCESS) => memfd_create("uvm", flags | MemfdFlags::NOEXEC_SEAL),
             other => other,
         };
         let fd = fd.map_err(|e| match errno(e) {
@@ -121,7 +120,7 @@ impl Tree {
 }
 
 /// Write all of `bytes` to a memfd.
-fn fill(file: &HostFile, bytes: &[u8], at: u64) -> Result<(), Errno> {
+pub(super) fn fill(file: &HostFile, bytes: &[u8], at: u64) -> Result<(), Errno> {
     let mut done = 0;
     while done < bytes.len() {
         let n = pwrite(file, &bytes[done..], at + done as u64).map_err(errno)?;
@@ -150,7 +149,7 @@ enum Step {
 /// Host files of contents.
 impl Node {
     /// A new empty file for contents.
-    fn new_file(&self) -> Result<Arc<HostFile>, Errno> {
+    pub(super) fn new_file(&self) -> Result<Arc<HostFile>, Errno> {
         match &self.tree.disk {
             Some(disk) => disk.create(self.id()),
             None => self.tree.memfd(),
@@ -241,6 +240,8 @@ impl Node {
     /// Do a part of the copy-up; whether it is complete.
     fn own_step(&self) -> Result<bool, Errno> {
         let step = {
+            let wanted = self.state.lock().lower_extent.0;
+            self.tree.make_room(wanted);
             let mut state = self.state.lock();
             let size = state.lower_extent.0;
             match &state.data {
@@ -328,16 +329,16 @@ impl Node {
         Ok(true)
     }
 
-    fn recharge_memfd(&self, state: &mut State, file: &HostFile) -> Result<(), Errno> {
+    pub(super) fn recharge_memfd(&self, state: &mut State, file: &HostFile) -> Result<(), Errno> {
         let (_, blocks) = memfd_extent(file)?;
         self.tree.recharge(&mut state.charged, blocks.saturating_mul(512));
         Ok(())
     }
 
     /// Move contents of our own into a memfd.
-    fn to_memfd(&self, state: &mut State) -> Result<Arc<HostFile>, Errno> {
+    pub(super) fn to_memfd(&self, state: &mut State) -> Result<Arc<HostFile>, Errno> {
         if let Some(file) = self.host_file(&mut state.data)? {
-            return Ok(file);
+            return self.unsealed(state, file);
         }
         let Data::Small(bytes) = &state.data else {
             return Err(Errno::EIO);
@@ -357,6 +358,7 @@ impl Node {
     pub(super) fn view(&self, pos: u64, want: usize, touch: bool) -> Result<View, Errno> {
         let mut state = self.state.lock();
         if touch {
+            self.note_written(&mut state)?;
             state.accessed(self.tree.now());
         }
         Ok(match &mut state.data {
@@ -371,8 +373,10 @@ impl Node {
 
     /// Write at `pos`, or at the end when there is none, after [`Node::own`]. How much was written and where that ends.
     pub(super) fn write_at(&self, pos: Option<u64>, bytes: &[u8]) -> Result<(usize, u64), Errno> {
+        self.tree.make_room(bytes.len() as u64);
         let now = self.tree.now();
-        let mut state = self.change();
+        let mut state = self.change_contents();
+        let appends = pos.is_none();
         let pos = match (pos, &state.data) {
             (_, Data::Lower | Data::Copying { .. } | Data::Link(_)) => return Err(Errno::EIO),
             (Some(pos), _) => pos,
@@ -389,10 +393,18 @@ impl Node {
             self.write_small(&mut state, pos, bytes)?
         } else {
             let file = self.to_memfd(&mut state)?;
-            let allowed = self.fits(&file, pos, bytes.len())?;
-            let done = pwrite(&file, &bytes[..allowed], pos).map_err(errno)?;
+            let allowed = self.fits(&state, &file, pos, bytes.len())?;
+            let bytes = &bytes[..allowed];
+            let (done, end) = if appends && self.may_be_written(&state) {
+                self.append(&file, bytes)?
+            } else {
+                let done = pwrite(&file, bytes, pos).map_err(errno)?;
+                (done, pos + done as u64)
+            };
             self.recharge_memfd(&mut state, &file)?;
-            done
+            self.note_own_write(&mut state)?;
+            state.modified(now);
+            return Ok((done, end));
         };
         state.modified(now);
         Ok((done, pos + done as u64))
@@ -437,8 +449,8 @@ impl Node {
 
     /// How many of `len` bytes at `pos` of a memfd may be written within the limit: what is there already costs
     /// nothing. ENOSPC when none.
-    fn fits(&self, file: &HostFile, pos: u64, len: usize) -> Result<usize, Errno> {
-        let mut room = self.tree.room();
+    fn fits(&self, state: &State, file: &HostFile, pos: u64, len: usize) -> Result<usize, Errno> {
+        let mut room = self.room(state);
         let end = pos + len as u64;
         if pages(end) - pos / PAGE_SIZE * PAGE_SIZE <= room {
             return Ok(len);
@@ -481,6 +493,7 @@ impl Node {
         if size > 0 {
             self.own_part(size)?;
         }
+        self.tree.make_room(size.min(SMALL_WHEN_SCARCE));
         let now = self.tree.now();
         let mut state = self.change();
         match &mut state.data {
@@ -508,6 +521,7 @@ impl Node {
         }
         self.own()?;
         let end = offset.checked_add(len).ok_or(Errno::EFBIG)?;
+        self.tree.make_room(len);
         let now = self.tree.now();
         let mut state = self.change();
         let file = self.to_memfd(&mut state)?;
@@ -516,7 +530,7 @@ impl Node {
             if end > i64::MAX as u64 {
                 return Err(Errno::EFBIG.into());
             }
-            if self.fits(&file, offset, len)? < len {
+            if self.fits(&state, &file, offset, len)? < len {
                 return Err(Errno::ENOSPC.into());
             }
         }
@@ -530,6 +544,7 @@ impl Node {
     /// noted, as `touch` says.
     pub(super) fn lend(&self, touch: bool, ticket: &Arc<Ticket>) -> Option<Lent> {
         let mut state = self.state.lock();
+        self.recall(&mut state);
         if touch && state.awaits_access() {
             return None;
         }
@@ -545,14 +560,22 @@ impl Node {
         Some(lent)
     }
 
-    /// A host file with contents of our own, to be mapped. None while they are the lower file's.
-    pub(super) fn mappable(&self) -> Result<Option<Arc<HostFile>>, Errno> {
+    /// A host file with contents of our own, to be mapped, and written when it `writes`. None while they are the lower file's.
+    pub(super) fn mappable(&self, writes: bool) -> Result<Option<Arc<HostFile>>, Errno> {
         let mut state = self.state.lock();
-        match &state.data {
-            Data::Lower | Data::Copying { .. } => Ok(None),
-            _ => self.to_memfd(&mut state).map(Some),
-        }
+        let file = match &mut state.data {
+            Data::Lower | Data::Copying { .. } => return Ok(None),
+            Data::Memfd(file) if !writes => file.clone(),
+            _ => self.to_memfd(&mut state)?,
+        };
+        self.note_mapped(&mut state);
+        Ok(Some(file))
     }
+}
+
+/// A descriptor of a memfd that can only be written.
+pub(super) fn write_only(file: &HostFile) -> Result<Arc<HostFile>, Errno> {
+    HostFile::new(crate::kernel::fs::hostfs::io::reopen_write_only(file.as_fd())?)
 }
 
 /// A descriptor of a memfd that cannot be written, nor mappings of it ever be made writable.

@@ -5,14 +5,14 @@ use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{fdatasync, fsync};
 
-use super::data::{Data, Lent, View, read_only};
+use super::data::{Data, Lent, View, read_only, write_only};
 use super::directory;
 use super::node::Node;
 use crate::kernel::fs::hostfs::io::{errno, read_host, seek_host, write_pieces};
 use crate::kernel::fs::{DirEntry, File, FileOps, Inode, MapRequest, MountFlags, OpenFlags, Ticket};
 use crate::kernel::stop::{Errno, SysResult};
 use crate::kernel::user_memory::{Sink, Source};
-use crate::platform::HostFile;
+use crate::platform::{HostFile, WriteBound};
 
 /// Whether reading through `file` leaves the access time alone.
 fn moves_atime(file: &File) -> bool {
@@ -77,6 +77,7 @@ impl MemRegular {
 impl Drop for MemRegular {
     /// The times of what was written are told to the disk when nobody writes any more.
     fn drop(&mut self) {
+        self.node.settle();
         let tree = &self.node.tree;
         if tree.disk.is_some() {
             if self.kept.get().is_some() {
@@ -163,7 +164,7 @@ impl FileOps for MemRegular {
         if request.shared && request.write {
             self.node.own()?;
         }
-        let Some(host) = self.node.mappable()? else {
+        let Some(host) = self.node.mappable(request.shared && request.write)? else {
             let lower = self.lower()?;
             return lower.ops.map(lower, request);
         };
@@ -184,6 +185,11 @@ impl FileOps for MemRegular {
                 lower.ops.lend(lower, ticket)
             }
         }
+    }
+
+    fn lend_for_writing(&self, _file: &File, ticket: &Arc<Ticket>) -> Option<(Arc<HostFile>, WriteBound)> {
+        let (host, bound) = self.node.lend_for_writing(ticket)?;
+        Some((write_only(&host).ok()?, bound))
     }
 
     fn sync(&self, _file: &File, data_only: bool) -> SysResult<()> {

@@ -19,6 +19,8 @@
 //! Unless they are kept on disk ([`disk`]), contents live on the heap while small and in a memfd when larger or mapped, which makes read(2), write(2) and shared
 //! mappings agree. Contents and inodes are counted against the file system's limits (ENOSPC).
 //!
+//! Guest threads may write memfds by themselves ([`lending`]).
+//!
 //! # Lock order
 //! [`Tree::renames`], names of directories (parents first), attributes, the table of lower nodes. Nothing is held while
 //! the lower tree is asked, which may read a disk: what it says never changes, so it is asked before.
@@ -39,6 +41,7 @@ mod data;
 mod directory;
 mod disk;
 mod file;
+mod lending;
 mod node;
 mod options;
 mod rename;
@@ -66,6 +69,9 @@ struct Tree {
     options: MemFsOptions,
     /// Bytes of contents.
     used: AtomicU64,
+    /// Bytes that are set aside for guests that write by themselves, and for which files.
+    reserved: AtomicU64,
+    lent: Lock<Vec<Weak<Node>>>,
     /// Nodes without a lower one, and names that were added to nodes.
     inodes: AtomicU64,
     /// Files whose contents are in a memfd.
@@ -136,6 +142,8 @@ impl Tree {
             next_ino: AtomicU64::new(if overlay { FIRST_OWN_INO } else { 1 }),
             options,
             used: AtomicU64::new(0),
+            reserved: AtomicU64::new(0),
+            lent: Lock::new(Rank::Leaf, Vec::new()),
             inodes: AtomicU64::new(0),
             memfds: AtomicU64::new(0),
             memfd_limit: raise_descriptor_limit() / 4,
@@ -193,8 +201,8 @@ impl Tree {
         self.inodes.fetch_sub(count, Ordering::Relaxed);
     }
 
-    /// Bytes that may still be used.
-    fn room(&self) -> u64 {
+    /// Bytes that are not used.
+    fn free(&self) -> u64 {
         self.options
             .size
             .saturating_sub(self.used.load(Ordering::Relaxed))
@@ -298,7 +306,7 @@ impl FileSystem for MemFs {
             Some(disk) => disk.space()?,
             None => (u64::MAX, u64::MAX),
         };
-        let free = tree.room().min(left) / PAGE_SIZE;
+        let free = tree.free().min(left) / PAGE_SIZE;
         let files = tree.options.inodes;
         Ok(StatFs {
             magic: if tree.overlay {

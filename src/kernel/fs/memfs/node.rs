@@ -8,6 +8,7 @@ use super::data::Data;
 use super::directory::{self, Directory, Place};
 use super::disk::Kept;
 use super::file::{MemDirectory, MemRegular};
+use super::lending::{Lending, SET_ID};
 use super::xattr::{self, Attributes};
 use super::{Tree, rename};
 use crate::kernel::fs::grant::Revocable;
@@ -34,6 +35,8 @@ pub(super) struct Node {
     pub(super) places: Lock<Vec<Place>>,
     /// Who reads the contents without the kernel, as long as nothing changes.
     pub(super) granted: Revocable,
+    /// Who writes them without the kernel.
+    pub(super) writers: Revocable,
     /// With an upper on disk.
     pub(super) kept: Option<Box<Kept>>,
 }
@@ -63,6 +66,7 @@ pub(super) struct State {
     pub(super) data: Data,
     /// Bytes of contents it is charged for.
     pub(super) charged: u64,
+    pub(super) lending: Lending,
     /// Bytes of extended attributes it is charged for.
     pub(super) xattrs_charged: u64,
     /// Names it was given by link(2), each charged as an inode.
@@ -129,6 +133,7 @@ impl Node {
             unnamed: false,
             data: Data::Lower,
             charged: 0,
+            lending: Lending::default(),
             xattrs_charged: 0,
             links_charged: 0,
             xattrs: None,
@@ -168,6 +173,7 @@ impl Node {
             unnamed: false,
             data: Data::Small(Vec::new()),
             charged: 0,
+            lending: Lending::default(),
             xattrs_charged: 0,
             links_charged: 0,
             xattrs: Some(Box::default()),
@@ -201,12 +207,20 @@ impl Node {
             directory: (kind == FileType::Directory).then(|| Box::new(Directory::new(ino))),
             places: Lock::new(Rank::Leaf, Vec::new()),
             granted: Revocable::default(),
+            writers: Revocable::default(),
             kept: tree.disk.is_some().then(Box::default),
         })
     }
 
     /// The state, about to be changed in a way that the lower inode does not know of.
     pub(super) fn change(&self) -> LockGuard<'_, State> {
+        let mut state = self.change_contents();
+        self.recall(&mut state);
+        state
+    }
+
+    /// The same for a write, beside which guests may go on to write by themselves.
+    pub(super) fn change_contents(&self) -> LockGuard<'_, State> {
         let mut state = self.state.lock();
         self.granted.revoke();
         if !state.changed && state.nlink > 0 {
@@ -287,7 +301,8 @@ impl Node {
 
 impl Inode for Node {
     fn metadata(&self) -> Result<Metadata, Errno> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        self.note_written(&mut state)?;
         let (size, blocks) = self.extent(&state)?;
         Ok(Metadata {
             dev: self.tree.options.dev,
@@ -329,8 +344,17 @@ impl Inode for Node {
             self.truncate(size)?;
         }
         let now = self.tree.now();
-        self.change().set(wanted, now);
+        let mut state = self.change();
+        if wanted.mode.is_some_and(|mode| mode & SET_ID != 0) {
+            self.seal(&mut state)?;
+        }
+        state.set(wanted, now);
+        drop(state);
         self.committed(())
+    }
+
+    fn keep_from_writing(&self) -> Result<(), Errno> {
+        self.seal(&mut self.state.lock())
     }
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
@@ -424,6 +448,7 @@ impl Drop for Node {
         {
             disk.condemn(id, state.charged);
         }
+        state.lending.give_up(&self.tree, &state.data);
         self.tree.recharge(&mut state.charged, 0);
         self.tree.recharge(&mut state.xattrs_charged, 0);
         state.data.leave(&self.tree);

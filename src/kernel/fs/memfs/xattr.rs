@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::lending::CAPABILITY;
 use super::node::Node;
 use crate::kernel::fs::FileType;
 use crate::kernel::stop::Errno;
@@ -77,7 +78,11 @@ pub(super) fn set(node: &Node, name: &[u8], value: &[u8], flags: i32) -> Result<
     node.tree.ready()?;
     own(node)?;
     let now = node.tree.now();
+    node.tree.make_room(value.len() as u64);
     let mut state = node.change();
+    if name == CAPABILITY {
+        node.seal(&mut state)?;
+    }
     let Some(own) = &state.xattrs else {
         return Err(Errno::EIO);
     };

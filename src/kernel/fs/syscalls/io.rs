@@ -55,6 +55,7 @@ pub(super) fn write(cx: &mut SyscallCx<'_>, fd: Fd, buf: UserAddr, count: u64) -
         return Err(Stop::Own(OnSignal::Restart));
     }
     let written = write_to(cx, &file, buf, At::Position, 0)?;
+    offer_writing(cx, fd, &file, At::Position, (written, count));
     grant::offer_pipe(cx, fd, &file);
     Ok(written)
 }
@@ -88,7 +89,21 @@ pub(super) fn pwrite64(
     let at = offset_of(cx, fd, offset)?;
     let file = writable(cx, fd)?;
     let buf = UserBuf::new(&cx.memory, buf, count)?;
-    write_to(cx, &file, buf, at, 0)
+    let written = write_to(cx, &file, buf, at, 0)?;
+    offer_writing(cx, fd, &file, at, (written, count));
+    Ok(written)
+}
+
+/// All that was to be written to a plain file was: let the thread go on by itself, if that pays.
+fn offer_writing(cx: &mut SyscallCx<'_>, fd: Fd, file: &Arc<File>, at: At, (written, count): (usize, u64)) {
+    if written == 0 || written as u64 != count || !file.ops.seekable() {
+        return;
+    }
+    let (end, at_position) = match at {
+        At::Position => (file.pos.get(), true),
+        At::Offset(offset) => (offset.saturating_add(count), false),
+    };
+    grant::offer_writing(cx, fd, file, end, at_position);
 }
 
 /// The memory of a vector; none when it is empty in all. Then Linux asks the file for nothing: unlike a write(2) of no bytes,
@@ -196,7 +211,11 @@ fn write_vector(
     if flags & RWF_APPEND != 0 && file.ops.seekable() {
         at = At::Offset(file.ops.seek(&file, 0, libc::SEEK_END)?);
     }
+    let wanted = Source::remaining(&buf) as u64;
     let written = write_to(cx, &file, buf, at, flags)?;
+    if flags == 0 {
+        offer_writing(cx, fd, &file, at, (written, wanted));
+    }
     if flags & (RWF_DSYNC | RWF_SYNC) != 0 && file.ops.seekable() {
         file.ops.sync(&file, flags & RWF_SYNC == 0)?;
     }

@@ -86,6 +86,7 @@ impl<'a> Finder<'a> {
         may_at(&self.walk.creds, &path, Access::EXEC)?;
         let inode = path.inode().clone();
         let in_use = Arc::new(self.walk.vfs.busy.begin(&inode, Use::Execute)?);
+        inode.keep_from_writing()?;
         let ops = inode.clone().open(OpenFlags::empty())?;
         let file = File::at_path(ops, path.clone(), inode, OpenFlags::empty());
         if !is_regular(&file) {

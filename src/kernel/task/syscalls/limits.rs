@@ -80,6 +80,9 @@ fn set(cx: &mut SyscallCx<'_>, target: &Arc<Task>, resource: u32, new: RlimitAbi
     if mm::limits::OF_MEMORY.contains(&resource) && new.soft != u64::MAX {
         target.mm().watch_memory();
     }
+    if resource == libc::RLIMIT_FSIZE {
+        cx.kernel.vfs.writers.revoke();
+    }
     if resource == libc::RLIMIT_CPU {
         time::watch_cpu_limit(target);
     }

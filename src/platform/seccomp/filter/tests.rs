@@ -42,6 +42,10 @@ fn wanted(number: u32, args: [u64; 6]) -> u32 {
         libc::SYS_futex => matches!(cut(1) & !0x180, 0 | 1 | 9 | 10) || matches!(cut(1), 131..=133),
         libc::SYS_clock_gettime => cut(0) == 1,
         libc::SYS_pread64 => (32..512).contains(&cut(0)),
+        libc::SYS_pwrite64 => {
+            let place = (512..624).contains(&cut(0)).then(|| (cut(0) - 512) / 16);
+            place.is_some_and(|place| args[2] <= 1 << 20 && args[3] < 1 << (18 + 2 * place))
+        }
         libc::SYS_read | libc::SYS_write => (16..32).contains(&cut(0)),
         libc::SYS_sendmsg => cut(0) == 3,
         libc::SYS_prctl => (cut(0) == 1 && args[1] == 9) || cut(0) == 26,
@@ -62,6 +66,8 @@ fn argument() -> impl Strategy<Value = u64> {
         31u64..33,
         510u64..514,
         4094u64..4098,
+        520u64..632,
+        (1u64 << 20) - 1..(1 << 20) + 2,
         Just(0x180),
         Just(0x189),
         Just(0x4_0022),
@@ -206,6 +212,7 @@ fn conditions_are_told_with_the_names_of_arguments() {
         entry.map(Entry::conditions).unwrap_or_default()
     };
     assert_eq!(told("pread64"), ["fd is 32 to 511"]);
+    assert_eq!(told("pwrite64").len(), 7);
     assert_eq!(told("read"), ["fd is 16 to 31"]);
     assert_eq!(told("write"), ["fd is 16 to 31"]);
     assert_eq!(
@@ -341,6 +348,13 @@ mod installed {
             End::Returned(-libc::EBADF & 63)
         );
         assert_eq!(end_of(true, libc::SYS_pread64, [0; 6]), End::Killed);
+        // So much and so far is let through with this number, and no more.
+        let pwrite = |len, at| end_of(true, libc::SYS_pwrite64, [520, 0, len, at, 0, 0]);
+        assert_eq!(pwrite(1 << 20, (1 << 18) - 1), End::Returned(-libc::EBADF & 63));
+        assert_eq!(pwrite(1, 1 << 18), End::Killed);
+        assert_eq!(pwrite(1, 1 << 32), End::Killed);
+        assert_eq!(pwrite(1 + (1 << 20), 0), End::Killed);
+        assert_eq!(pwrite(1 << 32, 0), End::Killed);
         // Whatever else acts on a descriptor that was handed in.
         for number in [
             libc::SYS_read,
