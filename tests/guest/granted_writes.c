@@ -8,7 +8,7 @@
 #include <sys/mount.h>
 
 /* Writes of each kind: the first are the kernel's in any case. */
-enum { OFTEN = 200, STEP = 64 };
+enum { OFTEN = 200, STEP = 64, RECORDS = 4 * OFTEN };
 
 static void fill(unsigned char *bytes, long offset, int seed)
 {
@@ -77,7 +77,7 @@ CHECK(write_moves_the_position_and_the_size)
 {
 	int fd = made("f", O_WRONLY);
 	long at = 0;
-	for (int i = 0; i < 20; i++) {
+	for (int i = 0; i < 6; i++) {
 		at = write_on(fd, at, 1);
 		EQ(lseek(fd, 0, SEEK_CUR), at);
 		EQ(lseek(fd, 0, SEEK_END), at);
@@ -330,7 +330,7 @@ CHECK(times_are_in_the_order_of_the_writes)
 {
 	struct stat f, g;
 	int fd = made("f", O_WRONLY);
-	for (int i = 0; i < 20; i++) {
+	for (int i = 0; i < 5; i++) {
 		write_on(fd, i * OFTEN * STEP, 1);
 		int other = made("g", O_WRONLY);
 		write_one(other, 0, 1);
@@ -499,7 +499,7 @@ static int shared_fd;
 static void *writer(void *number)
 {
 	uint32_t record[STEP / 4] = { *(uint32_t *)number };
-	for (uint32_t i = 0; i < 20 * OFTEN; i++) {
+	for (uint32_t i = 0; i < RECORDS; i++) {
 		record[1] = i;
 		EQ(write(shared_fd, record, STEP), STEP);
 	}
@@ -519,9 +519,9 @@ CHECK(racing_threads_write_every_record_once)
 	}
 	for (int i = 0; i < THREADS; i++)
 		EQ(pthread_join(threads[i], NULL), 0);
-	EQ(status("f").st_size, (long)THREADS * 20 * OFTEN * STEP);
+	EQ(status("f").st_size, (long)THREADS * RECORDS * STEP);
 	EQ(lseek(shared_fd, 0, SEEK_SET), 0);
-	for (int i = 0; i < THREADS * 20 * OFTEN; i++) {
+	for (int i = 0; i < THREADS * RECORDS; i++) {
 		EQ(read(shared_fd, record, STEP), STEP);
 		EXPECT(record[0] < THREADS);
 		EQ(record[1], next[record[0]]++);
@@ -544,7 +544,7 @@ CHECK(racing_processes_write_every_record_once)
 	for (int i = 0; i < CHILDREN; i++)
 		reap_ok(pids[i]);
 	EQ(lseek(shared_fd, 0, SEEK_SET), 0);
-	for (int i = 0; i < CHILDREN * 20 * OFTEN; i++) {
+	for (int i = 0; i < CHILDREN * RECORDS; i++) {
 		EQ(read(shared_fd, record, STEP), STEP);
 		EXPECT(record[0] < CHILDREN);
 		EQ(record[1], next[record[0]]++);

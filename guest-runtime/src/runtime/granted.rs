@@ -58,10 +58,7 @@ pub fn call(block: &Block, regs: &Registers) -> Option<i64> {
             (grant.state.load(Ordering::SeqCst) == state).then_some(read)
         }
     }?;
-    native::count(block);
-    if writes {
-        native::count_written(block);
-    }
+    native::count_call(block, writes);
     Some(result)
 }
 

@@ -92,14 +92,15 @@ fn keeps(room: &Room, start: u64, end: u64) -> bool {
 
 /// One more call that the runtime makes itself.
 pub fn count(block: &Block) {
-    // SAFETY: this thread's own page, of which nobody else changes this word.
-    let native = unsafe { &(*block.page).native };
-    native.store(native.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    count_call(block, false);
 }
 
-/// Of those, one more write of a plain file.
-pub fn count_written(block: &Block) {
-    // SAFETY: as in `count`.
-    let written = unsafe { &(*block.page).written };
-    written.store(written.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+/// One more such call, which may be a write of a plain file.
+pub fn count_call(block: &Block, writes: bool) {
+    // SAFETY: this thread's own page, of which nobody else changes these words.
+    let (native, written) = unsafe { (&(*block.page).native, &(*block.page).written) };
+    native.store(native.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    if writes {
+        written.store(written.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
 }

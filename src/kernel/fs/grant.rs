@@ -25,7 +25,10 @@ use crate::platform::{Grant, Granted, WriteBound};
 /// Reads by the kernel after which a grant pays, if there are as many more. A dynamic linker reads a library three times.
 const READS: u32 = 4;
 
-/// Descriptions whose grants were ended so often are not granted again: each time it takes twice as many reads.
+/// The same of writes: space has to be set aside, and a small file moves to a memory file of the host's.
+const WRITES: u32 = 8;
+
+/// Descriptions whose grants were ended so often are not granted again: each time it takes twice as many calls.
 const TIRED: u32 = 8;
 
 /// Threads that can have a grant of one description.
@@ -166,8 +169,8 @@ impl Drop for Ticket {
 
 /// The grants of an open file description.
 pub struct Grants {
-    /// Reads by the kernel since the last grant ended.
-    reads: AtomicU32,
+    /// Reads and writes by the kernel since the last grant ended.
+    calls: AtomicU32,
     /// How often grants were ended.
     ended: AtomicU32,
     tickets: Lock<Vec<Arc<Ticket>>>,
@@ -176,7 +179,7 @@ pub struct Grants {
 impl Default for Grants {
     fn default() -> Self {
         Grants {
-            reads: AtomicU32::new(0),
+            calls: AtomicU32::new(0),
             ended: AtomicU32::new(0),
             tickets: Lock::new(Rank::Leaf, Vec::new()),
         }
@@ -184,11 +187,11 @@ impl Default for Grants {
 }
 
 impl Grants {
-    /// Count a read; whether one more grant may pay.
-    fn pays(&self) -> bool {
-        let reads = self.reads.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+    /// Count a read or write; whether one more grant may pay, if that takes so many of them.
+    fn pays(&self, calls: u32) -> bool {
+        let done = self.calls.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let ended = self.ended.load(Ordering::Relaxed);
-        ended < TIRED && reads >= READS << ended
+        ended < TIRED && done >= calls << ended
     }
 
     /// The thread's own, if it is in force.
@@ -220,7 +223,7 @@ impl Grants {
     fn note_ended(&self, count: usize) {
         if count > 0 {
             self.ended.fetch_add(1, Ordering::Relaxed);
-            self.reads.store(0, Ordering::Relaxed);
+            self.calls.store(0, Ordering::Relaxed);
         }
     }
 
@@ -284,7 +287,7 @@ impl Revocable {
 /// The calling thread has read as much as it wanted of `file` by its descriptor `fd`, at its position or elsewhere: let it do
 /// so by itself from now on, if that pays.
 pub(super) fn offer(cx: &mut SyscallCx<'_>, fd: Fd, file: &Arc<File>, at_position: bool) {
-    if !file.grants.pays() {
+    if !file.grants.pays(READS) {
         return;
     }
     let (owner, Ok(number)) = (cx.task.tid(), u32::try_from(fd.0)) else {
@@ -305,7 +308,7 @@ pub(super) fn offer(cx: &mut SyscallCx<'_>, fd: Fd, file: &Arc<File>, at_positio
 /// The calling thread has written what it wanted to `file` by its descriptor `fd`, up to `end`, at its position or elsewhere: let it
 /// do so by itself from now on, if that pays.
 pub(super) fn offer_writing(cx: &mut SyscallCx<'_>, fd: Fd, file: &Arc<File>, end: u64, at_position: bool) {
-    if !may_write(cx, file) || !file.grants.pays() {
+    if !may_write(cx, file) || !file.grants.pays(WRITES) {
         return;
     }
     let (owner, Ok(number)) = (cx.task.tid(), u32::try_from(fd.0)) else {

@@ -64,11 +64,9 @@ impl Door {
             word.store(0, Ordering::SeqCst);
         }
         door.answered_word().store(0, Ordering::Relaxed);
-        door.native_word().store(0, Ordering::Relaxed);
-        for word in door.cpuid_words() {
+        for word in door.native_words().into_iter().chain(door.cpuid_words()) {
             word.store(0, Ordering::Relaxed);
         }
-        door.written_word().store(0, Ordering::Relaxed);
         for place in 0..GRANTS {
             door.grant(place).state.store(0, Ordering::SeqCst);
         }
@@ -114,7 +112,8 @@ impl Door {
 
     /// Calls that, as the guest says, the runtime has made itself.
     pub(super) fn native(&self) -> u64 {
-        self.native_word().load(Ordering::Relaxed)
+        let [all, _] = self.native_words();
+        all.load(Ordering::Relaxed)
     }
 
     /// CPUID instructions that, as the guest says, the runtime has answered: of patched sites, and those that faulted.
@@ -124,7 +123,8 @@ impl Door {
 
     /// Of those, writes of plain files.
     pub(super) fn written(&self) -> u64 {
-        self.written_word().load(Ordering::Relaxed)
+        let [_, written] = self.native_words();
+        written.load(Ordering::Relaxed)
     }
 
     /// Whether, as the guest says, it waits by a futex of its own.
@@ -147,19 +147,16 @@ impl Door {
         unsafe { &(*self.page.as_ptr()).rests }
     }
 
-    fn native_word(&self) -> &AtomicU64 {
+    fn native_words(&self) -> [&AtomicU64; 2] {
+        let page = self.page.as_ptr();
         // SAFETY: as in `req`.
-        unsafe { &(*self.page.as_ptr()).native }
+        unsafe { [&(*page).native, &(*page).written] }
     }
 
     fn cpuid_words(&self) -> [&AtomicU64; 2] {
+        let page = self.page.as_ptr();
         // SAFETY: as in `req`.
-        unsafe { [&(*self.page.as_ptr()).cpuid, &(*self.page.as_ptr()).cpuid_faults] }
-    }
-
-    fn written_word(&self) -> &AtomicU64 {
-        // SAFETY: as in `req`.
-        unsafe { &(*self.page.as_ptr()).written }
+        unsafe { [&(*page).cpuid, &(*page).cpuid_faults] }
     }
 
     fn answered_word(&self) -> &AtomicU64 {

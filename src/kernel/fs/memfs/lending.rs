@@ -10,8 +10,8 @@
 //! at each write: nothing is executed while it is written, and set-user-id bits and capabilities go. So when the file gets those or is
 //! executed the memfd is *sealed* against all writing, and whoever is to write it then gets a copy.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use rustix::fs::{SealFlags, Stat, fcntl_add_seals, fstat, ftruncate};
 use rustix::io::{ReadWriteFlags, pread, pwritev2};
@@ -73,7 +73,10 @@ impl Tree {
 
     /// Replace what is set aside for a file.
     fn reserve(&self, reserved: &mut u64, now: u64) {
-        if now >= *reserved {
+        if now == *reserved {
+            return;
+        }
+        if now > *reserved {
             self.reserved.fetch_add(now - *reserved, Ordering::Relaxed);
         } else {
             self.reserved.fetch_sub(*reserved - now, Ordering::Relaxed);
@@ -88,7 +91,7 @@ impl Tree {
             return;
         }
         let lent = std::mem::take(&mut *self.lent.lock());
-        for node in lent.iter().filter_map(std::sync::Weak::upgrade) {
+        for node in lent.iter().filter_map(Weak::upgrade) {
             node.recall(&mut node.state.lock());
         }
     }
@@ -142,11 +145,7 @@ impl Node {
             Some(current) => current.end = current.end.max(end),
             current => {
                 *current = Some(Current { end, seen });
-                let mut lent = self.tree.lent.lock();
-                if lent.len() == lent.capacity() {
-                    lent.retain(|node| node.strong_count() > 0);
-                }
-                lent.push(self.this.clone());
+                self.tree.lent.lock().push(self.this.clone());
             }
         }
         state.lending.kept = true;
@@ -200,7 +199,9 @@ impl Node {
         self.writers.revoke();
         // Of a memfd there is nothing that could fail.
         let _ = self.note_written(state);
-        state.lending.current = None;
+        if state.lending.current.take().is_some() {
+            self.tree.lent.lock().retain(|node| !node.ptr_eq(&self.this));
+        }
         self.tree.reserve(&mut state.lending.reserved, 0);
     }
 
@@ -283,6 +284,9 @@ impl Lending {
     /// The file is gone: so is what a process that keeps the memfd could have of it.
     pub(super) fn give_up(&mut self, tree: &Tree, data: &Data) {
         tree.reserve(&mut self.reserved, 0);
+        if self.current.is_some() {
+            tree.lent.lock().retain(|node| node.strong_count() > 0);
+        }
         if let Data::Memfd(file) = data
             && self.kept
             && !self.mapped
