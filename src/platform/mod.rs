@@ -36,6 +36,8 @@ pub mod seccomp;
 mod shared_memory;
 mod stats;
 mod write_bound;
+#[allow(unsafe_code)]
+mod writers;
 
 pub use activity::Activity;
 pub use closed::was_closed;
@@ -44,6 +46,7 @@ pub use host_file::{HostFile, Room};
 pub use shared_memory::SharedMemory;
 pub use stats::Statistics;
 pub use write_bound::WriteBound;
+pub use writers::is_open_for_reading_alone;
 
 /// One past the highest address a guest may use; the 4 GiB above belong to the platform.
 pub const USER_END: u64 = 0x7fff_0000_0000;

@@ -18,13 +18,14 @@ enum { HANDED = 7, NOT_HANDED = 8 };
 static const uint64_t bound = 1ul << 18, most = 1ul << 20;
 static uint64_t site;
 static char name[64];
+static const char *dir = "/tmp";
 
 /* Writes a file of its own so often that it is handed in. */
 static int handed_file(void)
 {
 	char bytes[64];
 	memset(bytes, 'x', sizeof bytes);
-	snprintf(name, sizeof name, "/tmp/written-%d", (int)getpid());
+	snprintf(name, sizeof name, "%s/written-%d", dir, (int)getpid());
 	int fd = open(name, O_RDWR | O_CREAT | O_TRUNC, 0644);
 	NEED(fd >= 0);
 	for (int i = 0; i < OFTEN; i++)
@@ -201,6 +202,39 @@ static void full(uint64_t unused)
 	_exit(BREACH);
 }
 
+/* What is kept after the file is closed stays set aside, until others need it: then it writes nothing any more. */
+static void hoarded(uint64_t unused)
+{
+	(void)unused;
+	static char page[PAGE], place[64];
+	pthread_t thread;
+	struct stat st;
+	int fd;
+	snprintf(place, sizeof place, "/tmp/hoard-%d", (int)getpid());
+	NEED(mkdir(place, 0700) == 0);
+	if (mount("none", place, "tmpfs", 0, "size=8m") != 0)
+		_exit(0);
+	dir = place;
+	NEED(pthread_create(&thread, NULL, keeper, &fd) == 0);
+	wait_for_step(1);
+	NEED(close(fd) == 0 && chdir(place) == 0);
+	int other = open("g", O_RDWR | O_CREAT, 0644);
+	while (write(other, page, sizeof page) == sizeof page)
+		;
+	NEED(errno == ENOSPC && fstat(other, &st) == 0 && st.st_size == (8 << 20) - (long)PAGE);
+	step = 2;
+	wait_for_step(3);
+	if (late >= 0 || begins_evil())
+		_exit(BREACH);
+	/* Its owner goes on by the rules. */
+	NEED(unlink("g") == 0 && close(other) == 0);
+	fd = open(name, O_RDWR);
+	char bytes[4];
+	for (int i = 0; i < OFTEN; i++)
+		NEED(pwrite(fd, "good", 4, 0) == 4);
+	NEED(pread(fd, bytes, 4, 0) == 4 && !memcmp(bytes, "good", 4));
+}
+
 /* The word of the page that says what was handed in; the position is behind it. */
 static _Atomic uint64_t *grant_word(void)
 {
@@ -292,6 +326,7 @@ int main(int argc, char **argv)
 		for (uint64_t i = 0; i < 2; i++)
 			NEED(finish_attack("a kept descriptor", kept, i) == 0);
 		finish_attack("a full file system", full, 0);
+		NEED(finish_attack("a hoard", hoarded, 0) == 0);
 		for (uint64_t i = 0; i < 7; i++)
 			finish_attack("a forged position", forged_position, i);
 		for (uint64_t i = 0; i < 11; i++)

@@ -330,8 +330,8 @@ impl Node {
     }
 
     pub(super) fn recharge_memfd(&self, state: &mut State, file: &HostFile) -> Result<(), Errno> {
-        let (_, blocks) = memfd_extent(file)?;
-        self.tree.recharge(&mut state.charged, blocks.saturating_mul(512));
+        let (size, blocks) = memfd_extent(file)?;
+        self.recharge(state, blocks.saturating_mul(512), size);
         Ok(())
     }
 
@@ -373,7 +373,8 @@ impl Node {
 
     /// Write at `pos`, or at the end when there is none, after [`Node::own`]. How much was written and where that ends.
     pub(super) fn write_at(&self, pos: Option<u64>, bytes: &[u8]) -> Result<(usize, u64), Errno> {
-        self.tree.make_room(bytes.len() as u64);
+        self.tree
+            .make_room(self.tree.small_limit().saturating_add(bytes.len() as u64));
         let now = self.tree.now();
         let mut state = self.change_contents();
         let appends = pos.is_none();
@@ -439,6 +440,7 @@ impl Node {
     /// Make a new node a symbolic link. Long texts count as contents.
     pub(super) fn set_link(&self, text: &[u8]) -> Result<(), Errno> {
         const SHORT: usize = 128;
+        self.tree.make_room(text.len() as u64);
         let mut state = self.state.lock();
         if text.len() > SHORT {
             self.tree.charge(&mut state.charged, pages(text.len() as u64))?;
@@ -450,8 +452,8 @@ impl Node {
     /// How many of `len` bytes at `pos` of a memfd may be written within the limit: what is there already costs
     /// nothing. ENOSPC when none.
     fn fits(&self, state: &State, file: &HostFile, pos: u64, len: usize) -> Result<usize, Errno> {
-        let mut room = self.room(state);
         let end = pos + len as u64;
+        let mut room = self.room(state, end);
         if pages(end) - pos / PAGE_SIZE * PAGE_SIZE <= room {
             return Ok(len);
         }

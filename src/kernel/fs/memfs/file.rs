@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{fdatasync, fsync};
 
-use super::data::{Data, Lent, View, read_only, write_only};
+use super::data::{Data, Lent, View, read_only};
 use super::directory;
 use super::node::Node;
 use crate::kernel::fs::hostfs::io::{errno, read_host, seek_host, write_pieces};
@@ -188,8 +188,7 @@ impl FileOps for MemRegular {
     }
 
     fn lend_for_writing(&self, _file: &File, ticket: &Arc<Ticket>) -> Option<(Arc<HostFile>, WriteBound)> {
-        let (host, bound) = self.node.lend_for_writing(ticket)?;
-        Some((write_only(&host).ok()?, bound))
+        self.node.lend_for_writing(ticket)
     }
 
     fn sync(&self, _file: &File, data_only: bool) -> SysResult<()> {

@@ -8,8 +8,11 @@
 //!
 //! A hostile process may keep the descriptor. That is as if it had not closed its own, but for what Linux does when it has none, or
 //! at each write: nothing is executed while it is written, and set-user-id bits and capabilities go. So when the file gets those or is
-//! executed the memfd is *sealed* against all writing, and whoever is to write it then gets a copy.
+//! executed while the host says that somebody has the descriptor, the memfd is *sealed* against all writing, and whoever is to write
+//! it then gets a copy. Until nobody has it or the memfd is sealed, what may be written by it stays set aside; that is looked at
+//! when space is short.
 
+use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
@@ -17,15 +20,15 @@ use rustix::fs::{SealFlags, Stat, fcntl_add_seals, fstat, ftruncate};
 use rustix::io::{ReadWriteFlags, pread, pwritev2};
 
 use super::Tree;
-use super::data::{Data, fill};
+use super::data::{Data, fill, write_only};
 use super::node::{Node, State};
 use super::xattr;
 use crate::kernel::fs::Ticket;
-use crate::kernel::fs::hostfs::io::errno;
+use crate::kernel::fs::hostfs::io::{errno, reopen_read_only};
 use crate::kernel::stop::Errno;
 use crate::kernel::time::Timestamp;
 use crate::kernel::user_memory::CHUNK;
-use crate::platform::{HostFile, PAGE_SIZE, WriteBound};
+use crate::platform::{HostFile, PAGE_SIZE, WriteBound, is_open_for_reading_alone};
 
 /// Mode bits that a write may have to clear.
 pub(super) const SET_ID: u32 = libc::S_ISUID | libc::S_ISGID;
@@ -46,8 +49,10 @@ pub(super) struct Lending {
     current: Option<Current>,
     /// Bytes that are set aside for that, beyond what the file is charged for.
     reserved: u64,
-    /// Some process may still have a descriptor that writes the memfd.
-    kept: bool,
+    /// How far a process may write the memfd by a descriptor that it may still have, in bytes.
+    kept: Option<u64>,
+    /// It is in [`Tree::lent`].
+    listed: bool,
     /// Nobody can write the memfd, except by mappings.
     sealed: bool,
     /// Some process may have mapped the memfd.
@@ -55,11 +60,12 @@ pub(super) struct Lending {
 }
 
 struct Current {
-    /// How far the file can grow, in bytes.
-    end: u64,
     /// The host's time of the last change that the file's times tell of.
     seen: (i64, i64),
 }
+
+/// Bytes that are left to those who write at once, after others had space set aside.
+const SPARE: u64 = 1 << 20;
 
 fn changed_at(st: &Stat) -> (i64, i64) {
     (st.st_mtime, st.st_mtime_nsec.cast_signed())
@@ -92,8 +98,22 @@ impl Tree {
         }
         let lent = std::mem::take(&mut *self.lent.lock());
         for node in lent.iter().filter_map(Weak::upgrade) {
-            node.recall(&mut node.state.lock());
+            let mut state = node.state.lock();
+            state.lending.listed = false;
+            node.release(&mut state);
         }
+    }
+
+    /// Remember that something is set aside for a file.
+    fn list(&self, lending: &mut Lending, node: &Weak<Node>) {
+        if std::mem::replace(&mut lending.listed, true) {
+            return;
+        }
+        let mut lent = self.lent.lock();
+        if lent.len() == lent.capacity() {
+            lent.retain(|node| node.strong_count() > 0);
+        }
+        lent.push(node.clone());
     }
 
     /// When a file was last changed whose host time says `at`, and which was known to have been changed `before`. The host's file
@@ -113,7 +133,7 @@ impl Tree {
 }
 
 impl Node {
-    /// A memfd that a guest may write by itself, up to a bound, until the ticket ends.
+    /// A descriptor by which a guest may write the memfd by itself, up to a bound, until the ticket ends.
     pub(super) fn lend_for_writing(&self, ticket: &Arc<Ticket>) -> Option<(Arc<HostFile>, WriteBound)> {
         if !matches!(
             xattr::get(self, CAPABILITY),
@@ -138,33 +158,39 @@ impl Node {
         let file = self.to_memfd(&mut state).ok()?;
         let st = fstat(&file).ok()?;
         self.note_written(&mut state).ok()?;
+        // While the state is locked: who has it from here on is seen by whoever asks whether somebody has.
+        let writing = write_only(&file).ok()?;
         let bound = self.set_aside(&mut state, st.st_size.cast_unsigned())?;
         let seen = changed_at(&st);
-        let end = bound.end();
-        match &mut state.lending.current {
-            Some(current) => current.end = current.end.max(end),
-            current => {
-                *current = Some(Current { end, seen });
-                self.tree.lent.lock().push(self.this.clone());
-            }
-        }
-        state.lending.kept = true;
+        state.lending.current.get_or_insert(Current { seen });
+        self.tree.list(&mut state.lending, &self.this);
         self.granted.revoke();
         self.writers.add(ticket);
-        Some((file, bound))
+        Some((writing, bound))
     }
 
     /// Set aside what a file of so many bytes may grow by: to twice the size at least, or a little where there is no more.
     fn set_aside(&self, state: &mut State, size: u64) -> Option<WriteBound> {
         let (charged, reserved) = (state.charged, state.lending.reserved);
-        let room = self.tree.room().saturating_add(reserved);
+        let room = self.tree.room().saturating_add(reserved).saturating_sub(SPARE);
         let affords = |bound: &&WriteBound| bound.end().saturating_sub(charged) <= room;
         let beyond = |size: u64| WriteBound::ALL.iter().find(|bound| bound.start() > size);
         let wanted = beyond(size.saturating_mul(2)).filter(affords);
         let bound = *wanted.or_else(|| beyond(size).filter(affords))?;
-        let wanted = bound.end().saturating_sub(charged).max(reserved);
-        self.tree.reserve(&mut state.lending.reserved, wanted);
+        state.lending.kept = state.lending.kept.max(Some(bound.end()));
+        self.keep_aside(state, size);
         Some(bound)
+    }
+
+    /// Have as much set aside as may be written to the file of `size` bytes without the kernel: of one that goes on beyond that, all
+    /// of what lies below may be holes.
+    fn keep_aside(&self, state: &mut State, size: u64) {
+        let wanted = match state.lending.kept {
+            Some(end) if size > end => end,
+            Some(end) => end.saturating_sub(state.charged),
+            None => 0,
+        };
+        self.tree.reserve(&mut state.lending.reserved, wanted);
     }
 
     /// Have the times and the account tell of what guests have written by themselves so far.
@@ -173,17 +199,20 @@ impl Node {
             return Ok(());
         };
         let st = fstat(file).map_err(errno)?;
-        let end = current.end;
         let at = changed_at(&st);
         if std::mem::replace(&mut current.seen, at) != at {
             let now = self.tree.time_of(at, state.mtime);
             state.modified(now);
         }
         let used = st.st_blocks.cast_unsigned().saturating_mul(512);
-        self.tree.recharge(&mut state.charged, used);
-        self.tree
-            .reserve(&mut state.lending.reserved, end.saturating_sub(used));
+        self.recharge(state, used, st.st_size.cast_unsigned());
         Ok(())
+    }
+
+    /// The file takes so many bytes now, and is that long.
+    pub(super) fn recharge(&self, state: &mut State, used: u64, size: u64) {
+        self.tree.recharge(&mut state.charged, used);
+        self.keep_aside(state, size);
     }
 
     /// The kernel has written itself, and notes that itself.
@@ -194,15 +223,50 @@ impl Node {
         self.note_written(state)
     }
 
-    /// From now on nobody writes but by the kernel.
+    /// From now on nobody writes but by the kernel, unless he goes on against the rules.
     pub(super) fn recall(&self, state: &mut State) {
         self.writers.revoke();
         // Of a memfd there is nothing that could fail.
         let _ = self.note_written(state);
-        if state.lending.current.take().is_some() {
-            self.tree.lent.lock().retain(|node| !node.ptr_eq(&self.this));
+        state.lending.current = None;
+    }
+
+    /// Somebody needs the space. A mapped memfd is not sealed: a copy would not be what is mapped.
+    fn release(&self, state: &mut State) {
+        self.recall(state);
+        if state.lending.kept.is_none() || self.is_given_back(state) {
+            return;
         }
+        if state.lending.mapped || !self.shut(state) {
+            self.tree.list(&mut state.lending, &self.this);
+        }
+    }
+
+    /// Whether nobody has a descriptor any more that writes the memfd; then nothing is set aside for it.
+    fn is_given_back(&self, state: &mut State) -> bool {
+        let Data::Memfd(file) = &state.data else {
+            return true;
+        };
+        let back = reopen_read_only(file.as_fd()).is_ok_and(is_open_for_reading_alone);
+        if back {
+            state.lending.kept = None;
+            self.tree.reserve(&mut state.lending.reserved, 0);
+        }
+        back
+    }
+
+    /// Seal the memfd, if the host knows that seal.
+    fn shut(&self, state: &mut State) -> bool {
+        let Data::Memfd(file) = &state.data else {
+            return true;
+        };
+        if fcntl_add_seals(file, SealFlags::FUTURE_WRITE | SealFlags::GROW).is_err() {
+            return false;
+        }
+        state.lending.sealed = true;
+        state.lending.kept = None;
         self.tree.reserve(&mut state.lending.reserved, 0);
+        true
     }
 
     /// A description is closed: unless somebody has another, nobody writes any more.
@@ -213,14 +277,18 @@ impl Node {
         }
     }
 
-    /// Bytes that this file may use of what is there.
-    pub(super) fn room(&self, state: &State) -> u64 {
-        self.tree.room().saturating_add(state.lending.reserved)
+    /// Bytes that the kernel may use for this file up to `end`.
+    pub(super) fn room(&self, state: &State, end: u64) -> u64 {
+        let own = match state.lending.kept {
+            Some(kept) if end <= kept => state.lending.reserved,
+            _ => 0,
+        };
+        self.tree.room().saturating_add(own)
     }
 
     /// Whether somebody may write the memfd by himself, now or against the rules.
     pub(super) fn may_be_written(&self, state: &State) -> bool {
-        state.lending.kept
+        state.lending.kept.is_some()
     }
 
     /// Append to the memfd, whoever writes it meanwhile. How much, and where that ends.
@@ -233,27 +301,23 @@ impl Node {
 
     /// From now on nobody writes the memfd, whatever he has kept.
     pub(super) fn seal(&self, state: &mut State) -> Result<(), Errno> {
-        if !state.lending.kept || state.lending.sealed {
+        if state.lending.kept.is_none() {
             return Ok(());
         }
         self.recall(state);
-        let Data::Memfd(file) = &state.data else {
-            return Ok(());
-        };
-        match fcntl_add_seals(file, SealFlags::FUTURE_WRITE | SealFlags::GROW) {
-            Ok(()) => state.lending.sealed = true,
-            // The host knows no such seal.
-            Err(_) => drop(self.part(state)?),
+        if !self.is_given_back(state) && !self.shut(state) {
+            self.part(state)?;
         }
         Ok(())
     }
 
     /// A memfd that can be written, with these contents.
     pub(super) fn unsealed(&self, state: &mut State, file: Arc<HostFile>) -> Result<Arc<HostFile>, Errno> {
-        if state.lending.sealed {
-            return self.part(state);
+        if !state.lending.sealed {
+            return Ok(file);
         }
-        Ok(file)
+        drop(file);
+        self.part(state)
     }
 
     /// Go on with a copy of the memfd.
@@ -266,8 +330,13 @@ impl Node {
         let copied = copy(&old, &new);
         self.tree.memfds.fetch_sub(1, Ordering::Relaxed);
         copied?;
+        self.granted.revoke();
         state.data = Data::Memfd(new.clone());
-        state.lending.kept = false;
+        if !state.lending.mapped && Arc::strong_count(&old) == 1 {
+            // Nobody reads it just now, and who keeps it is to have nothing of it.
+            let _ = ftruncate(&old, 0);
+        }
+        state.lending.kept = None;
         state.lending.sealed = false;
         state.lending.mapped = false;
         self.recharge_memfd(state, &new)?;
@@ -284,17 +353,15 @@ impl Lending {
     /// The file is gone: so is what a process that keeps the memfd could have of it.
     pub(super) fn give_up(&mut self, tree: &Tree, data: &Data) {
         tree.reserve(&mut self.reserved, 0);
-        if self.current.is_some() {
-            tree.lent.lock().retain(|node| node.strong_count() > 0);
+        let Data::Memfd(file) = data else { return };
+        if self.kept.is_none() && !self.sealed {
+            return;
         }
-        if let Data::Memfd(file) = data
-            && self.kept
-            && !self.mapped
-        {
-            // Where it fails that process has some memory more, as much as it could have by mmap(2).
+        // Where it fails that process has some memory more, as much as it could have by mmap(2).
+        if !self.mapped {
             let _ = ftruncate(file, 0);
-            let _ = fcntl_add_seals(file, SealFlags::FUTURE_WRITE | SealFlags::GROW);
         }
+        let _ = fcntl_add_seals(file, SealFlags::FUTURE_WRITE | SealFlags::GROW);
     }
 }
 

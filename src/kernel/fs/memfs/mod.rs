@@ -69,7 +69,7 @@ struct Tree {
     options: MemFsOptions,
     /// Bytes of contents.
     used: AtomicU64,
-    /// Bytes that are set aside for guests that write by themselves, and for which files.
+    /// Bytes that are set aside for what guests may write by themselves, and for which files.
     reserved: AtomicU64,
     lent: Lock<Vec<Weak<Node>>>,
     /// Nodes without a lower one, and names that were added to nodes.
