@@ -565,9 +565,9 @@ impl Node {
     /// A host file with contents of our own, to be mapped, and written when it `writes`. None while they are the lower file's.
     pub(super) fn mappable(&self, writes: bool) -> Result<Option<Arc<HostFile>>, Errno> {
         let mut state = self.state.lock();
-        let file = match &mut state.data {
+        let file = match &state.data {
             Data::Lower | Data::Copying { .. } => return Ok(None),
-            Data::Memfd(file) if !writes => file.clone(),
+            Data::Memfd(file) if !writes && !self.awaits_copy(&state) => file.clone(),
             _ => self.to_memfd(&mut state)?,
         };
         self.note_mapped(&mut state);

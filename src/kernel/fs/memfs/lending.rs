@@ -247,12 +247,19 @@ impl Node {
         let Data::Memfd(file) = &state.data else {
             return true;
         };
+        let file = file.clone();
         let back = reopen_read_only(file.as_fd()).is_ok_and(is_open_for_reading_alone);
         if back {
-            state.lending.kept = None;
-            self.tree.reserve(&mut state.lending.reserved, 0);
+            self.unkeep(state, &file);
         }
         back
+    }
+
+    /// Nobody can write the memfd any more as he was let.
+    fn unkeep(&self, state: &mut State, file: &HostFile) {
+        state.lending.kept = None;
+        // Of a memfd there is nothing that could fail.
+        let _ = self.recharge_memfd(state, file);
     }
 
     /// Seal the memfd, if the host knows that seal.
@@ -260,12 +267,12 @@ impl Node {
         let Data::Memfd(file) = &state.data else {
             return true;
         };
-        if fcntl_add_seals(file, SealFlags::FUTURE_WRITE | SealFlags::GROW).is_err() {
+        let file = file.clone();
+        if fcntl_add_seals(&file, SealFlags::FUTURE_WRITE | SealFlags::GROW).is_err() {
             return false;
         }
         state.lending.sealed = true;
-        state.lending.kept = None;
-        self.tree.reserve(&mut state.lending.reserved, 0);
+        self.unkeep(state, &file);
         true
     }
 
@@ -346,6 +353,11 @@ impl Node {
     /// The memfd is going to be mapped.
     pub(super) fn note_mapped(&self, state: &mut State) {
         state.lending.mapped = true;
+    }
+
+    /// Whether the next writer gets a copy of a memfd that nobody has mapped yet.
+    pub(super) fn awaits_copy(&self, state: &State) -> bool {
+        state.lending.sealed && !state.lending.mapped
     }
 }
 
