@@ -2,11 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Statx};
 
 use super::host;
+use crate::kernel::fs::FileType;
 use crate::kernel::stop::Errno;
 
 /// Names and files that a tree does not show: the names whatever is behind them later, the files whatever else leads to
@@ -22,29 +24,38 @@ impl Hidden {
     /// out should they come.
     pub(super) fn new(paths: &[PathBuf]) -> Hidden {
         let mut hidden = Hidden::default();
+        let mut directories = HashMap::new();
         for path in paths {
-            hidden.add(path);
-            if let Ok(target) = path.canonicalize() {
-                hidden.add(&target);
+            let is_link = hidden.add(path, &mut directories);
+            if is_link && let Ok(target) = path.canonicalize() {
+                hidden.add(&target, &mut directories);
             }
         }
         hidden
     }
 
-    fn add(&mut self, path: &Path) {
+    /// Hide one. Says whether it is a link. `directories` are those that were looked at before: most paths are in a few.
+    fn add(&mut self, path: &Path, directories: &mut HashMap<PathBuf, Option<(u64, u64)>>) -> bool {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            return;
+            return false;
         };
-        let stat = |path: &Path| host::stat_at(CWD, path.as_os_str().as_bytes());
-        if let Ok(directory) = parent.canonicalize().map(|parent| stat(&parent))
-            && let Ok(directory) = directory
-        {
-            let names = self.names.entry(host::key(&directory)).or_default();
-            names.insert(name.as_bytes().into());
-        }
-        if let Ok(file) = stat(path) {
-            self.files.insert(host::key(&file));
-        }
+        let look = || std::fs::metadata(parent).ok().map(|st| (st.dev(), st.ino()));
+        let known = directories.get(parent).copied();
+        let directory = known.unwrap_or_else(|| {
+            let found = look();
+            directories.insert(parent.to_owned(), found);
+            found
+        });
+        let Some(directory) = directory else {
+            return false;
+        };
+        let names = self.names.entry(directory).or_default();
+        names.insert(name.as_bytes().into());
+        let Ok(file) = host::stat_at(CWD, path.as_os_str().as_bytes()) else {
+            return false;
+        };
+        self.files.insert(host::key(&file));
+        host::kind(&file) == FileType::Symlink
     }
 
     /// Whether a name in this directory is not shown.
