@@ -60,6 +60,11 @@ pub(crate) fn measure(ground: &Ground, variants: &[Variant], _: &Effort) -> Vec<
     ]
 }
 
+/// KiB of a guest with one idle process.
+pub(crate) fn idle(ground: &Ground, variant: &Variant) -> Result<f64> {
+    Idle::start(ground, variant, 0)?.memory()
+}
+
 /// KiB and ticks of a guest with one idle process.
 fn alone(ground: &Ground, variant: &Variant) -> Result<(f64, f64)> {
     let guest = Idle::start(ground, variant, 0)?;

@@ -7,6 +7,7 @@
 mod calls;
 mod child;
 mod footprint;
+mod images;
 mod operations;
 mod programs;
 mod report;
@@ -35,7 +36,7 @@ struct Args {
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
 
-    /// Only these parts: operations, programs, startup, footprint
+    /// Only these parts: operations, programs, startup, footprint, images
     #[arg(long, value_name = "PART", value_delimiter = ',')]
     parts: Vec<String>,
 
@@ -67,15 +68,17 @@ struct Effort {
     program_rounds: usize,
     /// Starts of a guest in each round.
     starts: usize,
+    /// Megabytes of the image, uncompressed.
+    image_megabytes: u32,
     names: Vec<String>,
 }
 
 impl Effort {
     fn new(args: &Args) -> Effort {
-        let (rounds, batch, batches, program_rounds, starts) = if args.quick {
-            (2, 4, 4, 1, 4)
+        let (rounds, batch, batches, program_rounds, starts, image_megabytes) = if args.quick {
+            (2, 4, 4, 1, 4, 100)
         } else {
-            (7, 8, 6, 3, 10)
+            (7, 8, 6, 3, 10, 1000)
         };
         Effort {
             rounds: args.rounds.unwrap_or(rounds),
@@ -83,6 +86,7 @@ impl Effort {
             batches,
             program_rounds: args.rounds.unwrap_or(program_rounds),
             starts,
+            image_megabytes,
             names: args.names.clone(),
         }
     }
@@ -102,14 +106,18 @@ struct Ground {
     rootfs: PathBuf,
     /// The built guest programs; shown as [`variant::INSIDE`].
     programs: PathBuf,
+    /// Where uvm keeps what it finds out of images.
+    data: PathBuf,
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
     let effort = Effort::new(&args);
+    let programs = build_guest_programs()?;
     let ground = Ground {
         rootfs: rootfs()?,
-        programs: build_guest_programs()?,
+        data: programs.join("data"),
+        programs,
     };
     let variants: Vec<Variant> = Variant::all(&ground)
         .into_iter()
@@ -119,11 +127,12 @@ fn main() -> Result<()> {
         })
         .collect();
 
-    let parts: [(&str, Part); 4] = [
+    let parts: [(&str, Part); 5] = [
         ("operations", operations::measure),
         ("programs", programs::measure),
         ("startup", startup::measure),
         ("footprint", footprint::measure),
+        ("images", images::measure),
     ];
     let mut report = Report::new(&variants);
     let mut all = Vec::new();

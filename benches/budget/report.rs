@@ -178,7 +178,7 @@ impl Unit {
             Unit::Nanoseconds if value < 100.0 => format!("{value:.1}"),
             Unit::Milliseconds => format!("{:.2}", value / 1e6),
             Unit::Times => format!("{value:.2}"),
-            Unit::Nanoseconds | Unit::Kibibytes | Unit::Ticks => format!("{value:.0}"),
+            Unit::Nanoseconds | Unit::Bytes | Unit::Kibibytes | Unit::Ticks => format!("{value:.0}"),
         }
     }
 }

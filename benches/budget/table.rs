@@ -19,9 +19,11 @@ pub(crate) enum Unit {
     Nanoseconds,
     /// Kept in nanoseconds, written in milliseconds.
     Milliseconds,
+    /// Bytes.
+    Bytes,
     /// KiB.
     Kibibytes,
-    /// A bare number that is better when larger, with two decimals.
+    /// A bare number with two decimals.
     Times,
     /// Clock ticks of the kernel's accounting.
     Ticks,
@@ -49,6 +51,7 @@ impl Samples {
 }
 
 /// One thing that was measured.
+#[derive(Clone)]
 pub(crate) struct Row {
     pub(crate) label: String,
     pub(crate) budget: Budget,

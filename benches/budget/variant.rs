@@ -157,6 +157,7 @@ impl How {
             How::Plain => Command::new("env"),
             How::Uvm(platform) => {
                 let mut command = Command::new(env!("CARGO_BIN_EXE_uvm"));
+                command.env("XDG_DATA_HOME", &ground.data);
                 command.args(["run", "--platform", platform]).args(options);
                 if with_programs {
                     command
