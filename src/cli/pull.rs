@@ -70,6 +70,12 @@ pub(super) fn missing(name: &Reference) -> Result<bool> {
     pull(name, &options).map(|_| true)
 }
 
+/// The form of a bar, and what stands behind it.
+fn style(rest: &str) -> ProgressStyle {
+    let template = format!("{{msg}} {{bar:30}} {{bytes}}/{{total_bytes}}{rest}");
+    ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
 fn pull(name: &Reference, options: &PullOptions) -> Result<String> {
     let store = Store::open()?;
     let target = match io::stderr().is_terminal() {
@@ -81,13 +87,16 @@ fn pull(name: &Reference, options: &PullOptions) -> Result<String> {
     let pulled = image::pull(&store, name, options, &mut |digest, size, done| {
         let bar = known.entry(digest.to_owned()).or_insert_with(|| {
             let bar = bars.add(ProgressBar::new(size));
-            let style = ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_style(style(" {bytes_per_sec}"));
             bar.set_message(digest.chars().take(12).collect::<String>());
+            // What an earlier pull has brought says nothing of how fast this one is.
+            bar.set_position(done);
+            bar.reset_eta();
             bar
         });
         bar.set_position(done);
-        if done == size {
+        if done == size && !bar.is_finished() {
+            bar.set_style(style(""));
             bar.finish();
         }
     });

@@ -356,14 +356,7 @@ impl Host {
             return Err(Problem::Owner(meta.uid, meta.gid));
         }
         if after.kind() != FileType::Symlink && (new || entry.what.intersects(What::MODE | What::OWNER)) {
-            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let file = openat(&place.directory, place.name, flags, Mode::empty())?;
-            if HostType::from_raw_mode(fstat(&file)?.st_mode) == HostType::Symlink {
-                // It was put there this moment; chmod(2) would follow it.
-                return Err(Problem::Changed);
-            }
-            let mode = Mode::from_raw_mode(meta.mode & 0o7777);
-            chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), mode)?;
+            set_mode(place, meta.mode & 0o7777)?;
         }
         if new || entry.what.contains(What::TIME) {
             let times = Timestamps {
@@ -397,6 +390,17 @@ impl Host {
         }
         Ok(())
     }
+}
+
+/// Set the permissions of what is no link. One that was put there this moment is not followed, as chmod(2) would.
+fn set_mode(place: &Place<'_>, mode: u32) -> Result<(), Problem> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat(&place.directory, place.name, flags, Mode::empty())?;
+    if HostType::from_raw_mode(fstat(&file)?.st_mode) == HostType::Symlink {
+        return Err(Problem::Changed);
+    }
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(chmod(path, Mode::from_raw_mode(mode))?)
 }
 
 /// Copy contents; holes and blocks of zeroes become holes.
@@ -475,5 +479,38 @@ fn remove(place: &Place<'_>, now: Option<&Stat>) -> Result<(), Problem> {
         } else {
             return Ok(unlinkat(&place.directory, place.name, AtFlags::REMOVEDIR)?);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn modes_are_not_set_through_links() {
+        let directory = std::env::temp_dir().join(format!("uvm-apply-{}", std::process::id()));
+        fs::create_dir_all(&directory).expect("create");
+        let file = directory.join("file");
+        fs::write(&file, "").expect("write");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("chmod");
+        symlink("file", directory.join("link")).expect("link");
+        let set = |name: &'static str, mode| {
+            let flags = OFlags::PATH | OFlags::DIRECTORY;
+            let opened = openat(CWD, &directory, flags, Mode::empty()).expect("open");
+            let place = Place {
+                directory: opened,
+                name: name.as_bytes(),
+            };
+            set_mode(&place, mode)
+        };
+        let mode = || fs::metadata(&file).expect("stat").permissions().mode() & 0o7777;
+        assert!(matches!(set("link", 0o777), Err(Problem::Changed)));
+        assert_eq!(mode(), 0o640);
+        assert!(set("file", 0o4711).is_ok());
+        assert_eq!(mode(), 0o4711);
+        fs::remove_dir_all(&directory).expect("remove");
     }
 }
