@@ -195,12 +195,18 @@ fn inspect(names: &[Reference]) -> Result<u8> {
 
 fn rm(names: &[Reference]) -> Result<u8> {
     let store = Store::open().context("image: rm")?;
-    let mut status = 0;
+    let (mut status, mut forgotten) = (0, 0);
     for name in names {
-        if let Err(error) = store.forget(name) {
-            eprintln!("uvm: image: rm {name}: {error:#}");
-            status = EXIT_FAILURE;
+        match store.forget(name) {
+            Ok(_) => forgotten += 1,
+            Err(error) => {
+                eprintln!("uvm: image: rm {name}: {error:#}");
+                status = EXIT_FAILURE;
+            }
         }
+    }
+    if forgotten == 0 {
+        return Ok(status);
     }
     // What is in use now can be removed by a later one, or by `prune`. So can what a damaged image may still need.
     if let Err(error) = store.collect() {
