@@ -147,13 +147,13 @@ pub(super) fn settings(
 ) -> Result<(Pace, Start)> {
     if deterministic {
         if clock != ClockArg::default() {
-            bail!("run: --deterministic has a clock of its own; --clock does not go with it");
+            bail!("--deterministic has a clock of its own; --clock does not go with it");
         }
         return Ok((Pace::Turns, Start::At(time_start.unwrap_or(DETERMINISTIC_START))));
     }
     let start = match (clock.ahead, time_start) {
         (Some(_), Some(_)) => {
-            bail!("run: --clock offset= and --time-start both say when the guest begins; give one of them")
+            bail!("--clock offset= and --time-start both say when the guest begins; give one of them")
         }
         (_, Some(at)) => Start::At(at),
         (ahead, None) => Start::Ahead(ahead.unwrap_or(0)),
@@ -162,7 +162,7 @@ pub(super) fn settings(
         let now = clock_gettime(ClockId::CLOCK_REALTIME)?.tv_sec();
         let begins = now.saturating_add(nanos / NANOS_PER_SEC.cast_signed());
         if nanos != 0 && !(0..LAST).contains(&begins) {
-            bail!("run: --clock offset=: the guest would begin before 1970 or after 2199");
+            bail!("--clock offset=: the guest would begin before 1970 or after 2199");
         }
     }
     Ok((clock.pace, start))

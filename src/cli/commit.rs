@@ -49,7 +49,8 @@ pub(super) fn run(args: &CommitArgs) -> Result<u8> {
         bail!("commit: --from-upper {upper} is empty; give the directory that 'uvm run --overlay' wrote");
     }
     let plain = Plain::try_parse_from(["uvm"]).context("commit")?;
-    let mut options = plain.guest.options(args.image.clone(), Vec::new())?;
+    let options = plain.guest.options(args.image.clone(), Vec::new());
+    let mut options = options.context("commit")?;
     let image = Arc::new(image);
     options.image = Some(image.clone());
     options.overlay = Some(args.from_upper.clone());

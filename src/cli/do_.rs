@@ -11,7 +11,7 @@ use nix::sys::stat::{Mode, umask};
 
 use super::changes::ChangesArgs;
 use super::kept;
-use super::run::{GuestArgs, hostname};
+use super::run::{GuestArgs, hostname, tell_not_started};
 use super::secrets::{Around, Secrets};
 use crate::machine::{self, User, Volume};
 
@@ -87,7 +87,8 @@ pub(super) fn run(args: DoArgs) -> Result<u8> {
     if args.list_hidden {
         return list(&secrets);
     }
-    let mut options = args.guest.options(PathBuf::from("/"), args.command)?;
+    let options = args.guest.options(PathBuf::from("/"), args.command);
+    let mut options = options.context("do")?;
     if let Some(name) = &args.keep {
         options.overlay = Some(kept::new(name)?);
     } else if let Some(name) = &args.resume {
@@ -119,8 +120,9 @@ pub(super) fn run(args: DoArgs) -> Result<u8> {
     let protected = args.ro.iter().map(|path| around.absolute(path).into_os_string());
     options.protected = protected.collect();
     let outputs = args.changes.outputs()?;
-    let ended = machine::run(&options)?;
-    let started = ended.started;
+    let ended = machine::run(&options).context("do")?;
+    tell_not_started("do", &ended);
+    let started = ended.not_started.is_none();
     let done = args.changes.finish(&ended, outputs, &around);
     // It has a lock.
     drop(ended);

@@ -192,7 +192,8 @@ pub(super) fn hostname(text: &str) -> Result<String, String> {
 
 /// Run the guest and return its exit status.
 pub(super) fn run(args: RunArgs) -> Result<u8> {
-    let mut options = args.guest.options(args.rootfs, args.command)?;
+    let options = args.guest.options(args.rootfs, args.command);
+    let mut options = options.context("run")?;
     options.hostname = args.hostname;
     options.user = args.user.map_or(User::Root, User::Named);
     options.writable = args.writable;
@@ -224,11 +225,19 @@ pub(super) fn run(args: RunArgs) -> Result<u8> {
     let described = |name: &Reference| format!("run: --commit {name}");
     let target = commit.map(|name| commit::Target::find(name).with_context(|| described(name)));
     let target = target.transpose()?;
-    let ended = machine::run(&options)?;
+    let ended = machine::run(&options).context("run")?;
+    tell_not_started("run", &ended);
     if let (Some(name), Some(target)) = (commit, &target) {
         keep(&options, &ended, name, target).with_context(|| described(name))?;
     }
     Ok(ended.status)
+}
+
+/// Say why the command could not be started, if so.
+pub(super) fn tell_not_started(verb: &str, ended: &Ended) {
+    if let Some(why) = &ended.not_started {
+        eprintln!("uvm: {verb}: {why}");
+    }
 }
 
 /// What the user means by ROOTFS or IMAGE. An image that is not in the store, and whose name says a registry, is pulled.

@@ -45,7 +45,7 @@ pub(super) fn start(
             Err(error) => failures.push(explain(*kind, &error, host::check(*kind))),
         }
     }
-    Err(anyhow!("run: {}", failures.join("; ")))
+    Err(anyhow!("{}", failures.join("; ")))
 }
 
 fn make(kind: PlatformKind, io: Io, host_clock: bool, cpuid: Option<&Answers>) -> Result<Arc<dyn Platform>> {

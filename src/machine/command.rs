@@ -103,12 +103,12 @@ pub(super) fn find(
     Err(match seen {
         Some(path) => CommandError {
             status: NOT_EXECUTABLE,
-            message: format!("run: {}: not executable", String::from_utf8_lossy(&path)),
+            message: format!("{}: not executable", String::from_utf8_lossy(&path)),
         },
         None => CommandError {
             status: NOT_FOUND,
             message: format!(
-                "run: {name}: not found in the guest's PATH ({})",
+                "{name}: not found in the guest's PATH ({})",
                 String::from_utf8_lossy(path)
             ),
         },
@@ -138,7 +138,7 @@ pub(super) fn exec_error(path: &[u8], errno: Errno) -> CommandError {
     };
     CommandError {
         status,
-        message: format!("run: {shown}: {why}"),
+        message: format!("{shown}: {why}"),
     }
 }
 
@@ -148,8 +148,8 @@ pub(super) fn workdir(kernel: &Kernel, options: &Options) -> Result<crate::kerne
         return Ok(kernel.vfs.mounts.root());
     };
     if dir.as_bytes().first() != Some(&b'/') {
-        bail!("run: -w '{}' is no absolute path in the guest", dir.display());
+        bail!("-w '{}' is no absolute path in the guest", dir.display());
     }
     files::make_dirs(kernel, dir.as_bytes())
-        .map_err(|errno| anyhow!("run: -w '{}': {}", dir.display(), errno.desc()))
+        .map_err(|errno| anyhow!("-w '{}': {}", dir.display(), errno.desc()))
 }

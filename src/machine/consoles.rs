@@ -75,7 +75,7 @@ impl Consoles {
             };
             let open = |reactor: &Arc<Reactor>, ready: &WaitQueue| open(to, reactor, ready);
             let console = Console::connect(&kernel.reactor, end, open)
-                .with_context(|| format!("run: --console {}", to.kind))?;
+                .with_context(|| format!("--console {}", to.kind))?;
             if to.kind == BackEndKind::Stdio {
                 consoles.on_stdio = Some(console.clone());
             }
@@ -108,10 +108,10 @@ fn check(consoles: &[ConsoleTo]) -> Result<()> {
     for (at, to) in consoles.iter().enumerate() {
         let before = &consoles[..at];
         if before.iter().any(|other| other.name == to.name) {
-            bail!("run: --console: {} is given twice", to.name);
+            bail!("--console: {} is given twice", to.name);
         }
         if to.kind == BackEndKind::Stdio && before.iter().any(|other| other.kind == to.kind) {
-            bail!("run: --console: only one can have stdio");
+            bail!("--console: only one can have stdio");
         }
     }
     Ok(())

@@ -49,10 +49,10 @@ pub enum DiskWrites {
 /// Open what the options name, as /dev/vda and so on.
 pub(super) fn add(kernel: &Arc<Kernel>, options: &Options) -> Result<()> {
     if options.disks.len() > DISKS_MAX {
-        bail!("run: --disk: there can be no more than {DISKS_MAX}");
+        bail!("--disk: there can be no more than {DISKS_MAX}");
     }
     for file in &options.disks {
-        let shown = || format!("run: --disk {}", file.path.display());
+        let shown = || format!("--disk {}", file.path.display());
         let disk = open(kernel, options, file).with_context(shown)?;
         if let Err(Stop::Errno(errno, _)) = kernel.block.add_disk(kernel, disk) {
             return Err(errno).with_context(shown);

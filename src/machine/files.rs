@@ -50,11 +50,11 @@ pub(super) fn root(options: &Options, since: Timestamp) -> Result<Root> {
     let clock = Arc::new(Clock::starting(options.pace, options.start));
     let shown = options.rootfs.display();
     let is_directory = || -> Result<bool> {
-        let kind = std::fs::metadata(&options.rootfs).with_context(|| format!("run: {shown}"))?;
+        let kind = std::fs::metadata(&options.rootfs).with_context(|| format!("{shown}"))?;
         Ok(kind.is_dir())
     };
     if options.image.is_none() && !is_directory()? {
-        bail!("run: {shown} is not a directory; give the directory that becomes the guest's root");
+        bail!("{shown} is not a directory; give the directory that becomes the guest's root");
     }
     let mut hidden = options.hidden.clone();
     // What the guest writes is not to show a second time.
@@ -74,7 +74,7 @@ pub(super) fn root(options: &Options, since: Timestamp) -> Result<Root> {
             own_ids: options.own_ids,
             reproducible: false,
         };
-        open(host).with_context(|| format!("run: {shown}"))?
+        open(host).with_context(|| format!("{shown}"))?
     } else {
         let host = HostFsOptions {
             dev: LOWER_DEV,
@@ -84,22 +84,20 @@ pub(super) fn root(options: &Options, since: Timestamp) -> Result<Root> {
             reproducible: options.seed.is_some(),
         };
         let lower: Arc<dyn FileSystem> = match &options.image {
-            Some(image) => image
-                .file_system(LOWER_DEV)
-                .with_context(|| format!("run: {shown}"))?,
-            None => open(host).with_context(|| format!("run: {shown}"))?,
+            Some(image) => image.file_system(LOWER_DEV).with_context(|| format!("{shown}"))?,
+            None => open(host).with_context(|| format!("{shown}"))?,
         };
         let mut settings = MemFsOptions::new(ROOT_DEV, clock.clone());
         let fs = match &options.overlay {
             None => {
                 settings.size = options.max_disk.unwrap_or(settings.size);
-                MemFs::overlay(lower.root(), settings).with_context(|| format!("run: {shown}"))?
+                MemFs::overlay(lower.root(), settings).with_context(|| format!("{shown}"))?
             }
             Some(dir) => {
-                let described = || format!("run: the upper layer {}", dir.display());
+                let described = || format!("the upper layer {}", dir.display());
                 let upper = UpperOptions {
                     dir: dir.clone(),
-                    lower: identity(options).with_context(|| format!("run: {shown}"))?,
+                    lower: identity(options).with_context(|| format!("{shown}"))?,
                     since,
                 };
                 settings.size = options.max_disk.unwrap_or(i64::MAX.cast_unsigned());
@@ -137,13 +135,13 @@ fn identity(options: &Options) -> Result<String> {
 /// Mount what every guest has and what the options ask for.
 pub(super) fn mount_all(kernel: &Arc<Kernel>, options: &Options) -> Result<()> {
     dev::register(&kernel.vfs.special);
-    kernel_mounts(kernel, options).context("run: setting up the guest's /proc, /sys and /dev")?;
+    kernel_mounts(kernel, options).context("setting up the guest's /proc, /sys and /dev")?;
     super::disks::add(kernel, options)?;
     for mount in &options.tmpfs {
         let data = mount.size.map_or(String::new(), |size| format!("size={size}"));
         let settings = MemFsOptions::new(next_dev(kernel), kernel.clock.clone())
             .apply(data.as_bytes())
-            .with_context(|| format!("run: --tmpfs {}", mount.target.display()))?;
+            .with_context(|| format!("--tmpfs {}", mount.target.display()))?;
         mount_at(
             kernel,
             mount.target.as_bytes(),
@@ -151,14 +149,14 @@ pub(super) fn mount_all(kernel: &Arc<Kernel>, options: &Options) -> Result<()> {
             b"tmpfs",
             MountFlags::NOSUID | MountFlags::NODEV,
         )
-        .with_context(|| format!("run: --tmpfs {}", mount.target.display()))?;
+        .with_context(|| format!("--tmpfs {}", mount.target.display()))?;
     }
     for volume in &options.volumes {
         mount_volume(kernel, volume, options)
-            .with_context(|| format!("run: -v {}:{}", volume.source.display(), volume.target.display()))?;
+            .with_context(|| format!("-v {}:{}", volume.source.display(), volume.target.display()))?;
     }
     for path in &options.protected {
-        protect(kernel, path.as_bytes()).with_context(|| format!("run: --ro {}", path.display()))?;
+        protect(kernel, path.as_bytes()).with_context(|| format!("--ro {}", path.display()))?;
     }
     if options.read_only {
         let root = kernel.vfs.mounts.root().mount;

@@ -52,7 +52,7 @@ pub const EXIT_FAILURE: u8 = 125;
 const TIMED_OUT: u8 = 124;
 
 /// Said when a handler does not come back.
-const STUCK: &str = "run: the guest's processes were ended, but uvm is still busy with a system call of theirs: this is a flaw of uvm";
+const STUCK: &str = "the guest's processes were ended, but uvm is still busy with a system call of theirs: this is a flaw of uvm";
 
 /// How long after the guest was ended by `--timeout` the platform may take to say so: longer than its own patience.
 const OVERDUE: Duration = PATIENCE.saturating_add(Duration::from_secs(5));
@@ -61,8 +61,8 @@ const OVERDUE: Duration = PATIENCE.saturating_add(Duration::from_secs(5));
 pub struct Ended {
     /// Exit status for the caller.
     pub status: u8,
-    /// Whether its command could be started.
-    pub started: bool,
+    /// Why its command could not be started, if so.
+    pub not_started: Option<String>,
     /// What it wrote to its root, unless that went to the host.
     upper: Option<Arc<MemFs>>,
     /// What it did, if that was to be noted.
@@ -90,7 +90,7 @@ impl Ended {
 
 /// Run a guest to its end.
 pub fn run(options: &Options) -> Result<Ended> {
-    limits::raise().context("run")?;
+    limits::raise()?;
     processor::confine(options);
     let since = now()?;
     let root = files::root(options, since)?;
@@ -98,15 +98,15 @@ pub fn run(options: &Options) -> Result<Ended> {
     // What earlier guests changed lies upon what was there then.
     let since = upper.as_ref().and_then(|upper| upper.since()).unwrap_or(since);
     let recorder = options.report.then(Recorder::new);
-    let (status, started) = run_on(options, root, recorder.clone())?;
+    let (status, not_started) = run_on(options, root, recorder.clone())?;
     if let (Some(upper), Some(dir)) = (&upper, &options.overlay) {
         let settled = upper.settle();
-        settled.with_context(|| format!("run: the upper layer {}", dir.display()))?;
+        settled.with_context(|| format!("the upper layer {}", dir.display()))?;
     }
     let report = recorder.map(Recorder::finish);
     Ok(Ended {
         status,
-        started,
+        not_started,
         upper,
         report,
         since,
@@ -132,8 +132,12 @@ fn now() -> Result<Timestamp> {
     })
 }
 
-/// Run a guest on this root and return the exit status for the caller, and whether the command could be started.
-fn run_on(options: &Options, root: files::Root, recorder: Option<Arc<Recorder>>) -> Result<(u8, bool)> {
+/// Run a guest on this root and return the exit status for the caller, and why the command could not be started, if so.
+fn run_on(
+    options: &Options,
+    root: files::Root,
+    recorder: Option<Arc<Recorder>>,
+) -> Result<(u8, Option<String>)> {
     let kernel = build(options, root, recorder)?;
     files::mount_all(&kernel, options)?;
     let passwd = files::read_text(&kernel, "/etc/passwd");
@@ -162,14 +166,10 @@ fn run_on(options: &Options, root: files::Root, recorder: Option<Arc<Recorder>>)
         }
     }
     match result {
-        Err(error) => match error.downcast::<CommandError>() {
-            Ok(error) => {
-                eprintln!("uvm: {error}");
-                Ok((error.status, false))
-            }
-            Err(error) => Err(error),
-        },
-        Ok(status) => Ok((status, true)),
+        Err(error) => error
+            .downcast::<CommandError>()
+            .map(|error| (error.status, Some(error.message))),
+        Ok(status) => Ok((status, None)),
     }
 }
 
@@ -219,9 +219,9 @@ fn run_first(kernel: &Arc<Kernel>, options: &Options, who: &user::Identity, stdi
     forwarder.stop();
     kernel.reactor.stop();
     if let Ok(Err(errno)) = served.join() {
-        bail!("run: waiting for timers and descriptors failed: {}", errno.desc());
+        bail!("waiting for timers and descriptors failed: {}", errno.desc());
     }
-    ran.map_err(|errno| anyhow::anyhow!("run: the platform failed: {}", errno.desc()))?;
+    ran.map_err(|errno| anyhow::anyhow!("the platform failed: {}", errno.desc()))?;
     if timeout.fired.load(Ordering::SeqCst) {
         return Ok(TIMED_OUT);
     }
@@ -229,7 +229,7 @@ fn run_first(kernel: &Arc<Kernel>, options: &Options, who: &user::Identity, stdi
     match ended {
         Some(ExitStatus::Exited(code)) => Ok(code),
         Some(ExitStatus::Signaled { signal, .. }) => Ok(128 + u8::try_from(signal).unwrap_or(0)),
-        None => bail!("run: the guest ended without an exit status: all its host processes were killed"),
+        None => bail!("the guest ended without an exit status: all its host processes were killed"),
     }
 }
 
@@ -244,7 +244,7 @@ fn build(options: &Options, root: files::Root, recorder: Option<Arc<Recorder>>) 
     let (model, faults) = processor::choose(options)?;
     let cpuid = faults.then(|| model.answers());
     let platform = choice::start(options.platform, options.io, !clock.is_virtual(), cpuid)?;
-    let reactor = Reactor::new(clock.clone()).context("run: timers and descriptors")?;
+    let reactor = Reactor::new(clock.clone()).context("timers and descriptors")?;
     let nodename = options.hostname.clone().into_bytes();
     Ok(Kernel::new(Boot {
         platform,

@@ -37,6 +37,6 @@ pub(super) fn choose(options: &Options) -> Result<(Model, bool)> {
         tracing::warn!("this host cannot have CPUID fault: the guest sees the host's processor");
     }
     let model =
-        Model::here(choice, cpus, options.emulate_missing).map_err(|error| anyhow!("run: --cpu: {error}"))?;
+        Model::here(choice, cpus, options.emulate_missing).map_err(|error| anyhow!("--cpu: {error}"))?;
     Ok((model, faults))
 }

@@ -31,7 +31,7 @@ pub(super) fn forward(
     first: Arc<ThreadGroup>,
     console: Option<Arc<Console>>,
 ) -> Result<Forwarder> {
-    let mut signals = Signals::new(FORWARDED.iter().chain(&[SIGWINCH])).context("run: catching signals")?;
+    let mut signals = Signals::new(FORWARDED.iter().chain(&[SIGWINCH])).context("catching signals")?;
     let handle = signals.handle();
     std::thread::Builder::new()
         .name("signals".into())

@@ -64,7 +64,7 @@ impl Stdio {
                 _ => match streams.iter().find(|(n, _, id)| n.0 > 0 && *id == identity) {
                     // `2>&1`: one open file, so one position.
                     Some((_, file, _)) => file.clone(),
-                    None => stream::open(&kernel.reactor, fd).context("run: standard descriptors")?,
+                    None => stream::open(&kernel.reactor, fd).context("standard descriptors")?,
                 },
             };
             files.replace(number, file.clone(), false, 3)?;

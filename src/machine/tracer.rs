@@ -56,7 +56,7 @@ fn open(to: &TraceTo) -> Result<Box<dyn Tracer>> {
     let out: Box<dyn Write + Send> = match to {
         TraceTo::Stderr => Box::new(std::io::stderr()),
         TraceTo::File(path) => {
-            Box::new(File::create(path).with_context(|| format!("run: --trace={}", path.display()))?)
+            Box::new(File::create(path).with_context(|| format!("--trace={}", path.display()))?)
         }
     };
     Ok(Box::new(LogTracer(Mutex::new(Log::new(out)))))

@@ -424,6 +424,8 @@ fn mistakes_are_one_line() {
         (vec!["--diff=colour"], "colour"),
         (vec!["--diff-to=x"], "--diff"),
         (vec!["--max-disk=many"], "many"),
+        (vec!["--volume=/tmp"], "uvm: do: -v "),
+        (vec!["--platform=ptrace", "--user=nosuchuser"], "uvm: do: "),
     ] {
         let outcome = uvm_do(&directory, &options, "true");
         assert_eq!(
@@ -435,6 +437,10 @@ fn mistakes_are_one_line() {
     }
     let missing = run(Command::new(UVM).args(["do", "no-such-command"]), b"", LIMIT);
     assert_eq!(missing.status, 127, "{missing:?}");
+    assert!(
+        missing.stderr.starts_with("uvm: do: no-such-command: "),
+        "{missing:?}"
+    );
 }
 
 #[test]
@@ -460,7 +466,9 @@ fn reports_say_what_was_done() {
     let directory = work("report");
     let file = directory.with_extension("json");
     let option = format!("--report={}", file.display());
-    let outcome = uvm_do(&directory, &[&option], "cat text >copy; cat no-such-file; exit 3");
+    let script =
+        "cat text >copy; cat no-such-file; /sbin/swapoff text; bash -c '</dev/tcp/192.0.2.7/99'; exit 3";
+    let outcome = uvm_do(&directory, &[&option], script);
     assert_eq!(outcome.status, 3, "{outcome:?}");
     let report: serde_json::Value = serde_json::from_slice(&fs::read(&file).expect("read")).expect("JSON");
     let lists = |list: &str, path: &Path| {
@@ -472,6 +480,19 @@ fn reports_say_what_was_done() {
     assert!(lists("files_read", &directory.join("text")), "{report}");
     assert!(lists("files_written", &directory.join("copy")), "{report}");
     assert!(!lists("files_read", Path::new("no-such-file")), "{report}");
+    let names = |list: &str, word: &str| {
+        let all = report[list].as_array().expect("a list");
+        all.iter().any(|one| one.to_string().contains(word))
+    };
+    assert!(names("sockets", "AF_INET"), "{report}");
+    assert!(names("addresses_outside", "192.0.2.7:99"), "{report}");
+    assert!(names("calls_refused", "swapoff"), "{report}");
+    assert!(
+        report["elapsed_seconds"]
+            .as_f64()
+            .is_some_and(|seconds| seconds > 0.0),
+        "{report}"
+    );
     assert_eq!(
         (&report["status"], &report["complete"]),
         (&3.into(), &true.into())
