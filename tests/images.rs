@@ -409,3 +409,55 @@ fn holes_take_no_room() {
     let size = "10737418240\n".repeat(3);
     assert_eq!(seen, format!("{size}10737418240 1024\nmiddle\n1\n"));
 }
+
+/// Appended to an archive that python3 opens: everything in it that tries to lead out of the image.
+const TRICKS: &str = r#"
+import io, os, sys, tarfile
+archive, away = sys.argv[1:]
+with tarfile.open(archive, "a") as tar:
+    def put(name, kind=tarfile.REGTYPE, link="", device=(0, 0)):
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname, (info.devmajor, info.devminor) = kind, link, device
+        info.size = 7 if kind == tarfile.REGTYPE else 0
+        tar.addfile(info, io.BytesIO(b"inside\n"))
+    put("/absolute")
+    put("out", tarfile.SYMTYPE, away)
+    put("out/by-link")
+    put("up", tarfile.SYMTYPE, "../../../../../../../../../.." + away)
+    put("up/by-dots")
+    put("hard", tarfile.LNKTYPE, "/absolute")
+    put("hard-by-link", tarfile.LNKTYPE, "out/by-link")
+    host = os.stat(os.path.dirname(archive)).st_dev
+    put("disk", tarfile.BLKTYPE, device=(os.major(host), os.minor(host)))
+    put("memory", tarfile.CHRTYPE, device=(1, 1))
+"#;
+
+/// Whatever an archive says, it says of the image: nothing of this machine is read, written or opened.
+#[test]
+fn tricks_stay_inside() {
+    let place = scratch("tricks");
+    let (archive, away) = (place.join("tricks.tar"), place.join("away"));
+    fs::write(&archive, base()).expect("write");
+    fs::create_dir(&away).expect("create");
+    let mut python = Command::new("python3");
+    python.args(["-c", TRICKS, text(&archive), text(&away)]);
+    let made = run(&mut python, b"", LIMIT);
+    assert_eq!(made.status, 0, "{made:?}");
+    let script = format!(
+        "busybox cat /absolute {0}/by-link {0}/by-dots /hard /hard-by-link; \
+         for f in /disk /memory; do busybox head -c 1 $f && echo opened; done 2>/dev/null; busybox stat -c %F /disk /memory",
+        text(&away)
+    );
+    let seen = uvm(&["run", text(&archive), "sh", "-c", &script]);
+    let expected = format!(
+        "{}block special file\ncharacter special file\n",
+        "inside\n".repeat(5)
+    );
+    assert_eq!(
+        (seen.status, seen.stdout.as_str(), seen.stderr.as_str()),
+        (0, expected.as_str(), "")
+    );
+    assert_eq!(uvm(&["image", "import", text(&archive), "tricks"]).status, 0);
+    assert_eq!(uvm(&["export", "-o", "/dev/null", "tricks"]).status, 0);
+    assert_eq!(fs::read_dir(&away).expect("list").count(), 0);
+}

@@ -256,6 +256,39 @@ fn a_full_disk_is_one_line() {
     assert_eq!(user.ok(&["run", "large"]), "new\n");
 }
 
+/// The same on a disk that is full, which takes root to have.
+#[test]
+fn no_space_left_is_one_line() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let user = User::new("no-space");
+    user.file("plain.tar", base());
+    user.file("oci.tar", &archive_of(&oci()));
+    fs::create_dir(user.home.join("data")).expect("create");
+    let script = r#"mount -t tmpfs -o size=$1 tmpfs data; uvm=$2
+        for archive in plain.tar oci.tar; do
+            "$uvm" image import $archive large && exit 1
+            [ -z "$(ls data/uvm/images/blobs/sha256 data/uvm/images/partial 2>/dev/null | grep -v :)" ] || ls -lR data
+            "$uvm" image ls | wc -l
+        done"#;
+    for size in ["16k", "200k"] {
+        let mut shell = user.command("unshare");
+        shell.args(["--mount", "bash", "-euc", script, "-", size, UVM]);
+        let outcome = run(&mut shell, b"", LIMIT);
+        let lines: Vec<&str> = outcome.stderr.lines().collect();
+        assert_eq!(
+            (outcome.status, outcome.stdout.as_str()),
+            (0, "1\n1\n"),
+            "{outcome:?}"
+        );
+        assert!(
+            lines.len() == 2 && lines.iter().all(|line| line.contains("No space left on device")),
+            "{outcome:?}"
+        );
+    }
+}
+
 /// A store that cannot be written, as on a medium that is read-only: images are run from it and listed, and nothing comes in.
 #[test]
 fn a_store_that_cannot_be_written_is_read() {
