@@ -345,7 +345,9 @@ pub const PIPE_WRITES: u64 = 1 << 17;
 
 /// Of [`Grant::state`]: it is a plain file to write.
 pub const FILE_WRITES: u64 = 1 << 18;
-/// Of [`Grant::state`] of such a file: where [`bound`] is told, by its place.
+/// Of [`Grant::state`]: lseek(2) has nothing to do with the position, which is only how far the thread has come.
+pub const STAYS: u64 = 1 << 19;
+/// Of [`Grant::state`] of a file to write: where [`bound`] is told, by its place.
 pub const BOUND_SHIFT: u32 = 20;
 /// Bounds that files to write can have.
 pub const BOUNDS: u32 = 7;

@@ -234,9 +234,17 @@ pub trait Thread: Send + std::any::Any {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Granted {
     /// A plain file to read, by a descriptor that can only read.
-    File,
-    /// A plain file to write, by a descriptor that can only write, at offsets up to this bound.
-    Writing(WriteBound),
+    File {
+        /// Whether its position is always 0, as that of a device without an end.
+        stays: bool,
+    },
+    /// A plain file to write, by a descriptor that can only write.
+    Writing {
+        /// How far.
+        bound: WriteBound,
+        /// As with [`Granted::File`].
+        stays: bool,
+    },
     /// One end of a host pipe, which can be read or written.
     Pipe,
 }

@@ -579,3 +579,28 @@ CHECK(a_full_file_system_is_full_to_the_last_page)
 	EQ(close(other), 0);
 	EQ(umount("m"), 0);
 }
+
+/* Neither end of a copy between them has a position, however much goes by. */
+CHECK(null_and_zero_go_on_for_ever)
+{
+	static unsigned char bytes[1 << 20];
+	int null = open("/dev/null", O_WRONLY), zero = open("/dev/zero", O_RDONLY);
+	EXPECT(null >= 0 && zero >= 0);
+	for (int i = 0; i < 5000; i++) {
+		bytes[i] = bytes[sizeof bytes - 1 - i] = 1;
+		if (i < OFTEN) {
+			EQ(read(zero, bytes, sizeof bytes), sizeof bytes);
+			EQ(bytes[i] | bytes[sizeof bytes - 1 - i], 0);
+		}
+		EQ(write(null, bytes, sizeof bytes), sizeof bytes);
+	}
+	/* Nobody looks at what is thrown away. */
+	EQ(write(null, (void *)1, 1), 1);
+	EQ(lseek(null, 0, SEEK_CUR), 0);
+	EQ(lseek(zero, 5, SEEK_SET), 0);
+	EQ(lseek(zero, -5, SEEK_CUR), 0);
+	EQ(pread(zero, bytes, STEP, 1L << 40), STEP);
+	EQ(dup2(zero, null), null);
+	ERR(write(null, bytes, STEP), EBADF);
+	EQ(read(null, bytes, STEP), STEP);
+}

@@ -13,7 +13,7 @@ use super::sys;
 use super::thread::Block;
 use crate::abi::{
     BOUND_SHIFT, BOUNDS, DESCRIPTOR, Entry, FILE_WRITES, GRANTS, Grant, NO_POSITION, PIPE_READS, PIPE_WRITES,
-    RUNTIME_BASE, Registers, WRITE_MOST, bound,
+    RUNTIME_BASE, Registers, STAYS, WRITE_MOST, bound,
 };
 
 const SEEK_SET: u64 = 0;
@@ -46,6 +46,7 @@ pub fn call(block: &Block, regs: &Registers) -> Option<i64> {
     }
     let result = match regs.rax {
         sys::READ => read(grant, state, regs),
+        sys::LSEEK if state & STAYS != 0 => None,
         sys::LSEEK => seek(grant, regs),
         sys::WRITE => write(grant, state, &[[regs.rsi, regs.rdx]]),
         sys::WRITEV => {

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::kernel::fs::{Driver, File, FileOps, MapRequest, OpenFlags, Path, minor};
+use rustix::fs::{FileType, Mode, OFlags, fstat, makedev, open};
+
+use crate::kernel::fs::{Driver, File, FileOps, MapRequest, OpenFlags, Path, Ticket, minor};
 use crate::kernel::stop::{Errno, SysResult};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::user_memory::{CHUNK, Sink, Source};
-use crate::platform::HostFile;
+use crate::platform::{HostFile, WriteBound};
 
 /// Major number of memory devices.
 pub const MEM_MAJOR: u32 = 1;
@@ -31,6 +33,19 @@ fn swallow(from: &mut dyn Source) -> SysResult<usize> {
     Ok(from.remaining())
 }
 
+/// The host's own device, with which a guest thread may go on by itself: it does what this one does and leads nowhere.
+/// None where the host has something else there.
+fn of_host(name: &str, minor: u32, mode: OFlags) -> Option<Arc<HostFile>> {
+    let flags = mode | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let device = open(name, flags, Mode::empty()).ok()?;
+    let stat = fstat(&device).ok()?;
+    let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+    if !is_device || stat.st_rdev != makedev(MEM_MAJOR, minor) {
+        return None;
+    }
+    HostFile::new(device).ok()
+}
+
 struct Null;
 
 impl FileOps for Null {
@@ -38,7 +53,8 @@ impl FileOps for Null {
         Ok(0)
     }
 
-    fn write(&self, _: &File, _: &mut u64, from: &mut dyn Source) -> SysResult<usize> {
+    fn write(&self, _: &File, pos: &mut u64, from: &mut dyn Source) -> SysResult<usize> {
+        *pos = 0;
         swallow(from)
     }
 
@@ -49,6 +65,15 @@ impl FileOps for Null {
     fn seek(&self, _: &File, _: i64, _: i32) -> SysResult<u64> {
         Ok(0)
     }
+
+    fn stays_at_0(&self) -> bool {
+        true
+    }
+
+    fn lend_for_writing(&self, _: &File, _: &Arc<Ticket>) -> Option<(Arc<HostFile>, WriteBound)> {
+        let farthest = WriteBound::ALL.last()?;
+        Some((of_host("/dev/null", 3, OFlags::WRONLY)?, *farthest))
+    }
 }
 
 struct Zero {
@@ -57,7 +82,8 @@ struct Zero {
 }
 
 impl FileOps for Zero {
-    fn read(&self, _: &File, _: &mut u64, to: &mut dyn Sink) -> SysResult<usize> {
+    fn read(&self, _: &File, pos: &mut u64, to: &mut dyn Sink) -> SysResult<usize> {
+        *pos = 0;
         let zeros = [0; 4096];
         fill(to, |want| Ok(zeros[..want.min(zeros.len())].to_vec()))
     }
@@ -76,6 +102,14 @@ impl FileOps for Zero {
 
     fn seek(&self, _: &File, _: i64, _: i32) -> SysResult<u64> {
         Ok(0)
+    }
+
+    fn stays_at_0(&self) -> bool {
+        true
+    }
+
+    fn lend(&self, _: &File, _: &Arc<Ticket>) -> Option<Arc<HostFile>> {
+        of_host("/dev/zero", 5, OFlags::RDONLY)
     }
 
     fn map(&self, _: &File, request: &MapRequest) -> SysResult<Arc<HostFile>> {

@@ -137,6 +137,11 @@ pub trait FileOps: Send + Sync + Any {
         Err(Errno::ESPIPE.into())
     }
 
+    /// Whether lseek(2) takes any offset and stays at 0, as on null(4).
+    fn stays_at_0(&self) -> bool {
+        false
+    }
+
     /// What is ready now. Files that never block are always ready.
     fn poll(&self, file: &File) -> Events {
         let _ = file;

@@ -415,14 +415,15 @@ fn begin(cx: &mut SyscallCx<'_>, file: &Arc<File>, ticket: &Arc<Ticket>, writes:
     if !may_grant(cx) || writes && !may_write(cx, file) {
         return None;
     }
+    let stays = file.ops.stays_at_0();
     let (host, what) = if writes {
         let (host, bound) = file.ops.lend_for_writing(file, ticket)?;
         ticket.set_bound(bound);
-        (host, Granted::Writing(bound))
+        (host, Granted::Writing { bound, stays })
     } else {
         let what = match Pipe::of(file) {
             Some(_) => Granted::Pipe,
-            None => Granted::File,
+            None => Granted::File { stays },
         };
         (file.ops.lend(file, ticket)?, what)
     };

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use guest_runtime::abi::{
-    BOUND_SHIFT, COMMANDS, Command, FILE_WRITES, GRANTS, NO_POSITION, PIPE_READS, PIPE_WRITES, op,
+    BOUND_SHIFT, COMMANDS, Command, FILE_WRITES, GRANTS, NO_POSITION, PIPE_READS, PIPE_WRITES, STAYS, op,
 };
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
@@ -231,6 +231,10 @@ fn may_write(flags: OFlag) -> bool {
     !flags.contains(OFlag::O_APPEND) && limit.is_ok_and(|(soft, _)| soft == RLIM_INFINITY)
 }
 
+fn if_stays(stays: bool) -> u64 {
+    if stays { STAYS } else { 0 }
+}
+
 impl SeccompThread {
     /// Hand `file` in for the guest's descriptor `place`. None when it can do more than it should, or there are too many.
     pub(super) fn hand_in(&self, place: u32, file: &HostFile, what: Granted) -> Option<Arc<dyn Grant>> {
@@ -242,10 +246,10 @@ impl SeccompThread {
         let flags = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL).ok()?);
         let (among, kind) = match (what, flags & OFlag::O_ACCMODE) {
             _ if flags.contains(OFlag::O_PATH) => return None,
-            (Granted::File, OFlag::O_RDONLY) => (HAND_READ, 0),
-            (Granted::Writing(bound), OFlag::O_WRONLY) if may_write(flags) => {
+            (Granted::File { stays }, OFlag::O_RDONLY) => (HAND_READ, if_stays(stays)),
+            (Granted::Writing { bound, stays }, OFlag::O_WRONLY) if may_write(flags) => {
                 let kind = FILE_WRITES | u64::from(bound.place()) << BOUND_SHIFT;
-                (hand_write(bound), kind)
+                (hand_write(bound), kind | if_stays(stays))
             }
             (Granted::Pipe, OFlag::O_RDONLY) => (HAND_PIPE, PIPE_READS),
             (Granted::Pipe, OFlag::O_WRONLY) => (HAND_PIPE, PIPE_WRITES),

@@ -73,7 +73,7 @@ fn info(found: &Found, fd: Fd) -> Result<String, Errno> {
     } else {
         0
     };
-    let pos = file.pos.get();
+    let pos = if file.ops.stays_at_0() { 0 } else { file.pos.get() };
     let mount = file.path.as_ref().map_or(0, |p| p.mount.id);
     let ino = file.inode.metadata().map_or(0, |m| m.ino);
     let flags = file.flags().bits() | cloexec;
