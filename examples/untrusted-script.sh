@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Run a script you do not trust on a throw-away view of this machine: it sees / and may change anything in its view,
-# writes nothing here, sees no secret of your environment, and is ended after ten seconds.
+# Run a script you do not trust on a throw-away view of this machine: it is root there and may change anything, writes nothing
+# here, sees none of the secrets that `uvm do --list-hidden` lists, and is ended after ten seconds. What it changed is shown.
 set -euo pipefail
 uvm=${UVM:-cargo run --release --quiet --}
 
@@ -12,5 +12,5 @@ rm -rf /etc/passwd /usr/share/doc
 ls /etc/passwd 2>&1 || echo "and I have removed /etc/passwd"
 end
 
-$uvm run --timeout 10 -v "$script:/script.sh:ro" / -- sh /script.sh
-test -e /etc/passwd && echo "it is still here"
+$uvm do --user root --timeout 10 --diff -- sh "$script"
+test -e /etc/passwd && echo "here it is still there"

@@ -3,8 +3,9 @@
 mod support;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -347,6 +348,30 @@ fn bad_layouts_are_one_line() {
         }
         files.last_mut().expect("an index").1 = inner;
     });
+}
+
+/// Who asks uvm to end asks the command as the image says.
+#[test]
+fn the_stop_signal_is_the_images() {
+    let place = scratch("stop");
+    let script = "trap 'echo asked; exit 7' QUIT; echo ready; while :; do busybox usleep 1000; done";
+    let config = json!({"Cmd": ["busybox", "sh", "-c", script], "StopSignal": "SIGQUIT"});
+    write_layout(&place, &layout(&[base().to_vec()], &config));
+    let mut guest = Command::new(UVM)
+        .args(["run", text(&place)])
+        .env("XDG_DATA_HOME", scratch("stop-data"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("start uvm");
+    let mut output = BufReader::new(guest.stdout.take().expect("piped"));
+    let mut line = String::new();
+    output.read_line(&mut line).expect("read");
+    assert_eq!(line, "ready\n");
+    let pid = nix::unistd::Pid::from_raw(guest.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("kill");
+    output.read_to_string(&mut line).expect("read");
+    assert_eq!(line, "ready\nasked\n");
+    assert_eq!(guest.wait().expect("wait").code(), Some(7));
 }
 
 /// The last file of a name counts, and a name is any bytes.

@@ -289,6 +289,7 @@ fn apply_config(options: &mut Options, config: &Config, other_entrypoint: bool) 
     if options.user == User::Root && !config.user.is_empty() {
         options.user = User::Named(config.user.clone());
     }
+    options.stop_signal = config.stop_signal;
     if options.workdir.is_none() && !config.working_dir.is_empty() {
         options.workdir = Some(OsString::from(&config.working_dir));
     }
@@ -354,6 +355,7 @@ impl GuestArgs {
             // Where only one thread runs at a time, there is one.
             cpus: if args.deterministic { Some(1) } else { args.cpus },
             seed: args.deterministic.then_some(args.seed),
+            stop_signal: None,
             timeout: args.timeout,
             report: false,
             trace: args.trace.map(|file| file.map_or(TraceTo::Stderr, TraceTo::File)),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
@@ -39,6 +40,8 @@ pub struct Config {
     pub user: String,
     /// Working directory; empty for the root.
     pub working_dir: String,
+    /// The signal that asks the command to end, if the image says one.
+    pub stop_signal: Option<i32>,
 }
 
 /// What an image consists of.
@@ -363,5 +366,48 @@ fn config_of(document: &Value) -> Config {
         cmd: strings(&config["Cmd"]),
         user: text("User"),
         working_dir: text("WorkingDir"),
+        stop_signal: signal_number(&text("StopSignal")),
+    }
+}
+
+/// A signal by its name, with or without SIG, by its number, or by its distance from SIGRTMIN.
+fn signal_number(text: &str) -> Option<i32> {
+    /// As C libraries have it: the kernel's first two are their own.
+    const SIGRTMIN: i32 = 34;
+    let name = text.strip_prefix("SIG").unwrap_or(text);
+    let named = || nix::sys::signal::Signal::from_str(&format!("SIG{name}")).ok();
+    let number = match name.strip_prefix("RTMIN") {
+        Some("") => Some(SIGRTMIN),
+        Some(distance) => distance
+            .parse::<u8>()
+            .ok()
+            .map(|distance| SIGRTMIN + i32::from(distance)),
+        None => text.parse().ok().or_else(|| named().map(|signal| signal as i32)),
+    };
+    number.filter(|number| (1..=64).contains(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::signal_number;
+
+    #[test]
+    fn signals_by_name_and_number() {
+        for (text, number) in [
+            ("SIGQUIT", Some(3)),
+            ("QUIT", Some(3)),
+            ("15", Some(15)),
+            ("SIGRTMIN", Some(34)),
+            ("SIGRTMIN+3", Some(37)),
+            ("RTMIN+30", Some(64)),
+            ("SIGRTMIN+31", None),
+            ("SIGRTMIN+999", None),
+            ("0", None),
+            ("65", None),
+            ("SIGNOTHING", None),
+            ("", None),
+        ] {
+            assert_eq!(signal_number(text), number, "{text}");
+        }
     }
 }

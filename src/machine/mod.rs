@@ -206,7 +206,12 @@ fn run_first(kernel: &Arc<Kernel>, options: &Options, who: &user::Identity, stdi
     let _timer = options
         .timeout
         .map(|after| kernel.reactor.host_timer(nanos(after), &waiter));
-    let forwarder = signals::forward(kernel.clone(), first.group.clone(), stdio.console.clone())?;
+    let forwarder = signals::forward(
+        kernel.clone(),
+        first.group.clone(),
+        stdio.console.clone(),
+        options.stop_signal,
+    )?;
     let reactor = kernel.reactor.clone();
     let served = std::thread::Builder::new()
         .name("reactor".into())

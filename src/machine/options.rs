@@ -69,6 +69,8 @@ pub struct Options {
     pub cpus: Option<u32>,
     /// Have all that happens follow from this.
     pub seed: Option<u64>,
+    /// What the command is sent instead of SIGTERM.
+    pub stop_signal: Option<i32>,
     /// Kill the guest after this long, by the host's clock.
     pub timeout: Option<Duration>,
     /// Note what the guest does, for a report.

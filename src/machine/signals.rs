@@ -25,11 +25,12 @@ impl Forwarder {
     }
 }
 
-/// Forward signals on a thread of its own.
+/// Forward signals on a thread of its own. SIGTERM, which asks uvm to end, becomes `stop` if there is one.
 pub(super) fn forward(
     kernel: Arc<Kernel>,
     first: Arc<ThreadGroup>,
     console: Option<Arc<Console>>,
+    stop: Option<i32>,
 ) -> Result<Forwarder> {
     let mut signals = Signals::new(FORWARDED.iter().chain(&[SIGWINCH])).context("catching signals")?;
     let handle = signals.handle();
@@ -42,6 +43,8 @@ pub(super) fn forward(
                         console.resize(host_size(stdin().as_fd()));
                     }
                 } else {
+                    let asked = stop.filter(|_| number == SIGTERM);
+                    let number = asked.unwrap_or(number);
                     // A process that has ended needs no signal.
                     let _ = signal::send_to_group(&kernel, &first, SigInfo::kernel(number));
                 }

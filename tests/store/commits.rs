@@ -89,6 +89,12 @@ fn commits_are_layers() {
         "is a directory",
     );
     assert_eq!(user.listed().len(), 4);
+    let details: Value = serde_json::from_str(&user.ok(&["image", "inspect", "one", "base"])).expect("JSON");
+    assert_eq!(
+        details[0]["Config"], details[1]["Config"],
+        "a commit keeps what the image says"
+    );
+    assert_eq!(details[0]["Config"]["Labels"]["a"], "b");
     let details: Value = serde_json::from_str(&user.ok(&["image", "inspect", "three"])).expect("JSON");
     assert_eq!(details[0]["RootFS"]["Layers"].as_array().map(Vec::len), Some(3));
     assert_eq!(details[0]["History"][2]["created_by"], "uvm run busybox touch /y");

@@ -114,7 +114,7 @@ fn oci() -> Files {
     let upper = layer(&[("etc/.wh.secret", ""), ("etc/new", "new\n")]);
     layout(
         &[gzip(base()), zstd(&upper)],
-        &json!({"Cmd": ["busybox", "cat", "/etc/new"]}),
+        &json!({"Cmd": ["busybox", "cat", "/etc/new"], "Labels": {"a": "b"}, "StopSignal": "SIGQUIT"}),
     )
 }
 
