@@ -1,7 +1,8 @@
 //! Single instructions, natively and as a guest: every row of the table that `uvm doctor` prints, and random ones. Compared are
 //! signal, code, address, exception, registers, flags, selectors, extended state and memory.
 //!
-//! `UVM_FUZZ_INSTRUCTIONS` says how many random ones are tried, `UVM_FUZZ_SEED` where they begin.
+//! `UVM_FUZZ_INSTRUCTIONS` says how many random ones are tried, `UVM_FUZZ_SEED` where they begin; with `UVM_PLATFORM` all is
+//! compared on that platform alone.
 
 #[path = "instructions/cases.rs"]
 mod cases;
@@ -28,6 +29,15 @@ const BLOCK: usize = 256;
 
 /// The platforms, and what the runner is told on each: ptrace(2) shows neither vectors nor error codes of exceptions.
 const PLATFORMS: [(&str, &[&str]); 2] = [("seccomp", &[]), ("ptrace", &["--without-vectors"])];
+
+/// The platforms to compare on.
+fn platforms() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    let chosen = std::env::var("UVM_PLATFORM").ok();
+    let is_chosen = move |platform: &str| chosen.as_ref().is_none_or(|chosen| chosen == platform);
+    PLATFORMS
+        .into_iter()
+        .filter(move |(platform, _)| is_chosen(platform))
+}
 
 fn scratch(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("instructions");
@@ -147,7 +157,7 @@ fn every_row_of_the_table() {
         .flat_map(|(names, compared, pieces)| pieces.iter().map(|piece| (*names, *compared, *piece)))
         .collect();
     let pieces = Pieces::new("table", 1, all.iter().map(|(.., piece)| piece.to_vec()));
-    for (platform, options) in PLATFORMS {
+    for (platform, options) in platforms() {
         let native = pieces.outcomes(None, options, 0, all.len());
         let guest = pieces.outcomes(Some(platform), options, 0, all.len());
         assert_eq!((native.len(), guest.len()), (all.len(), all.len()), "{platform}");
@@ -166,7 +176,7 @@ fn every_row_of_the_table() {
 fn time_stamps_of_a_virtual_clock() {
     let mut pieces = Pieces::new("stamps", 1, STAMPS.iter().map(|piece| piece.to_vec()));
     pieces.clock = "travel";
-    for (platform, options) in PLATFORMS {
+    for (platform, options) in platforms() {
         let native = pieces.outcomes(None, options, 0, STAMPS.len());
         let guest = pieces.outcomes(Some(platform), options, 0, STAMPS.len());
         assert_eq!(
@@ -199,7 +209,7 @@ fn random_instructions() {
     let mut random = Random(seed);
     let all: Vec<Vec<u8>> = (0..count).map(|_| instruction(&mut random)).collect();
     let pieces = Pieces::new("random", seed, all.iter().cloned());
-    for (platform, options) in PLATFORMS {
+    for (platform, options) in platforms() {
         let (native, guest) = (pieces.run(None, options), pieces.run(Some(platform), options));
         assert_eq!(native.len(), guest.len(), "{platform}");
         println!("{count} instructions from seed {seed} on {platform}");
