@@ -107,7 +107,8 @@ fn go_finds_the_processor_of_the_model() {
                 "{platform} {cpu}: {told:?}"
             );
             let mut features = features;
-            (found.sort_unstable(), features.sort_unstable());
+            found.sort_unstable();
+            features.sort_unstable();
             assert_eq!(found, features, "{platform} {cpu}");
         }
     }
