@@ -214,6 +214,11 @@ impl Patcher {
             let Some(count) = patches.count(site) else { return };
             (text, count)
         };
+        // Learning takes longer than the dynamic linker's faults do, all of them together: a guest that runs one program has
+        // nothing of it, unless the site is in a loop.
+        if count < WORTHWHILE_CPUID && !lock(&self.known).met_before(&text.key) {
+            return;
+        }
         let known = self.learn(&host.space, &text, site, leaf);
         if known.is_some() && count >= WORTHWHILE_CPUID {
             self.patch(host, &text, count >= URGENT_CPUID);
@@ -338,7 +343,11 @@ impl Patcher {
             offset,
         };
         let text = Text { range, key };
-        let sites = lock(&self.known).sites(&key, text.range.start);
+        let sites = {
+            let mut known = lock(&self.known);
+            known.meet(key);
+            known.sites(&key, text.range.start)
+        };
         let cpuids = sites.iter().filter(|(_, recipe)| recipe.kind() == Kind::Cpuid);
         let mut patches = lock(&host.space.patches);
         if cpuids.count() >= DUE_CPUIDS {

@@ -44,6 +44,8 @@ pub enum Verdict {
 struct File {
     sites: BTreeMap<u64, Verdict>,
     targets: Option<(Arc<Targets>, usize)>,
+    /// How often it was mapped since it is remembered.
+    mapped: u32,
     used: u64,
 }
 
@@ -60,6 +62,17 @@ pub struct Known {
 }
 
 impl Known {
+    /// A mapping was made.
+    pub fn meet(&mut self, key: FileKey) {
+        let file = self.make(key);
+        file.mapped = file.mapped.saturating_add(1);
+    }
+
+    /// Whether the mapping was made before the present one.
+    pub fn met_before(&mut self, key: &FileKey) -> bool {
+        self.touch(key).is_some_and(|file| file.mapped > 1)
+    }
+
     /// What is known of the site `offset` bytes into the mapping.
     pub fn verdict(&mut self, key: &FileKey, offset: u64) -> Option<&Verdict> {
         self.touch(key)?.sites.get(&offset)

@@ -31,6 +31,16 @@ fn what_was_learnt_is_found_where_the_file_is_mapped_next() {
 }
 
 #[test]
+fn a_mapping_is_met_before_from_the_second_time_on() {
+    let mut known = Known::default();
+    assert!(!known.met_before(&key(1)));
+    known.meet(key(1));
+    assert!(!known.met_before(&key(1)));
+    known.meet(key(1));
+    assert!(known.met_before(&key(1)) && !known.met_before(&key(2)));
+}
+
+#[test]
 fn the_file_used_longest_ago_is_forgotten_first() {
     let mut known = Known::default();
     for inode in 0..600 {
