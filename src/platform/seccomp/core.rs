@@ -22,7 +22,7 @@ use super::image::Image;
 use super::launch;
 use super::notify::Notifier;
 use super::patcher::Patcher;
-use super::placement::Placement;
+use super::placement::{Placement, Stay};
 use super::pool::Pool;
 use super::process::{Processes, lock};
 use super::regs;
@@ -54,6 +54,8 @@ pub(super) struct Core {
     owned: AtomicUsize,
     pub(super) pool: Pool,
     pub(super) placement: Arc<Placement>,
+    /// While the first guest thread is made, before it is started.
+    staying: Mutex<Option<Stay>>,
     pub(super) io: Io,
     /// Counts threads that are not parked, where somebody wants to know.
     activity: OnceLock<Arc<Activity>>,
@@ -80,6 +82,7 @@ impl Core {
             owned: AtomicUsize::new(0),
             pool: Pool::default(),
             placement: Placement::new(),
+            staying: Mutex::default(),
             io,
             activity: OnceLock::new(),
             cpuid_faults: answers.is_some(),
@@ -107,6 +110,7 @@ impl Core {
     }
 
     fn make_zygote(self: &Arc<Core>, host_clock: bool) -> Result<(), Errno> {
+        let _here = self.placement.stay();
         let vdso = if host_clock { HostVdso::find() } else { None };
         let image = Image::new(vdso.as_ref())?;
         let _ = self.patcher.set(Patcher::new(image.entries));
@@ -156,6 +160,12 @@ impl Core {
     pub(super) fn spawn(&self) -> Result<Box<dyn Thread>, Errno> {
         let mut zygote = lock(&self.zygote);
         let zygote = zygote.as_mut().ok_or(Errno::ESRCH)?;
+        if self.owned.load(Ordering::SeqCst) == 0 {
+            let mut staying = lock(&self.staying);
+            // One of a try before, which gives its thread all CPUs back.
+            drop(staying.take());
+            *staying = self.placement.stay();
+        }
         self.placement.come_here(zygote.host().seat());
         zygote.fork(ForkKind::Copy)
     }
@@ -181,6 +191,7 @@ impl Core {
 
     /// One more thread with an owner.
     pub(super) fn begin(&self) {
+        drop(lock(&self.staying).take());
         self.owned.fetch_add(1, Ordering::SeqCst);
         self.unparked();
     }

@@ -171,6 +171,19 @@ impl Server {
     }
 }
 
+/// A host thread of the supervisor stays on its CPU as long as this is there.
+pub(super) struct Stay {
+    tid: pid_t,
+    before: Mask,
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.before.apply(self.tid);
+    }
+}
+
 /// The CPUs of this machine and who is pinned to them.
 pub(super) struct Placement {
     /// Those that uvm may use. Empty where the host does not tell; nobody is pinned then.
@@ -267,14 +280,26 @@ impl Placement {
         self.pinned(child);
     }
 
+    /// Have the calling thread stay on its CPU, and what it clones begin there: while the first guest is made it and the stub do
+    /// nothing but wait for each other. None where it may not move anyway.
+    pub(super) fn stay(&self) -> Option<Stay> {
+        let cpu = self.here()?;
+        Mask::one(cpu).apply(0).ok()?;
+        Some(Stay {
+            tid: nix::unistd::gettid().as_raw(),
+            before: self.all.clone(),
+        })
+    }
+
+    /// The CPU of the caller, where there is a choice.
+    fn here(&self) -> Option<u32> {
+        let cpu = u32::try_from(nix::sched::sched_getcpu().ok()?).ok()?;
+        (self.cpus.len() > 1 && self.cpus.contains(&cpu)).then_some(cpu)
+    }
+
     /// Have the thread of `seat`, which runs no guest code, and so what is cloned from it, run where the caller does.
     pub(super) fn come_here(&self, seat: &Seat) {
-        let here = nix::sched::sched_getcpu()
-            .ok()
-            .and_then(|cpu| u32::try_from(cpu).ok());
-        if let Some(cpu) = here
-            && self.cpus.len() > 1
-            && self.cpus.contains(&cpu)
+        if let Some(cpu) = self.here()
             && seat.cpu() != Some(cpu)
         {
             seat.hold(cpu);
