@@ -57,6 +57,8 @@ struct State {
     next_seat: u64,
     /// Who has the turn.
     holder: Option<(u64, Option<Arc<dyn Player>>)>,
+    /// It has come: what it does since then is its own. Before, the host is starting it.
+    came: bool,
     /// Its handler runs.
     handling: bool,
     /// It was kicked meanwhile.
@@ -84,6 +86,7 @@ impl State {
         let seat = *self.ready.keys().nth(index)?;
         let player = self.ready.remove(&seat)?;
         self.holder = Some((seat, Some(player.clone())));
+        self.came = false;
         Some((seat, player))
     }
 }
@@ -95,6 +98,7 @@ impl Turns {
             order: Generator::new(seed),
             next_seat: NOBODY + 1,
             holder: None,
+            came: false,
             handling: false,
             again: false,
             forced: false,
@@ -150,6 +154,7 @@ impl Turns {
             if !state.holds(seat) {
                 return false;
             }
+            state.came = true;
             state.handling = true;
             state.traps += 1;
         }
@@ -191,6 +196,7 @@ impl Turns {
                 }
                 return false;
             }
+            state.came = true;
         }
         drop(state);
         if again {
@@ -238,7 +244,9 @@ impl Wakeup for Turns {
     /// Only the reactor calls it, with no lock held.
     fn wake(&self, _: Events) {
         let mut state = self.state.lock();
-        let stuck = state.traps == state.seen && !state.handling;
+        // One that nobody waits for may run on, and takes no number from the order by being looked at.
+        let is_watched = state.came && !state.handling && !state.ready.is_empty();
+        let stuck = is_watched && state.traps == state.seen;
         state.seen = state.traps;
         let player = match &state.holder {
             Some((_, Some(player))) if stuck => Some(player.clone()),
@@ -261,5 +269,89 @@ impl Wakeup for Turns {
             player.interrupt();
         }
         self.watch();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+    use crate::kernel::time::Clock;
+
+    /// Counts what it is told.
+    #[derive(Default)]
+    struct Told {
+        turns: AtomicU32,
+        interruptions: AtomicU32,
+    }
+
+    impl Player for Told {
+        fn go(&self) {
+            self.turns.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn interrupt(&self) {
+            self.interruptions.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn begins(&self) -> bool {
+            false
+        }
+    }
+
+    fn turns() -> Arc<Turns> {
+        let reactor = Reactor::new(Arc::new(Clock::new())).unwrap_or_else(|e| panic!("reactor: {e}"));
+        Turns::new(1, reactor)
+    }
+
+    /// What happens after each second.
+    fn look(turns: &Turns, times: u32) {
+        (0..times).for_each(|_| turns.wake(Events::empty()));
+    }
+
+    #[test]
+    fn who_keeps_others_waiting_is_interrupted_but_not_before_it_came() {
+        let turns = turns();
+        let (one, other) = (Arc::new(Told::default()), Arc::new(Told::default()));
+        let (seat, behind) = (turns.seat(), turns.seat());
+        turns.kick(seat, one.clone());
+        turns.kick(behind, other.clone());
+        assert_eq!(one.turns.load(Ordering::Relaxed), 1);
+        // The host takes long to start it.
+        look(&turns, 3);
+        assert_eq!(one.interruptions.load(Ordering::Relaxed), 0);
+        assert!(turns.begin(seat, false));
+        let player: Arc<dyn Player> = one.clone();
+        assert!(turns.end(seat, &player, Outcome::Runs, false));
+        look(&turns, 1);
+        assert_eq!(
+            one.interruptions.load(Ordering::Relaxed),
+            0,
+            "it came since the last look"
+        );
+        look(&turns, 1);
+        assert_eq!(one.interruptions.load(Ordering::Relaxed), 1);
+        assert!(turns.begin(seat, false));
+        assert!(
+            !turns.end(seat, &player, Outcome::Runs, false),
+            "the other one is next"
+        );
+        assert_eq!(other.turns.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn who_is_alone_runs_as_long_as_it_likes() {
+        let turns = turns();
+        let one = Arc::new(Told::default());
+        let seat = turns.seat();
+        turns.kick(seat, one.clone());
+        let player: Arc<dyn Player> = one.clone();
+        for _ in 0..3 {
+            assert!(turns.begin(seat, true));
+            assert!(turns.end(seat, &player, Outcome::Runs, true));
+            look(&turns, 3);
+        }
+        assert_eq!(one.interruptions.load(Ordering::Relaxed), 0);
     }
 }
