@@ -114,6 +114,27 @@ fn children_end_with_the_first_process() {
 }
 
 #[test]
+fn zombies_keep_no_descriptors_of_uvm_open() {
+    const ZOMBIES: usize = 200;
+    let script = format!(
+        r#"exec python3 -c 'import os, time
+pids = [os.fork() or os._exit(0) for _ in range({ZOMBIES})]
+[os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT) for pid in pids]
+print("started", flush=True)
+time.sleep(1000)'"#
+    );
+    for platform in ["seccomp", "ptrace"] {
+        let running = Running::start(&["--platform", platform], &script);
+        let descriptors = format!("/proc/{}/fd", running.child.id());
+        poll_until("what the zombies had is closed", LIMIT, || {
+            fs::read_dir(&descriptors).expect("read").count() < ZOMBIES / 2
+        });
+        signal(running.child.id(), Signal::SIGTERM);
+        assert_eq!(running.end(), 143, "{platform}");
+    }
+}
+
+#[test]
 fn a_guest_that_forks_without_end() {
     let running = Running::start(
         &["--timeout", "3"],

@@ -357,10 +357,13 @@ fn fork_thread(
     tid: Pid,
     group: Arc<ThreadGroup>,
 ) -> SysResult<Option<Arc<vfork::Release>>> {
-    let mut thread = cx.thread.fork(request.fork_kind()).map_err(|errno| match errno {
-        Errno::ENOMEM => Errno::ENOMEM,
-        // Whatever the host has run out of, Linux calls it this.
-        _ => Errno::EAGAIN,
+    let mut thread = cx.thread.fork(request.fork_kind()).map_err(|errno| {
+        tracing::debug!(pid = cx.task.pid(), %errno, "the platform makes no thread");
+        match errno {
+            Errno::ENOMEM => Errno::ENOMEM,
+            // Whatever the host has run out of, Linux calls it this.
+            _ => Errno::EAGAIN,
+        }
     })?;
     set_registers(&mut *thread, request);
     let child = Task::build(

@@ -62,6 +62,7 @@ pub(super) fn leave(task: &Arc<Task>) {
         ptrace::on_exit(task, status);
     }
     let last = leave_group(task);
+    task.waker.detach();
     if last {
         end_group(task);
     } else {

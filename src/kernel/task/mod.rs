@@ -239,6 +239,12 @@ impl TaskWaker {
         drop(old);
     }
 
+    /// The task's thread ends: a zombie keeps nothing of the platform's.
+    fn detach(&self) {
+        let old = self.seat.lock().handle.take();
+        drop(old);
+    }
+
     fn handle(&self) -> Option<Arc<dyn ThreadHandle>> {
         self.seat.lock().handle.clone()
     }
