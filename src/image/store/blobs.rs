@@ -225,9 +225,11 @@ impl Held {
 
     /// Make a fetched file, of which the digest has been checked, a blob.
     pub(in crate::image) fn adopt(&self, file: &File, path: &Path, digest: &str) -> io::Result<()> {
-        file.set_permissions(Permissions::from_mode(0o400))?;
         file.sync_all()?;
-        fs::rename(path, self.store.blob(digest))
+        fs::rename(path, self.store.blob(digest))?;
+        // Not before: another pull has to be able to open what is still at `path`, to wait for its lock, or to go on with it
+        // when this one is killed.
+        file.set_permissions(Permissions::from_mode(0o400))
     }
 }
 
