@@ -234,6 +234,8 @@ fn layers_and_configuration() {
         "busybox id -u; busybox pwd; echo $FROM",
     ]);
     assert_eq!(other.stdout, "0\n/bin\noption\n", "{other:?}");
+    let none = uvm(&["run", "--entrypoint", "", image, "/bin/busybox", "echo", "none"]);
+    assert_eq!(none.stdout, "none\n", "{none:?}");
     let entry = uvm(&["run", "--entrypoint", "/bin/busybox", image, "echo", "instead"]);
     assert_eq!(entry.stdout, "instead\n", "{entry:?}");
     // The guest may change everything; the image stays as it is.

@@ -1,4 +1,4 @@
-//! Input and output ports and the hardware clock, as a guest on both platforms. Nothing here runs natively: it would reach the
+//! Input and output ports, the hardware clock and the kernel's log, as a guest on both platforms. Nothing here runs natively: it would reach the
 //! machine's own devices.
 
 mod support;
@@ -126,6 +126,25 @@ fn setserial_finds_the_serial_port() {
         let told = String::from_utf8_lossy(&output.stderr);
         assert_eq!(
             told, "Cannot set serial info: Invalid argument\n/dev/ttyS1: No such file or directory\n",
+            "{platform}"
+        );
+    }
+}
+
+#[test]
+fn dmesg_shows_what_was_written_to_kmsg() {
+    let script = "dmesg; exec 3</dev/kmsg; echo '<3>first' >/dev/kmsg; printf 'a\\tb' >/dev/kmsg
+        head -c 2000 /dev/zero 2>/dev/null | dd of=/dev/kmsg bs=2000 status=none || echo refused
+        dmesg | cut -c16-; dmesg -S -r | cut -c1-5,19-; timeout 1 dd bs=1000 count=2 status=none <&3 | tr , '\\n' | grep -v -x '[0-9]*'
+        dd bs=1000 iflag=nonblock status=none <&3 || echo no more
+        dmesg -C; dmesg; dmesg -S; exec 3</dev/kmsg; dd bs=1000 count=2 status=none <&3 >/dev/null
+        { sleep 1; echo late >/dev/kmsg; } & dd bs=1000 count=1 status=none <&3 | cut -d';' -f2
+        setpriv --reuid 1000 --clear-groups sh -c 'echo no >/dev/kmsg; dmesg | wc -l'";
+    for platform in PLATFORMS {
+        let output = run(platform, &["--clock", "travel"], rootfs(), &["sh", "-c", script]);
+        assert_eq!(
+            told(&output),
+            "refused\nfirst\na\tb\n<11>[ first\n<12>[ a\tb\n-;first\n-;a\\x09b\nno more\nlate\n1\n",
             "{platform}"
         );
     }

@@ -127,10 +127,8 @@ pub mod op {
     pub const CALL_TAKEN: u32 = 9;
     /// Close the descriptor taken.
     pub const CLOSE: u32 = 10;
-    /// As [`COPY_OUT`], of what a call has written: if not all can be copied, a call that is resumed returns EFAULT.
-    pub const WRITE_BACK: u32 = 11;
     /// Call the host's `clock_gettime` at `args[0]`. Result: 0, or an error when it cannot tell by itself.
-    pub const ASK_CLOCK: u32 = 12;
+    pub const ASK_CLOCK: u32 = 11;
 }
 
 /// General registers in the order of the kernel's `user_regs_struct`.
@@ -254,7 +252,7 @@ pub struct Word(pub AtomicU32);
 
 /// Guest memory that the runtime has copied into the window for a call, or may be asked to write from there.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Segment {
     /// Where it begins in guest memory.
     pub addr: u64,
@@ -314,6 +312,21 @@ pub struct Request {
     pub segments: [Segment; SEGMENTS],
 }
 
+/// What a call has written, which is to be copied to guest memory before anything else is done.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WriteBack {
+    /// Where it begins in guest memory.
+    pub addr: u64,
+    /// Its length in bytes.
+    pub len: u32,
+    /// Where it begins in the window.
+    pub offset: u32,
+}
+
+/// Of these in one answer.
+pub const WRITE_BACKS: usize = 12;
+
 /// What the supervisor answers.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -321,9 +334,13 @@ pub struct Answer {
     /// What to do after the commands: [`action`].
     pub action: u32,
     /// How many commands there are.
-    pub count: u32,
-    /// What the call returns, for [`action::RESUME`].
+    pub count: u16,
+    /// How much there is to write back.
+    pub written: u16,
+    /// What the call returns, for [`action::RESUME`]: EFAULT instead if not all could be written back.
     pub rax: u64,
+    /// What to write back.
+    pub write_backs: [WriteBack; WRITE_BACKS],
     /// Registers to go on with, for the other actions that let the guest go on.
     pub regs: Registers,
     /// The commands.

@@ -130,6 +130,9 @@ impl ChangesArgs {
         if self.apply.iter().any(|path| path.is_empty()) {
             chosen.clear();
         }
+        for path in chosen.iter().filter(|path| !changes.has(path)) {
+            eprintln!("uvm: do: --apply: nothing has changed at {}", path.display());
+        }
         let refused = changes.apply(Path::new("/"), &chosen).context("do: --apply")?;
         for one in &refused {
             eprintln!("uvm: do: --apply: {}: {}; left as it is", one.path, one.reason);

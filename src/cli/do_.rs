@@ -81,6 +81,11 @@ pub(super) fn run(args: DoArgs) -> Result<u8> {
                 path.display()
             );
         }
+        if path.canonicalize().is_ok_and(|path| path == Path::new("/")) {
+            anyhow::bail!(
+                "do: --write /: nothing would be left to throw away; give what is to be written below it"
+            );
+        }
         written.push(path);
     }
     let secrets = Secrets::new(&around, &args.hide, &args.show, &written)?;

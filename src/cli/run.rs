@@ -39,7 +39,7 @@ pub(super) struct RunArgs {
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
 
-    /// Program to run instead of the image's entry point
+    /// Program to run instead of the image's entry point; an empty one stands for none
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<OsString>,
 
@@ -218,7 +218,8 @@ pub(super) fn run(args: RunArgs) -> Result<u8> {
     } else if args.commit.is_some() {
         bail!("run: --commit: {shown} is a directory; make an image of it by 'uvm image import'");
     }
-    if let Some(program) = args.entrypoint {
+    // An empty one takes the image's away.
+    if let Some(program) = args.entrypoint.filter(|program| !program.is_empty()) {
         options.command.insert(0, program);
     }
     let commit = args.commit.as_ref();
@@ -308,6 +309,9 @@ impl GuestArgs {
             env.extend(values::env(text)?);
         }
         let (pace, start) = clock::settings(args.clock, args.time_start, args.deterministic)?;
+        if let (true, Some(cpus @ 2..)) = (args.deterministic, args.cpus) {
+            bail!("--deterministic runs one thread at a time, on one CPU; --cpus {cpus} does not go with it");
+        }
         Ok(Options {
             rootfs,
             image: None,

@@ -86,7 +86,11 @@ impl Secrets {
         }
         for value in hide {
             if is_path(value) {
-                secrets.paths.extend(expand(&around.absolute(Path::new(value))));
+                let path = around.absolute(Path::new(value));
+                if path == Path::new("/") {
+                    anyhow::bail!("do: --hide {}: nothing would be left", value.display());
+                }
+                secrets.paths.extend(expand(&path));
             } else {
                 secrets.variables.push(value.to_string_lossy().into_owned());
             }

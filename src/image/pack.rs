@@ -196,17 +196,17 @@ fn records(time: Timestamp, xattrs: Vec<Xattr>) -> Vec<Record> {
 }
 
 /// Reads as much of a file as its header says that it has.
-struct Whole {
-    reader: InodeReader,
+struct Whole<R> {
+    reader: R,
     left: u64,
 }
 
-impl Read for Whole {
+impl<R: Read> Read for Whole<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let want = usize::try_from(self.left).unwrap_or(usize::MAX).min(buf.len());
         let done = self.reader.read(&mut buf[..want])?;
         if done == 0 && want > 0 {
-            // A log that was truncated meanwhile, or a file of sysfs.
+            // A log that was truncated meanwhile.
             let why = format!("it ends {} bytes before the size that it shows", self.left);
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
         }
@@ -255,5 +255,25 @@ mod tests {
         assert_eq!(text(-2, 750_000_000), "-1.25");
         assert_eq!(text(-1, 0), "-1");
         assert_eq!(text(0, 1), "0.000000001");
+    }
+
+    #[test]
+    fn what_ends_early_is_refused() {
+        let read = |left| {
+            let mut data = Vec::new();
+            Whole {
+                reader: &b"four"[..],
+                left,
+            }
+            .read_to_end(&mut data)
+            .map(|_| data)
+        };
+        assert_eq!(read(4).unwrap(), b"four");
+        assert_eq!(read(2).unwrap(), b"fo");
+        let refused = read(9).unwrap_err().to_string();
+        assert!(
+            refused.contains("5 bytes before the size that it shows"),
+            "{refused}"
+        );
     }
 }

@@ -58,6 +58,8 @@ pub struct Kernel {
     pub ports: Arc<dev::port::PortBus>,
     /// The clock that goes on while the machine is off.
     pub rtc: Arc<dev::rtc::Rtc>,
+    /// What /dev/kmsg and syslog(2) show.
+    pub log: Arc<dev::kmsg::Log>,
     /// Terminals.
     pub terminals: dev::tty::Terminals,
     /// The process tree.
@@ -140,6 +142,7 @@ impl Kernel {
         let consoles = dev::console::Consoles::default();
         let ports = Arc::new(dev::port::PortBus::new(&clock, &reactor, &consoles.serial));
         let rtc = dev::rtc::Rtc::new(&clock, &reactor);
+        let log = dev::kmsg::Log::new(&clock);
         Arc::new(Kernel {
             platform,
             hardware,
@@ -151,6 +154,7 @@ impl Kernel {
             consoles,
             ports,
             rtc,
+            log,
             terminals: dev::tty::Terminals::default(),
             pids: PidTable::default(),
             futexes: ipc::futex::Futexes::default(),

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -14,7 +15,7 @@ use crate::kernel::dev;
 use crate::kernel::dev::block::DeviceMedium;
 use crate::kernel::dev::tty::devpts::DevPts;
 use crate::kernel::fs::diskfs;
-use crate::kernel::fs::hostfs::{Coherence, HostFs, HostFsOptions};
+use crate::kernel::fs::hostfs::{self, Coherence, HostFs, HostFsOptions};
 use crate::kernel::fs::memfs::{MemFs, MemFsOptions, UpperOptions};
 use crate::kernel::fs::reader::InodeReader;
 use crate::kernel::fs::walk::{WalkCx, WalkFlags};
@@ -64,7 +65,13 @@ pub(super) fn root(options: &Options, since: Timestamp) -> Result<Root> {
             .iter()
             .filter_map(|dir| std::path::absolute(dir).ok()),
     );
-    let open = |host| HostFs::open_hiding(&options.rootfs, host, &hidden);
+    // Pid files, sockets, devices, shared memory and whatever else the services of this machine have there mean nothing in the guest.
+    let emptied = if is_this_machine(options) {
+        vec![PathBuf::from("/run"), PathBuf::from("/dev")]
+    } else {
+        Vec::new()
+    };
+    let open = |host| HostFs::open_without(&options.rootfs, host, &hidden, &emptied).map_err(hostfs::explain);
     let mut upper = None;
     let fs: Arc<dyn FileSystem> = if options.writable {
         let host = HostFsOptions {
@@ -110,6 +117,12 @@ pub(super) fn root(options: &Options, since: Timestamp) -> Result<Root> {
     let source: &[u8] = if options.writable { b"host" } else { b"overlay" };
     let vfs = Vfs::new(fs, source, MountFlags::RELATIME);
     Ok(Root { vfs, clock, upper })
+}
+
+/// Whether the root is this machine's.
+fn is_this_machine(options: &Options) -> bool {
+    let is_root = |path: PathBuf| path == std::path::Path::new("/");
+    options.image.is_none() && options.rootfs.canonicalize().is_ok_and(is_root)
 }
 
 /// What the lower tree is, as an upper layer on disk tells it: an image by its layers' digests, or else where it is, how large
@@ -176,9 +189,7 @@ fn kernel_mounts(kernel: &Arc<Kernel>, options: &Options) -> Result<(), Errno> {
             MemFsOptions::new(dev, kernel.clock.clone()).apply(data.as_bytes())?,
         ))
     };
-    let is_root = |path: std::path::PathBuf| path == std::path::Path::new("/");
-    if options.image.is_none() && options.rootfs.canonicalize().is_ok_and(is_root) {
-        // Sockets and pid files of this machine's services mean nothing in the guest.
+    if is_this_machine(options) {
         mount_at(
             kernel,
             b"/run",
@@ -350,10 +361,15 @@ fn mount_volume(kernel: &Arc<Kernel>, volume: &Volume, options: &Options) -> Res
         own_ids: options.own_ids,
         reproducible: false,
     };
-    let fs = HostFs::open_hiding(top, host, &options.hidden)?;
+    let fs = HostFs::open_hiding(top, host, &options.hidden).map_err(hostfs::explain)?;
     let mut flags = MountFlags::NODEV | MountFlags::NOSUID;
     flags.set(MountFlags::READ_ONLY, volume.read_only);
     let target = volume.target.as_bytes();
+    if lookup(kernel, target).is_ok_and(|at| is_root(kernel, &at)) {
+        bail!(
+            "it would cover all that there is; the root is what ROOTFS says, and --writable lets writes to it through"
+        );
+    }
     match name {
         None => mount_at(kernel, target, fs, volume.source.as_os_str().as_bytes(), flags)?,
         Some(name) => {
@@ -378,9 +394,19 @@ fn mount_volume(kernel: &Arc<Kernel>, volume: &Volume, options: &Options) -> Res
 /// Mount a path on itself so that it cannot be written.
 fn protect(kernel: &Kernel, path: &[u8]) -> Result<(), Errno> {
     let at = lookup(kernel, path)?;
+    if is_root(kernel, &at) {
+        // What is mounted below it would be covered.
+        at.mount.set_flags(at.mount.flags() | MountFlags::READ_ONLY);
+        return Ok(());
+    }
     let bound = kernel.vfs.mounts.bind(&at, at.clone(), false)?;
     bound.set_flags(bound.flags() | MountFlags::READ_ONLY);
     Ok(())
+}
+
+fn is_root(kernel: &Kernel, at: &Path) -> bool {
+    let root = kernel.vfs.mounts.root();
+    Arc::ptr_eq(&root.mount, &at.mount) && Arc::ptr_eq(&root.dentry, &at.dentry)
 }
 
 /// What a path of the guest leads to.

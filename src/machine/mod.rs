@@ -181,7 +181,7 @@ fn run_first(kernel: &Arc<Kernel>, options: &Options, who: &user::Identity, stdi
     let cwd_text = cwd.text(&kernel.vfs.mounts.root()).text;
     let path = command::find(kernel, &argv[0], &envp, &cwd_text)?;
     let fs = kernel.vfs.context(options.umask);
-    fs.lock().cwd = cwd;
+    fs.lock().set_cwd(cwd);
     let init = Init {
         path: path.clone(),
         argv,

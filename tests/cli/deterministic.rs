@@ -110,6 +110,11 @@ fn what_does_not_go_together_is_told() {
         125,
         &["--clock"],
     );
+    assert_told(
+        &guest(&["--deterministic", "--cpus", "4"], "true"),
+        125,
+        &["--cpus 4"],
+    );
     assert_told(&guest(&["--seed", "3"], "true"), 125, &["--deterministic"]);
     assert_told(
         &guest(&["--deterministic", "--seed=-1"], "true"),

@@ -244,8 +244,13 @@ fn apply_carries_out_everything() {
 fn apply_of_a_part_leaves_the_rest() {
     let directory = work("part");
     let before = snapshot(&directory.join("dir"));
-    let outcome = uvm_do(&directory, &["--apply=new/deep", "--apply=text"], CHANGE);
-    assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""), "{outcome:?}");
+    let parts = ["--apply=new/deep", "--apply=text", "--apply=same"];
+    let outcome = uvm_do(&directory, &parts, CHANGE);
+    let told = format!(
+        "uvm: do: --apply: nothing has changed at {}\n",
+        directory.join("same").display()
+    );
+    assert_eq!((outcome.status, outcome.stderr), (0, told));
     assert_eq!(
         fs::read_to_string(directory.join("new/deep/file")).expect("read"),
         "n\n"
@@ -382,6 +387,41 @@ fn paths_may_be_protected_and_space_limited() {
     assert_eq!(uvm_do(&directory, &["--timeout=1"], "sleep 100").status, 124);
 }
 
+/// A guest's root may do to its mounts what it likes: below them is nothing of the host's kernel and services.
+#[test]
+fn nothing_of_this_machine_is_below_the_mounts() {
+    let directory = work("below");
+    let bound = "mkdir m; mount --bind / m; ls m/dev m/proc m/sys m/run; ls m/etc/passwd";
+    let outcome = uvm_do(&directory, &["--user=root"], bound);
+    assert_eq!(
+        (outcome.status, outcome.stdout.as_str()),
+        (0, "m/dev:\n\nm/proc:\n\nm/run:\n\nm/sys:\nm/etc/passwd\n"),
+        "{outcome:?}"
+    );
+    let pid = std::process::id();
+    let unmounted = format!("umount -n /sys; umount -n /proc; ls /proc /sys; cat /proc/{pid}/environ");
+    for arguments in [
+        vec!["do", "--user=root"],
+        vec!["run", "/"],
+        vec!["run", "--writable", "/"],
+    ] {
+        let mut command = Command::new(UVM);
+        command.args(&arguments).args(["--", "sh", "-c", &unmounted]);
+        let outcome = run(&mut command, b"", LIMIT);
+        assert_eq!(outcome.stdout, "/proc:\n\n/sys:\n", "{arguments:?}: {outcome:?}");
+    }
+    let volume = ["--volume=/:/h", "--user=root"];
+    let outcome = uvm_do(&directory, &volume, "ls /h/proc /h/sys; cat /h/proc/self/environ");
+    assert_eq!(outcome.stdout, "/h/proc:\n\n/h/sys:\n", "{outcome:?}");
+    let outcome = uvm_do(
+        &directory,
+        &["--ro=/"],
+        "echo >x; echo >/dev/null; cat /proc/self/comm",
+    );
+    assert_eq!(outcome.stdout, "cat\n", "{outcome:?}");
+    assert!(outcome.stderr.contains("Read-only file system"), "{outcome:?}");
+}
+
 #[test]
 fn exports_are_layers() {
     let directory = work("export");
@@ -420,6 +460,10 @@ fn mistakes_are_one_line() {
     let directory = work("mistakes");
     for (options, words) in [
         (vec!["--write=nothing"], "there is no such file"),
+        (vec!["--hide=/"], "nothing would be left"),
+        (vec!["--write=/"], "nothing would be left"),
+        (vec!["--volume=/tmp:/"], "cover all"),
+        (vec!["--volume=/proc:/x"], "not shown to guests"),
         (vec!["--show=~/.ssh/config"], "it is hidden with all of"),
         (vec!["--diff=colour"], "colour"),
         (vec!["--diff-to=x"], "--diff"),

@@ -1,7 +1,6 @@
 //! Ringing: tell the supervisor, wait for its answer.
 
 use core::hint::spin_loop;
-use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
 
@@ -11,9 +10,6 @@ use crate::abi::{Exception, Registers, TURNS, kind};
 
 const FUTEX_WAIT: u64 = 0;
 const FUTEX_WAKE: u64 = 1;
-
-/// The general registers that most calls change, in words from the first. A line that is not written need not go to the other CPU.
-const CHANGING: usize = offset_of!(Registers, ss) / 8;
 
 fn wake(word: &AtomicU32) {
     sys::call(
@@ -42,11 +38,16 @@ impl Block {
         // SAFETY: this thread's own page, mapped as long as the thread lives; only plain data is written.
         unsafe {
             let request = &raw mut (*self.page).request;
-            let (from, to) = (ptr::from_ref(regs), &raw mut (*request).regs);
-            if rest(&*to) == rest(regs) {
-                ptr::copy_nonoverlapping(from.cast::<u64>(), to.cast::<u64>(), CHANGING);
-            } else {
-                *to = *regs;
+            let (from, to) = (
+                ptr::from_ref(regs).cast::<u64>(),
+                (&raw mut (*request).regs).cast::<u64>(),
+            );
+            for word in 0..size_of::<Registers>() / 8 {
+                let value = from.add(word).read();
+                // A line that is not written need not go to the other CPU.
+                if to.add(word).read() != value {
+                    to.add(word).write(value);
+                }
             }
             if kind == kind::FAULT {
                 (*request).exception = exception;
@@ -107,17 +108,4 @@ impl Block {
             wait(word, now);
         }
     }
-}
-
-/// The registers behind those that most calls change.
-fn rest(regs: &Registers) -> [u64; 7] {
-    [
-        regs.ss,
-        regs.fs_base,
-        regs.gs_base,
-        regs.ds,
-        regs.es,
-        regs.fs,
-        regs.gs,
-    ]
 }

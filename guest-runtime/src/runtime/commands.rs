@@ -10,7 +10,7 @@ use super::sys;
 use super::thread::Block;
 use crate::abi::{
     Answer, COMMANDS, Command, HANDED, NR_HELLO, PAGE, RUNTIME_BASE, SHARED_BASE, SHARED_STRIDE, SLOTS,
-    WINDOW, action, op,
+    WINDOW, WRITE_BACKS, action, op,
 };
 
 const EINVAL: i64 = -22;
@@ -46,13 +46,13 @@ pub fn serve(block: &mut Block, context: Option<*mut Context>) -> u32 {
     loop {
         block.wait();
         let (action, count) = (block.answer().action, block.answer().count);
-        block.lost = 0;
+        let lost = !write_back(block);
         if run(block, context, count as usize) {
             // A new process: its maker is the one who replies.
             continue;
         }
         match action {
-            action::RESUME if block.lost != 0 => {
+            action::RESUME if lost => {
                 // SAFETY: this thread's own page.
                 unsafe { (*block.page).answer.rax = EFAULT as u64 };
                 return action;
@@ -64,6 +64,17 @@ pub fn serve(block: &mut Block, context: Option<*mut Context>) -> u32 {
             _ => block.reply(),
         }
     }
+}
+
+/// Copy to guest memory what a call has written. Whether all could be.
+fn write_back(block: &Block) -> bool {
+    let answer = block.answer();
+    let written = usize::from(answer.written).min(WRITE_BACKS);
+    answer.write_backs[..written].iter().fold(true, |all, back| {
+        let (offset, len) = (u64::from(back.offset), u64::from(back.len));
+        let copied = copy(back.addr, block.window(offset), back.addr, offset, len);
+        all && copied == len as i64
+    })
 }
 
 /// Run `count` commands up to the first error. True in a child that one of them made.
@@ -85,13 +96,6 @@ fn run(block: &mut Block, context: Option<*mut Context>, count: usize) -> bool {
             op::CLOSE => sys::call(sys::CLOSE, [taken, 0, 0, 0, 0, 0]),
             op::COPY_IN => copy(block.window(a[0]), a[1], a[1], a[0], a[2]),
             op::COPY_OUT => copy(a[0], block.window(a[1]), a[0], a[1], a[2]),
-            op::WRITE_BACK => {
-                let copied = copy(a[0], block.window(a[1]), a[0], a[1], a[2]);
-                if copied != a[2] as i64 {
-                    block.lost = 1;
-                }
-                copied
-            }
             op::GET_XSTATE => get_xstate(block, context, a[0], a[1]),
             op::SET_XSTATE => set_xstate(block, context, a[0], a[1]),
             op::SET_BIT if memory::set_bit(a[0], a[1]) => 0,

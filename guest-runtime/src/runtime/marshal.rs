@@ -91,10 +91,15 @@ impl Block {
         let number = regs.rax as usize;
         if let (Some(start), Some(end)) = (STARTS.get(number), STARTS.get(number.wrapping_add(1))) {
             let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
-            for argument in ARGUMENTS
+            let arguments = ARGUMENTS
                 .get(usize::from(*start)..usize::from(*end))
-                .unwrap_or(&[])
-            {
+                .unwrap_or(&[]);
+            // Trying whether memory can be written waits for all that was written before: first, there is little of that.
+            let tried = |argument: &&Argument| matches!(argument.how, How::Write);
+            for argument in arguments.iter().filter(tried) {
+                window.argument(argument, &args);
+            }
+            for argument in arguments.iter().filter(|argument| !tried(argument)) {
                 window.argument(argument, &args);
             }
         }
@@ -179,7 +184,11 @@ impl Filler {
             flags,
         };
         // SAFETY: this thread's own page, of which only plain data is written; the index is below SEGMENTS.
-        unsafe { (*self.page).request.segments[self.count.min(SEGMENTS - 1)] = segment };
+        let place = unsafe { &mut (*self.page).request.segments[self.count.min(SEGMENTS - 1)] };
+        // A line that is not written need not go to the other CPU.
+        if *place != segment {
+            *place = segment;
+        }
         self.count += 1;
         self.used = (self.used + len).next_multiple_of(ALIGN);
     }

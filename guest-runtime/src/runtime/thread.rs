@@ -41,8 +41,6 @@ pub struct Block {
     pub req: u32,
     pub rsp_seen: u32,
     pub done: u32,
-    /// Something that a call wrote could not be written back.
-    pub lost: u32,
     /// The trap flag, if it was found set, and cleared, while the entry code ran: its copy on the stack may lack it.
     pub stepping: u64,
     /// What the next ring tells to have been moved for its call.

@@ -1,9 +1,10 @@
-//! Memory devices: null(4), random(4), full(4).
+//! Memory devices: null(4), random(4), full(4), and kmsg.
 
 use std::sync::Arc;
 
 use rustix::fs::{FileType, Mode, OFlags, fstat, makedev, open};
 
+use super::kmsg::{self, Kmsg};
 use crate::kernel::fs::{Driver, File, FileOps, MapRequest, OpenFlags, Path, Ticket, minor};
 use crate::kernel::stop::{Errno, SysResult};
 use crate::kernel::syscall::SyscallCx;
@@ -17,12 +18,13 @@ pub const MEM_MAJOR: u32 = 1;
 pub struct MemDriver;
 
 impl Driver for MemDriver {
-    fn open(&self, _: &mut SyscallCx<'_>, path: &Path, _: OpenFlags) -> SysResult<Arc<dyn FileOps>> {
+    fn open(&self, cx: &mut SyscallCx<'_>, path: &Path, _: OpenFlags) -> SysResult<Arc<dyn FileOps>> {
         Ok(match minor(path.inode().metadata()?.rdev) {
             3 => Arc::new(Null),
             5 => Arc::new(Zero { full: false }),
             7 => Arc::new(Zero { full: true }),
             8 | 9 => Arc::new(Random),
+            kmsg::MINOR => Arc::new(Kmsg(cx.kernel.log.clone())),
             _ => return Err(Errno::ENXIO.into()),
         })
     }

@@ -2,6 +2,7 @@
 
 pub mod block;
 pub mod console;
+pub mod kmsg;
 mod mem;
 pub mod port;
 pub mod rtc;
@@ -17,10 +18,11 @@ use tty::{
 };
 
 /// Nodes that /dev has: name, major, minor, permission bits.
-pub const NODES: [(&str, u32, u32, u32); 13] = [
+pub const NODES: [(&str, u32, u32, u32); 14] = [
     block::CONTROL_NODE,
     port::NODE,
     rtc::NODE,
+    kmsg::NODE,
     ("null", mem::MEM_MAJOR, 3, 0o666),
     ("zero", mem::MEM_MAJOR, 5, 0o666),
     ("full", mem::MEM_MAJOR, 7, 0o666),

@@ -37,7 +37,7 @@ pub mod walk;
 
 pub use anon::{AnonFs, AnonInode, AnonKind};
 pub use busy::{BusyFiles, InUse, Use};
-pub use context::FsContext;
+pub use context::{FsContext, Places};
 pub use dentry::{Dentry, NameChange, Path};
 pub use fdtable::{Fd, FdTable};
 pub use file::{DirEntry, File, FileOps, FileOwner, MapRequest, OpenFlags};

@@ -45,6 +45,26 @@ fn this_cpu(cpus: Cpus) -> String {
     cpus.this.to_string()
 }
 
+/// CPUs as a bit map in the host kernel's writing: the highest first, 32 of `count` between commas.
+fn map_of(count: u32, has: impl Fn(u32) -> bool) -> String {
+    let words = (0..count.div_ceil(32)).rev().map(|word| {
+        let first = word * 32;
+        let bits = (0..32u32.min(count - first)).filter(|bit| has(first + bit));
+        let bits = bits.fold(0u32, |bits, bit| bits | 1 << bit);
+        let width = (count - first).min(32).div_ceil(4) as usize;
+        format!("{bits:0width$x}")
+    });
+    words.collect::<Vec<_>>().join(",")
+}
+
+fn cpu_map(cpus: Cpus) -> String {
+    map_of(cpus.count, |_| true)
+}
+
+fn this_map(cpus: Cpus) -> String {
+    map_of(cpus.count, |cpu| cpu == cpus.this)
+}
+
 /// Every file by its path, made from the number of CPUs; `%` in a path stands for each CPU. A path that ends with a slash
 /// is an empty directory.
 const FILES: &[(&str, Make)] = &[
@@ -62,13 +82,17 @@ const FILES: &[(&str, Make)] = &[
     ("class/net/lo/type", |_| "772".to_owned()),
     ("dev/block/", |_| String::new()),
     ("devices/system/cpu/cpu%/online", |_| "1".to_owned()),
+    ("devices/system/cpu/cpu%/topology/core_cpus", this_map),
     ("devices/system/cpu/cpu%/topology/core_cpus_list", this_cpu),
     ("devices/system/cpu/cpu%/topology/core_id", this_cpu),
+    ("devices/system/cpu/cpu%/topology/core_siblings", cpu_map),
     ("devices/system/cpu/cpu%/topology/core_siblings_list", cpu_range),
+    ("devices/system/cpu/cpu%/topology/package_cpus", cpu_map),
     ("devices/system/cpu/cpu%/topology/package_cpus_list", cpu_range),
     ("devices/system/cpu/cpu%/topology/physical_package_id", |_| {
         "0".to_owned()
     }),
+    ("devices/system/cpu/cpu%/topology/thread_siblings", this_map),
     ("devices/system/cpu/cpu%/topology/thread_siblings_list", this_cpu),
     ("devices/system/cpu/kernel_max", |_| "8191".to_owned()),
     ("devices/system/cpu/offline", |_| String::new()),
@@ -76,6 +100,7 @@ const FILES: &[(&str, Make)] = &[
     ("devices/system/cpu/possible", cpu_range),
     ("devices/system/cpu/present", cpu_range),
     ("devices/system/node/node0/cpulist", cpu_range),
+    ("devices/system/node/node0/cpumap", cpu_map),
     ("devices/system/node/online", |_| "0".to_owned()),
     ("devices/system/node/possible", |_| "0".to_owned()),
     ("firmware/", |_| String::new()),
@@ -179,5 +204,23 @@ struct Fixed(String);
 impl PseudoLink for Fixed {
     fn target(&self, _: Option<&Task>) -> Result<Link, Errno> {
         Ok(Link::Text(self.0.clone().into_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_of_cpus_are_written_as_linux_writes_them() {
+        let shown = |count| {
+            (
+                cpu_map(Cpus { count, this: 0 }),
+                this_map(Cpus { count, this: 1 }),
+            )
+        };
+        assert_eq!(shown(2), ("3".to_owned(), "2".to_owned()));
+        assert_eq!(shown(6), ("3f".to_owned(), "02".to_owned()));
+        assert_eq!(shown(33), ("1,ffffffff".to_owned(), "0,00000002".to_owned()));
     }
 }

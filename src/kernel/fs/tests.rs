@@ -219,7 +219,13 @@ impl Twins {
         let mut flags = OFlag::O_PATH;
         flags.set(OFlag::O_NOFOLLOW, !follow);
         let how = OpenHow::new().flags(flags).resolve(resolve);
-        openat2(&self.root, path, how).map(|fd| self.host[&ino(&fd)])
+        loop {
+            match openat2(&self.root, path, how) {
+                // Something was renamed or mounted meanwhile, anywhere on this machine.
+                Err(Errno::EAGAIN) => {}
+                found => return found.map(|fd| self.host[&ino(&fd)]),
+            }
+        }
     }
 
     fn here(&self, path: &str, follow: bool, flags: WalkFlags) -> Result<usize, Errno> {

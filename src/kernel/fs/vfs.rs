@@ -69,11 +69,7 @@ impl Vfs {
     /// A context at the root, for a first task.
     pub fn context(&self, umask: u32) -> Arc<Lock<FsContext>> {
         let root = self.mounts.root();
-        let context = FsContext {
-            cwd: root.clone(),
-            root,
-            umask,
-        };
+        let context = FsContext::new(root.clone(), root, umask);
         Arc::new(Lock::new(Rank::FsContext, context))
     }
 

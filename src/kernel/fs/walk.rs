@@ -1,11 +1,12 @@
 //! The path walk: path_resolution(7), symlink(7), openat2(2).
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bitflags::bitflags;
 
 use super::access::{self, Access};
-use super::{Dentry, FileType, Link, Path, Vfs};
+use super::{Dentry, FileType, Link, Path, Places, Vfs};
 use crate::kernel::stop::Errno;
 use crate::kernel::task::{Capability, Creds, Task};
 use crate::kernel::user_memory::PATH_MAX;
@@ -42,10 +43,8 @@ pub struct WalkCx<'a> {
     pub vfs: &'a Vfs,
     /// Whose permissions count.
     pub creds: Arc<Creds>,
-    /// The root directory.
-    pub root: Path,
-    /// The working directory.
-    pub cwd: Path,
+    /// Where paths begin.
+    pub places: Arc<Places>,
     /// The walking task, for links whose target depends on it; none while the guest is being built.
     pub task: Option<&'a Task>,
 }
@@ -95,13 +94,12 @@ pub enum Target {
 impl<'a> WalkCx<'a> {
     /// The walk of a task: with its credentials, root and working directory.
     pub fn of(task: &'a Task) -> WalkCx<'a> {
-        let fs = task.fs();
-        let fs = fs.lock();
+        let (fs, creds) = task.fs_and_creds();
+        let places = fs.lock().places().clone();
         WalkCx {
             vfs: &task.kernel.vfs,
-            creds: task.creds(),
-            root: fs.root.clone(),
-            cwd: fs.cwd.clone(),
+            creds,
+            places,
             task: Some(task),
         }
     }
@@ -112,8 +110,10 @@ impl<'a> WalkCx<'a> {
         WalkCx {
             vfs,
             creds: Arc::new(Creds::of_user(0, 0, &[])),
-            cwd: root.clone(),
-            root,
+            places: Arc::new(Places {
+                cwd: root.clone(),
+                root,
+            }),
             task: None,
         }
     }
@@ -177,10 +177,12 @@ struct Walker<'w, 'a> {
     cx: &'w WalkCx<'a>,
     flags: WalkFlags,
     /// What `/` and `..` cannot leave.
-    root: Path,
+    root: &'w Path,
     at: Path,
-    /// What is still to walk; a symbolic link's text is put in front.
-    rest: Vec<u8>,
+    /// What to walk; a symbolic link's text is put in front of what was still to be walked.
+    text: Rc<[u8]>,
+    /// How far it has been walked.
+    done: usize,
     links: u32,
     /// Whether the root has mattered yet: Linux looks it up late, and RESOLVE_NO_XDEV refuses to go to a root that it
     /// does not know.
@@ -190,7 +192,7 @@ struct Walker<'w, 'a> {
 impl<'w, 'a> Walker<'w, 'a> {
     fn start(
         cx: &'w WalkCx<'a>,
-        start: Option<&Path>,
+        start: Option<&'w Path>,
         path: &[u8],
         flags: WalkFlags,
     ) -> Result<Walker<'w, 'a>, Errno> {
@@ -200,31 +202,28 @@ impl<'w, 'a> Walker<'w, 'a> {
         if path.len() >= PATH_MAX {
             return Err(Errno::ENAMETOOLONG);
         }
-        let at = start.unwrap_or(&cx.cwd).clone();
+        let start = start.unwrap_or(&cx.places.cwd);
         let scoped = flags.intersects(WalkFlags::BENEATH | WalkFlags::IN_ROOT);
-        let root = if scoped { at.clone() } else { cx.root.clone() };
-        let mut walker = Walker {
+        let root = if scoped { start } else { &cx.places.root };
+        let absolute = path.first() == Some(&b'/');
+        if absolute && flags.contains(WalkFlags::BENEATH) {
+            return Err(Errno::EXDEV);
+        }
+        Ok(Walker {
             cx,
             flags,
             root,
-            at,
-            rest: path.to_vec(),
+            at: if absolute { root } else { start }.clone(),
+            text: path.into(),
+            done: 0,
             links: 0,
-            root_known: scoped,
-        };
-        if path.first() == Some(&b'/') {
-            if flags.contains(WalkFlags::BENEATH) {
-                return Err(Errno::EXDEV);
-            }
-            walker.root_known = true;
-            walker.at = walker.root.clone();
-        }
-        Ok(walker)
+            root_known: scoped || absolute,
+        })
     }
 
     /// Go to the root if a symbolic link says so.
     fn absolute(&mut self) -> Result<(), Errno> {
-        if self.rest.first() == Some(&b'/') {
+        if self.text.first() == Some(&b'/') {
             let unknown = self.flags.contains(WalkFlags::NO_XDEV) && !self.root_known;
             if unknown || self.flags.contains(WalkFlags::BENEATH) {
                 return Err(Errno::EXDEV);
@@ -247,24 +246,25 @@ impl<'w, 'a> Walker<'w, 'a> {
     /// Walk on; the parent and last component if the walk stopped in front of it.
     fn run(&mut self, stop: Stop) -> Result<Option<Parent>, Errno> {
         loop {
-            let from = self.rest.iter().take_while(|&&b| b == b'/').count();
-            if from == self.rest.len() {
+            let text = self.text.clone();
+            let slashes = text[self.done..].iter().take_while(|&&b| b == b'/').count();
+            let from = &text[self.done + slashes..];
+            if from.is_empty() {
                 return Ok(None);
             }
-            let len = self.rest[from..].iter().take_while(|&&b| b != b'/').count();
-            let name: Vec<u8> = self.rest[from..from + len].to_vec();
-            self.rest.drain(..from + len);
-            let last = self.rest.iter().all(|&b| b == b'/');
-            let slash = !self.rest.is_empty();
+            let (name, rest) = from.split_at(from.iter().take_while(|&&b| b != b'/').count());
+            self.done = text.len() - rest.len();
+            let last = rest.iter().all(|&b| b == b'/');
+            let slash = !rest.is_empty();
             self.may_search()?;
             if last && stop == Stop::BeforeLast {
                 return Ok(Some(self.parent(name, slash)));
             }
-            match name.as_slice() {
+            match name {
                 b"." => {}
                 b".." => self.up()?,
                 _ => {
-                    if let Some(parent) = self.down(&name, last, slash, stop)? {
+                    if let Some(parent) = self.down(name, last, slash, stop)? {
                         return Ok(Some(parent));
                     }
                 }
@@ -275,11 +275,11 @@ impl<'w, 'a> Walker<'w, 'a> {
         }
     }
 
-    fn parent(&self, name: Vec<u8>, trailing_slash: bool) -> Parent {
-        let last = match name.as_slice() {
+    fn parent(&self, name: &[u8], trailing_slash: bool) -> Parent {
+        let last = match name {
             b"." => Last::Dot,
             b".." => Last::DotDot,
-            _ => Last::Name(name),
+            _ => Last::Name(name.to_vec()),
         };
         Parent {
             dir: self.at.clone(),
@@ -306,7 +306,7 @@ impl<'w, 'a> Walker<'w, 'a> {
         self.root_known = true;
         let mut at = self.at.clone();
         loop {
-            if at.same(&self.root) {
+            if at.same(self.root) {
                 return if self.flags.contains(WalkFlags::BENEATH) {
                     Err(Errno::EXDEV)
                 } else {
@@ -333,19 +333,28 @@ impl<'w, 'a> Walker<'w, 'a> {
     fn down(&mut self, name: &[u8], last: bool, slash: bool, stop: Stop) -> Result<Option<Parent>, Errno> {
         if last && slash && stop == Stop::AtMissing {
             // What open(2) would create is no directory, so it does not even look.
-            return Ok(Some(self.parent(name.to_vec(), slash)));
+            return Ok(Some(self.parent(name, slash)));
         }
-        let child = match self.cx.child(&self.at, name) {
+        let child = match self.cx.vfs.child(&self.at.dentry, name) {
             Err(Errno::ENOENT) if last && stop == Stop::AtMissing => {
-                return Ok(Some(self.parent(name.to_vec(), slash)));
+                return Ok(Some(self.parent(name, slash)));
             }
             child => child?,
         };
-        let is_link = child.inode().file_type() == FileType::Symlink;
-        if is_link && (!last || slash || self.flags.contains(WalkFlags::FOLLOW)) {
-            self.follow(&child.dentry)?;
+        let (mount, dentry) = if child.is_mount_point() {
+            let mount = self.at.mount.clone();
+            let Path { mount, dentry } = self.cx.vfs.mounts.cross(Path { mount, dentry: child });
+            (Some(mount), dentry)
         } else {
-            self.go(child)?;
+            (None, child)
+        };
+        let is_link = dentry.inode.file_type() == FileType::Symlink;
+        if is_link && (!last || slash || self.flags.contains(WalkFlags::FOLLOW)) {
+            self.follow(&dentry)?;
+        } else if let Some(mount) = mount {
+            self.go(Path { mount, dentry })?;
+        } else {
+            self.at.dentry = dentry;
         }
         Ok(None)
     }
@@ -356,7 +365,7 @@ impl<'w, 'a> Walker<'w, 'a> {
         if self.links > LINKS_MAX || self.flags.contains(WalkFlags::NO_SYMLINKS) {
             return Err(Errno::ELOOP);
         }
-        if self.rest.is_empty() {
+        if self.done == self.text.len() {
             access::may_follow(
                 &self.cx.creds,
                 &self.at.inode().metadata()?,
@@ -368,9 +377,9 @@ impl<'w, 'a> Walker<'w, 'a> {
                 if text.is_empty() {
                     return Err(Errno::ENOENT);
                 }
-                let behind = std::mem::replace(&mut self.rest, text);
                 // What follows begins with its slash, or is empty.
-                self.rest.extend_from_slice(&behind);
+                self.text = [&text, &self.text[self.done..]].concat().into();
+                self.done = 0;
                 self.absolute()
             }
             Link::Jump(path) => {

@@ -3,6 +3,7 @@
 use super::{RELEASE, VERSION};
 use crate::kernel::Uts;
 use crate::kernel::abi::sys::{Sysinfo, UTS_LEN, Utsname};
+use crate::kernel::dev::kmsg;
 use crate::kernel::stop::{SysResult, fail};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::task::{Capability, ExitStatus};
@@ -104,21 +105,44 @@ fn getrandom(cx: &mut SyscallCx<'_>, buf: UserAddr, len: u64, flags: u32) -> Sys
     Ok(to.done())
 }
 
-/// syslog(2): the kernel's log is kept by the supervisor, so the guest's is empty.
+/// syslog(2).
 fn syslog(cx: &mut SyscallCx<'_>, action: i32, buf: UserAddr, len: i32) -> SysResult<usize> {
     const READ: i32 = 2;
     const READ_ALL: i32 = 3;
     const READ_CLEAR: i32 = 4;
+    const CLEAR: i32 = 5;
+    const CONSOLE_LEVEL: i32 = 8;
+    const SIZE_UNREAD: i32 = 9;
     const SIZE_BUFFER: i32 = 10;
     let open_to_all = action == READ_ALL || action == SIZE_BUFFER;
     if !open_to_all && !cx.task.creds().capable(Capability::Syslog) {
         return fail!(EPERM);
     }
-    match action {
-        READ | READ_ALL | READ_CLEAR if buf.is_null() || len < 0 => fail!(EINVAL),
-        READ => fail!(EAGAIN),
-        0..=9 => Ok(0),
-        SIZE_BUFFER => Ok(1 << 17),
+    let log = &cx.kernel.log;
+    let len = usize::try_from(len);
+    match (action, len) {
+        (READ | READ_ALL | READ_CLEAR, _) if buf.is_null() => fail!(EINVAL),
+        (READ, Ok(len)) => {
+            let bytes = log.unread(len)?;
+            cx.memory.write_bytes(buf, &bytes)?;
+            log.was_read(bytes.len());
+            Ok(bytes.len())
+        }
+        (READ_ALL | READ_CLEAR, Ok(len)) => {
+            let bytes = log.last(len);
+            cx.memory.write_bytes(buf, &bytes)?;
+            if action == READ_CLEAR {
+                log.clear();
+            }
+            Ok(bytes.len())
+        }
+        (CLEAR, _) => {
+            log.clear();
+            Ok(0)
+        }
+        (CONSOLE_LEVEL, Ok(1..=8)) | (0 | 1 | 6 | 7, _) => Ok(0),
+        (SIZE_UNREAD, _) => Ok(log.unread_size()),
+        (SIZE_BUFFER, _) => Ok(kmsg::CAPACITY),
         _ => fail!(EINVAL),
     }
 }

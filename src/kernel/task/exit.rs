@@ -132,12 +132,8 @@ fn tell_children_of_thread(task: &Arc<Task>) -> bool {
 /// Give up descriptors, working directory and memory, closing what nobody else uses.
 fn drop_shared(task: &Arc<Task>) {
     task.set_files(Arc::new(FdTable::default()));
-    let root = task.fs().lock().root.clone();
-    let nowhere = FsContext {
-        cwd: root.clone(),
-        root,
-        umask: 0,
-    };
+    let root = task.places().root.clone();
+    let nowhere = FsContext::new(root.clone(), root, 0);
     drop(task.set_fs(Arc::new(Lock::new(Rank::FsContext, nowhere))));
     let none = Mm::none();
     drop(task.set_mm(none));

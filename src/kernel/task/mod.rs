@@ -32,7 +32,7 @@ pub(in crate::kernel) use syscalls::dispatch;
 
 use super::Kernel;
 use super::dev::port::PortAccess;
-use super::fs::{FdTable, FsContext};
+use super::fs::{FdTable, FsContext, Places};
 use super::mm::Mm;
 use super::sched::{Player, Turns};
 use super::signal::{self, SigHand, SigSet, SignalState, UNBLOCKABLE};
@@ -364,6 +364,17 @@ impl Task {
         self.shared.lock().fs.clone()
     }
 
+    /// Where its paths begin.
+    pub fn places(&self) -> Arc<Places> {
+        self.fs().lock().places().clone()
+    }
+
+    /// Its file system context and credentials.
+    pub fn fs_and_creds(&self) -> (Arc<Lock<FsContext>>, Arc<Creds>) {
+        let shared = self.shared.lock();
+        (shared.fs.clone(), shared.creds.clone())
+    }
+
     /// Its address space.
     pub fn mm(&self) -> Arc<Mm> {
         self.shared.lock().mm.clone()
@@ -411,7 +422,7 @@ impl Task {
 
     /// Its memory.
     pub fn memory(&self) -> UserMemory {
-        UserMemory::new(self.mm().space.clone())
+        UserMemory::new(self.shared.lock().mm.space.clone())
     }
 
     /// Whether it waits in a call.

@@ -84,7 +84,7 @@ impl Task {
     fn guarded(self: Arc<Self>, thread: &mut dyn Thread, trap: Trap) -> Next {
         CURRENT.set(Some(self.clone()));
         // A panic is a bug of ours; it must cost the guest that met it its life, and nobody else anything.
-        let handled = catch_unwind(AssertUnwindSafe(|| self.clone().handle(thread, trap)));
+        let handled = catch_unwind(AssertUnwindSafe(|| self.handle(thread, trap)));
         CURRENT.set(None);
         handled.unwrap_or_else(|_| {
             tracing::error!(
@@ -101,8 +101,12 @@ impl Task {
         })
     }
 
-    fn handle(self: Arc<Self>, thread: &mut dyn Thread, trap: Trap) -> Next {
-        let mut call = self.run.lock().call.take();
+    fn handle(self: &Arc<Self>, thread: &mut dyn Thread, trap: Trap) -> Next {
+        // Who makes a call is in none.
+        let mut call = match trap {
+            Trap::Syscall => None,
+            _ => self.run.lock().call.take(),
+        };
         match trap {
             Trap::Syscall => {
                 call = Some(self.begin_call(thread));
@@ -112,8 +116,8 @@ impl Task {
             }
             Trap::ForeignSyscall => thread.regs_mut().rax = error_value(Errno::ENOSYS),
             Trap::Fault(fault) => {
-                if !cpu::carry_out(&self, thread, &fault) {
-                    signal::force(&self, SigInfo::from_fault(&fault));
+                if !cpu::carry_out(self, thread, &fault) {
+                    signal::force(self, SigInfo::from_fault(&fault));
                 }
             }
             Trap::Waiting => {
@@ -125,7 +129,7 @@ impl Task {
                     signal: libc::SIGKILL,
                     core: false,
                 });
-                exit::leave(&self);
+                exit::leave(self);
                 return Next::Exit;
             }
         }
@@ -152,14 +156,17 @@ impl Task {
     /// Go on until guest code runs again, the task parks, or its thread is over.
     fn advance(self: &Arc<Self>, thread: &mut dyn Thread, call: &mut Option<Call>) -> Next {
         loop {
-            if self.is_dying() {
+            let (dying, stopped) = self.standing();
+            if dying {
                 if self.is_traced() && self.trace_exit(thread) {
                     return Next::Park;
                 }
                 exit::leave(self);
                 return Next::Exit;
             }
-            if self.is_traced() && self.trace_point(thread, call) || self.is_stopped() {
+            // A tracer may have let a signal through that stops it.
+            let held = self.is_traced() && (self.trace_point(thread, call) || self.standing().1);
+            if held || stopped {
                 return Next::Park;
             }
             if let Some(running) = call {
@@ -193,7 +200,7 @@ impl Task {
                     }
                 }
             }
-            if self.attention.swap(false, Ordering::SeqCst) {
+            if self.attention.load(Ordering::SeqCst) && self.attention.swap(false, Ordering::SeqCst) {
                 match signal::deliver(self, thread, call) {
                     Delivery::Go | Delivery::Stopped => {}
                     Delivery::Exit(status) => self.group.begin_exit(status),
@@ -211,18 +218,19 @@ impl Task {
 
     fn run_call(self: &Arc<Self>, thread: &mut dyn Thread, call: &mut Call) -> Ran {
         call.parked = None;
-        let memory = self.memory();
         DEADLINE.set(call.state.deadline);
         let mut cx = SyscallCx {
             kernel: &self.kernel,
             task: self,
             thread,
-            memory: memory.clone(),
+            memory: self.memory(),
             nr: call.nr,
             args: call.args,
             state: &mut call.state,
         };
-        let value = match syscall::dispatch(&mut cx) {
+        let result = syscall::dispatch(&mut cx);
+        let memory = cx.memory;
+        let value = match result {
             Ok(value) => value,
             Err(Stop::Errno(errno, at)) => {
                 tracing::debug!(tid = self.tid(), nr = call.nr, "{errno:?}{at}");
@@ -276,15 +284,16 @@ impl Task {
     }
 
     pub(super) fn is_dying(&self) -> bool {
-        if self.ends_alone() {
-            return true;
-        }
-        let state = self.group.state.lock();
-        state.exiting.is_some() || state.exec_by.is_some_and(|tid| tid != self.tid())
+        self.standing().0
     }
 
-    fn is_stopped(&self) -> bool {
-        self.group.state.lock().stopped.is_some()
+    /// Whether it is to end, and whether its process is stopped.
+    fn standing(&self) -> (bool, bool) {
+        let alone = self.ends_alone();
+        let state = self.group.state.lock();
+        let replaced = state.exec_by.is_some_and(|tid| tid != self.tid());
+        let dying = alone || state.exiting.is_some() || replaced;
+        (dying, state.stopped.is_some())
     }
 }
 

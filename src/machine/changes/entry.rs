@@ -121,7 +121,8 @@ impl Entry {
         } else {
             ""
         };
-        let mut text = format!("{letter} /{}{slash}", quoted(&self.path));
+        let path = [b"/", &*self.path, slash.as_bytes()].concat();
+        let mut text = format!("{letter} {}", quoted(&path));
         let (Some(before), Some(after)) = (&self.before, &self.after) else {
             return text;
         };

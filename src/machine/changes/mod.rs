@@ -66,6 +66,11 @@ impl Changes {
         apply::apply(root, &chosen, self.since)
     }
 
+    /// Whether anything has changed at or below a path.
+    pub fn has(&self, path: &std::path::Path) -> bool {
+        self.entries.iter().any(|entry| absolute(entry).starts_with(path))
+    }
+
     /// Write the changes as the tar archive of an OCI image layer: what was removed is a whiteout. Times that are later than
     /// `latest`, in seconds, become that.
     pub fn export(&self, latest: Option<i64>, out: &mut dyn Write) -> io::Result<()> {
@@ -73,9 +78,14 @@ impl Changes {
     }
 }
 
+/// Where a change is, from the guest's root on.
+fn absolute(entry: &Entry) -> PathBuf {
+    std::path::Path::new("/").join(std::ffi::OsStr::from_bytes(&entry.path))
+}
+
 /// Whether a change is at or below one of these paths, or makes a directory above one of them.
 fn is_chosen(entry: &Entry, paths: &[PathBuf]) -> bool {
-    let path = std::path::Path::new("/").join(std::ffi::OsStr::from_bytes(&entry.path));
+    let path = absolute(entry);
     let makes_parent = |chosen: &PathBuf| {
         entry.what.contains(What::ADDED) && entry.kind() == FileType::Directory && chosen.starts_with(&path)
     };

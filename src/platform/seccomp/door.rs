@@ -7,18 +7,48 @@ use std::hint::spin_loop;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use guest_runtime::abi::{
-    Answer, COMMANDS, Command, GRANTS, Grant, PAGE, Page, Registers, Request, SHARED_STRIDE, WINDOW, Watch,
+    Answer, COMMANDS, Command, GRANTS, Grant, PAGE, Page, Registers, Request, SEGMENTS, SHARED_STRIDE,
+    WINDOW, WRITE_BACKS, Watch, WriteBack, kind,
 };
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 /// The mapped page and window of one slot.
+pub(super) struct PageMapping(NonNull<Page>);
+
+// SAFETY: the page is plain shared memory that is only accessed by atomics and by copies through raw pointers.
+unsafe impl Send for PageMapping {}
+// SAFETY: as above; who may write what when is decided by the locks of `thread::Host`.
+unsafe impl Sync for PageMapping {}
+
+impl PageMapping {
+    /// Map slot `slot` of a space's memory.
+    pub(super) fn new(memory: impl AsFd, slot: u64) -> Result<Arc<PageMapping>, Errno> {
+        let len = NonZeroUsize::new(SHARED_STRIDE as usize).ok_or(Errno::EINVAL)?;
+        let offset = i64::try_from(slot * SHARED_STRIDE).map_err(|_| Errno::EINVAL)?;
+        let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping at an address that the host chooses.
+        let page = unsafe { mmap(None, len, prot, MapFlags::MAP_SHARED, memory, offset)? };
+        Ok(Arc::new(PageMapping(page.cast())))
+    }
+}
+
+impl Drop for PageMapping {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping, of which nothing is borrowed any more.
+        let unmapped = unsafe { munmap(self.0.cast(), SHARED_STRIDE as usize) };
+        debug_assert_eq!(unmapped, Ok(()));
+    }
+}
+
+/// The conversation of one thread by the page and window of its slot.
 pub(super) struct Door {
-    page: NonNull<Page>,
+    mapping: Arc<PageMapping>,
     /// How often somebody rang for the dead. The page itself may hold anything, by its guest's doing.
     dead_rings: AtomicU32,
 }
@@ -41,21 +71,16 @@ pub(super) enum GoesOn<'a> {
     Not,
 }
 
-// SAFETY: the page is plain shared memory that is only accessed by atomics and by copies through raw pointers.
-unsafe impl Send for Door {}
-// SAFETY: as above; who may write what when is decided by the locks of `thread::Host`.
-unsafe impl Sync for Door {}
-
 impl Door {
     /// Map slot `slot` of a space's memory and give its words their first values.
     pub(super) fn open(memory: impl AsFd, slot: u64) -> Result<Door, Errno> {
-        let len = NonZeroUsize::new(SHARED_STRIDE as usize).ok_or(Errno::EINVAL)?;
-        let offset = i64::try_from(slot * SHARED_STRIDE).map_err(|_| Errno::EINVAL)?;
-        let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a new mapping at an address that the host chooses.
-        let page = unsafe { mmap(None, len, prot, MapFlags::MAP_SHARED, memory, offset)? };
+        Ok(Door::of(PageMapping::new(memory, slot)?))
+    }
+
+    /// Give the words of a page their first values.
+    pub(super) fn of(mapping: Arc<PageMapping>) -> Door {
         let door = Door {
-            page: page.cast(),
+            mapping,
             dead_rings: AtomicU32::new(0),
         };
         let watch = door.watch();
@@ -74,22 +99,26 @@ impl Door {
         door.busy_word().store(0, Ordering::SeqCst);
         // Until the host says otherwise. For a stub's first thread it never does: its slot is not used again.
         door.alive().store(1, Ordering::SeqCst);
-        Ok(door)
+        door
+    }
+
+    fn page(&self) -> *mut Page {
+        self.mapping.0.as_ptr()
     }
 
     fn req(&self) -> &AtomicU32 {
         // SAFETY: mapped as long as `self` lives; an atomic may be changed by others.
-        unsafe { &(*self.page.as_ptr()).req }
+        unsafe { &(*self.page()).req }
     }
 
     fn rsp(&self) -> &AtomicU32 {
         // SAFETY: as in `req`.
-        unsafe { &(*self.page.as_ptr()).rsp }
+        unsafe { &(*self.page()).rsp }
     }
 
     pub(super) fn done(&self) -> &AtomicU32 {
         // SAFETY: as in `req`.
-        unsafe { &(*self.page.as_ptr()).done.0 }
+        unsafe { &(*self.page()).done.0 }
     }
 
     /// Whether a thread that shares memory with its maker has not ended yet.
@@ -100,9 +129,9 @@ impl Door {
     /// Where the guest finds what it is told without ringing, and what it may do.
     pub(super) fn set_facts(&self, facts: u64, room: u64) {
         // SAFETY: as in `req`.
-        unsafe { (*self.page.as_ptr()).facts.store(facts, Ordering::SeqCst) };
+        unsafe { (*self.page()).facts.store(facts, Ordering::SeqCst) };
         // SAFETY: as in `req`.
-        unsafe { (*self.page.as_ptr()).room.store(room, Ordering::SeqCst) };
+        unsafe { (*self.page()).room.store(room, Ordering::SeqCst) };
     }
 
     /// Calls that, as the guest says, were answered without ringing.
@@ -139,45 +168,45 @@ impl Door {
 
     fn busy_word(&self) -> &AtomicU64 {
         // SAFETY: as in `req`.
-        unsafe { &(*self.page.as_ptr()).busy }
+        unsafe { &(*self.page()).busy }
     }
 
     fn rests_word(&self) -> &AtomicU32 {
         // SAFETY: as in `req`.
-        unsafe { &(*self.page.as_ptr()).rests }
+        unsafe { &(*self.page()).rests }
     }
 
     fn native_words(&self) -> [&AtomicU64; 2] {
-        let page = self.page.as_ptr();
+        let page = self.page();
         // SAFETY: as in `req`.
         unsafe { [&(*page).native, &(*page).written] }
     }
 
     fn cpuid_words(&self) -> [&AtomicU64; 2] {
-        let page = self.page.as_ptr();
+        let page = self.page();
         // SAFETY: as in `req`.
         unsafe { [&(*page).cpuid, &(*page).cpuid_faults] }
     }
 
     fn answered_word(&self) -> &AtomicU64 {
         // SAFETY: as in `req`.
-        unsafe { &(*self.page.as_ptr()).answered }
+        unsafe { &(*self.page()).answered }
     }
 
     /// What may be read for the guest's descriptor `place`.
     pub(super) fn grant(&self, place: usize) -> &Grant {
         // SAFETY: as in `req`.
-        unsafe { &(*self.page.as_ptr()).grants[place.min(GRANTS - 1)] }
+        unsafe { &(*self.page()).grants[place.min(GRANTS - 1)] }
     }
 
     fn alive(&self) -> &AtomicU32 {
         // SAFETY: as in `req`.
-        unsafe { &(*self.page.as_ptr()).alive.0 }
+        unsafe { &(*self.page()).alive.0 }
     }
 
     fn watch(&self) -> &Watch {
         // SAFETY: as in `req`.
-        unsafe { &(*self.page.as_ptr()).watch }
+        unsafe { &(*self.page()).watch }
     }
 
     /// Have the guest look so often for an answer before it sleeps.
@@ -240,11 +269,18 @@ impl Door {
     }
 
     /// Give the answer number `number`.
-    pub(super) fn answer(&self, number: u32, action: u32, goes_on: GoesOn<'_>, commands: &[Command]) {
+    pub(super) fn answer(
+        &self,
+        number: u32,
+        action: u32,
+        goes_on: GoesOn<'_>,
+        write_backs: impl Iterator<Item = WriteBack>,
+        commands: &[Command],
+    ) {
         debug_assert!(commands.len() <= COMMANDS);
         // SAFETY: inside the mapped page; plain data.
         unsafe {
-            let answer: *mut Answer = &raw mut (*self.page.as_ptr()).answer;
+            let answer: *mut Answer = &raw mut (*self.page()).answer;
             for (i, command) in commands.iter().take(COMMANDS).enumerate() {
                 (&raw mut (*answer).commands[i]).write_volatile(*command);
             }
@@ -254,7 +290,13 @@ impl Door {
                 GoesOn::Not => {}
             }
             // What lies beside the word that the guest may be watching comes last.
-            (&raw mut (*answer).count).write_volatile(commands.len() as u32);
+            let mut written = 0;
+            for (i, back) in write_backs.take(WRITE_BACKS).enumerate() {
+                (&raw mut (*answer).write_backs[i]).write_volatile(back);
+                written += 1;
+            }
+            (&raw mut (*answer).written).write_volatile(written);
+            (&raw mut (*answer).count).write_volatile(commands.len() as u16);
             (&raw mut (*answer).action).write_volatile(action);
         }
         // Together with what lies beside it: a watcher takes the line away as soon as anything else is waited for here.
@@ -267,15 +309,32 @@ impl Door {
 
     /// A copy of the trap that the guest rang for.
     pub(super) fn request(&self) -> Request {
-        // SAFETY: inside the mapped page; any bytes are a valid Request.
-        unsafe { (&raw const (*self.page.as_ptr()).request).read_volatile() }
+        let mut request = Request::default();
+        // SAFETY: inside the mapped page; any bytes are valid for each of these. Only what means something is read.
+        unsafe {
+            let from = &raw const (*self.page()).request;
+            request.kind = (&raw const (*from).kind).read_volatile();
+            request.cpu = (&raw const (*from).cpu).read_volatile();
+            request.patched = (&raw const (*from).patched).read_volatile();
+            request.count = (&raw const (*from).count).read_volatile();
+            request.moved = (&raw const (*from).moved).read_volatile();
+            request.regs = (&raw const (*from).regs).read_volatile();
+            if request.kind == kind::FAULT {
+                request.exception = (&raw const (*from).exception).read_volatile();
+            }
+            let count = (request.count as usize).min(SEGMENTS);
+            for (i, segment) in request.segments.iter_mut().enumerate().take(count) {
+                *segment = (&raw const (*from).segments[i]).read_volatile();
+            }
+        }
+        request
     }
 
     /// What the guest says became of command `index`.
     pub(super) fn result(&self, index: usize) -> i64 {
         let index = index.min(COMMANDS - 1);
         // SAFETY: inside the mapped page.
-        unsafe { (&raw const (*self.page.as_ptr()).answer.commands[index].result).read_volatile() }
+        unsafe { (&raw const (*self.page()).answer.commands[index].result).read_volatile() }
     }
 
     /// Copy from the window.
@@ -295,15 +354,7 @@ impl Door {
 
     fn window(&self) -> *mut u8 {
         // SAFETY: the window follows the page in the same mapping.
-        unsafe { self.page.as_ptr().cast::<u8>().add(PAGE as usize) }
-    }
-}
-
-impl Drop for Door {
-    fn drop(&mut self) {
-        // SAFETY: our own mapping, of which nothing is borrowed any more.
-        let unmapped = unsafe { munmap(self.page.cast(), SHARED_STRIDE as usize) };
-        debug_assert_eq!(unmapped, Ok(()));
+        unsafe { self.page().cast::<u8>().add(PAGE as usize) }
     }
 }
 

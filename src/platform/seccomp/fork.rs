@@ -37,7 +37,7 @@ impl SeccompThread {
     pub(super) fn fork_sharing(&mut self, kind: ForkKind) -> Result<Box<SeccompThread>, Errno> {
         let space = Arc::clone(&self.host().space);
         let slot = space.new_slot()?;
-        let door = Door::open(space.memory(), slot).inspect_err(|_| space.give_back(slot))?;
+        let door = space.open_door(slot).inspect_err(|_| space.give_back(slot))?;
         let flags = (libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID) as u64;
         let before = self.host().core.placement.before_clone(self.host().seat());
         let made = if kind == ForkKind::Share {

@@ -13,7 +13,9 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use guest_runtime::abi::{COMMANDS, Command, Request, SEGMENTS, SEGMENTS_END, Segment, kind, op};
+use guest_runtime::abi::{
+    Command, Request, SEGMENTS, SEGMENTS_END, Segment, WRITE_BACKS, WriteBack, kind, op,
+};
 
 use super::process::lock;
 use super::thread::Host;
@@ -32,9 +34,9 @@ pub(super) fn during<R>(host: &Arc<Host>, owner: impl FnOnce() -> R) -> R {
     result
 }
 
-/// The thread whose owner runs on this host thread, if any.
-pub(super) fn present() -> Option<Arc<Host>> {
-    PRESENT.with_borrow(Clone::clone)
+/// Look at the thread whose owner runs on this host thread, if any.
+pub(super) fn with_present<R>(look: impl FnOnce(Option<&Arc<Host>>) -> R) -> R {
+    PRESENT.with_borrow(|present| look(present.as_ref()))
 }
 
 /// Bytes of guest memory that have a place in the window.
@@ -136,7 +138,7 @@ impl Segments {
             before.len = before.len.max(addr + len as u64 - before.addr);
             return true;
         }
-        if self.written.len() >= COMMANDS {
+        if self.written.len() >= WRITE_BACKS {
             return false;
         }
         self.written.push(Range {
@@ -151,17 +153,24 @@ impl Segments {
         self.written.iter().any(|w| w.overlaps(addr, len))
     }
 
-    /// Commands that put back what was written.
-    pub(super) fn take_written(&mut self) -> Vec<Command> {
-        let written = self.written.drain(..);
-        written
-            .map(|w| Command {
-                op: op::WRITE_BACK,
-                optional: 1,
-                args: [w.addr, w.offset, w.len, 0, 0, 0, 0],
-                ..Command::default()
-            })
-            .collect()
+    /// What the runtime is to put back.
+    pub(super) fn write_backs(&self) -> impl Iterator<Item = WriteBack> {
+        // A segment is shorter than the window.
+        self.written.iter().map(|w| WriteBack {
+            addr: w.addr,
+            len: w.len as u32,
+            offset: w.offset as u32,
+        })
+    }
+
+    /// It was put back, or cannot be.
+    pub(super) fn forget_written(&mut self) {
+        self.written.clear();
+    }
+
+    /// Guest memory is going to change otherwise; what was written is still to be put back.
+    pub(super) fn end(&mut self) {
+        self.pieces.clear();
     }
 }
 
@@ -296,21 +305,24 @@ mod tests {
         assert!(segments.note(0x1020, 16, place + 16));
         assert_eq!(segments.readable(0x1010, 32), Some(place));
         assert_eq!(segments.readable(0x100f, 32), None);
-        let commands = segments.take_written();
-        assert_eq!(commands.len(), 1);
-        assert_eq!(commands[0].args[..3], [0x1010, 64 + 16, 32]);
-        assert!(segments.take_written().is_empty());
+        let backs: Vec<_> = segments
+            .write_backs()
+            .map(|w| (w.addr, w.offset, w.len))
+            .collect();
+        assert_eq!(backs, [(0x1010, 64 + 16, 32)]);
+        segments.forget_written();
+        assert_eq!(segments.write_backs().count(), 0);
         assert_eq!(segments.writable(0x1063, 2), None);
     }
 
     #[test]
     fn an_answer_holds_what_can_be_kept_in_mind() {
         let mut segments = loaded(&[(0x1000, 1000, 0, BOTH)]);
-        for at in 0..COMMANDS {
+        for at in 0..WRITE_BACKS {
             assert!(segments.note(0x1000 + 2 * at as u64, 1, 2 * at));
         }
-        assert!(!segments.note(0x1000 + 2 * COMMANDS as u64, 1, 2 * COMMANDS));
+        assert!(!segments.note(0x1000 + 2 * WRITE_BACKS as u64, 1, 2 * WRITE_BACKS));
         assert!(segments.note(0x1000 + 1, 1, 1));
-        assert_eq!(segments.take_written().len(), COMMANDS);
+        assert_eq!(segments.write_backs().count(), WRITE_BACKS);
     }
 }

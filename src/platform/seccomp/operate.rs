@@ -10,7 +10,7 @@ use super::launch::call;
 use super::notify::Expectation;
 use super::thread::{SeccompThread, decode};
 use crate::platform::native::memory;
-use crate::platform::{HostFile, MapFlags, MemOp, PAGE_SIZE, Prot};
+use crate::platform::{HostFile, MapFlags, MemOp, PAGE_SIZE};
 
 /// A file that the stub has a descriptor of.
 struct Taken<'a> {
@@ -66,11 +66,6 @@ impl SeccompThread {
                 Err(errno) if list.places.is_empty() => return Err(errno),
                 // When those before it have been carried out.
                 Err(_) => break,
-            }
-            // Text may be patched before anything else changes there.
-            if matches!(op, MemOp::Map { prot, .. } | MemOp::Protect { prot, .. } if prot.contains(Prot::EXEC))
-            {
-                break;
             }
         }
         if list.places.len() == ops.len()
@@ -149,6 +144,8 @@ impl SeccompThread {
 
     /// Carry out a list and say so to the patcher; the last operation's result.
     fn carry_out(&self, ops: &[MemOp<'_>], list: &List, taken: &mut Option<Taken<'_>>) -> Result<u64, Errno> {
+        // No text is patched before the patcher knows what has changed there since it was mapped.
+        let _passing = self.host().space.gate.pass();
         let results = self
             .host()
             .command_expecting(&list.commands, list.expectation.as_ref())?;

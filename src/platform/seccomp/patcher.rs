@@ -43,6 +43,8 @@ const DUE_CPUIDS: usize = 4;
 const MAX_COUNTED: usize = 4096;
 /// Bytes of a mapping for trampolines.
 const ARENA: u64 = 32 << 10;
+/// Bytes of text that are read at once to compare them with what was learnt.
+const LOOK: u64 = 4096;
 /// Where in the window bytes to be written are put.
 const OFFSET: usize = 0x8000;
 /// Protections of text and trampolines: while they are written, and else.
@@ -54,6 +56,8 @@ const READ_EXECUTE: i32 = libc::PROT_READ | libc::PROT_EXEC;
 struct Text {
     range: Range<u64>,
     key: FileKey,
+    /// It was opened before anything ran there, as it will be the next time.
+    opened: bool,
 }
 
 /// What is patched in one address space. A copy goes with a copied address space.
@@ -190,6 +194,11 @@ impl Patcher {
             patches.trapped = patches.trapped.saturating_add(1);
             let Some(count) = patches.count(site) else { return };
             if patches.trapped < SETTLED {
+                drop(patches);
+                // The next to map it has this site patched with the others, for next to nothing.
+                if text.opened {
+                    self.learn(&host.space, &text, site, number);
+                }
                 return;
             }
             (text, count)
@@ -342,15 +351,16 @@ impl Patcher {
             modified: (st.st_mtime, st.st_mtime_nsec),
             offset,
         };
-        let text = Text { range, key };
         let sites = {
             let mut known = lock(&self.known);
             known.meet(key);
-            known.sites(&key, text.range.start)
+            known.sites(&key, range.start)
         };
         let cpuids = sites.iter().filter(|(_, recipe)| recipe.kind() == Kind::Cpuid);
+        let opened = cpuids.count() >= DUE_CPUIDS;
+        let text = Text { range, key, opened };
         let mut patches = lock(&host.space.patches);
-        if cpuids.count() >= DUE_CPUIDS {
+        if opened {
             patches.due.push(text.clone());
         }
         patches.kept.insert(text.range.clone());
@@ -428,14 +438,22 @@ fn apply(host: &Host, entries: Entries, text: &Range<u64>, sites: &[(u64, Recipe
             patches.arenas.len() - 1
         }
     };
-    let mut plans = Vec::new();
+    let mut plans: Vec<Plan> = Vec::new();
+    let mut looked = Looked::default();
     for (site, recipe) in sites {
         let bare = recipe.kind() == Kind::Cpuid && patches.bares_cpuid;
         if bare || patches.plans.of_site(*site).is_some() {
             continue;
         }
         let at = patches.arenas[arena].next();
-        match fitting(host, &patches, recipe.place(*site, at, entries)) {
+        let free = plans.last().map_or(text.start, |last| last.covered().end)..text.end;
+        match fitting(
+            host,
+            &patches,
+            recipe.place(*site, at, entries),
+            &mut looked,
+            &free,
+        ) {
             Ok(plan) if patches.arenas[arena].take(plan.trampoline().len()) => plans.push(plan),
             Ok(_) => tracing::debug!("site {site:#x}: no room for its trampoline"),
             Err(e) => tracing::debug!("site {site:#x}: {e}"),
@@ -457,16 +475,47 @@ fn apply(host: &Host, entries: Entries, text: &Range<u64>, sites: &[(u64, Recipe
     Ok(())
 }
 
-/// A plan that the present bytes and the other plans allow.
-fn fitting(host: &Host, patches: &Patches, plan: Result<Plan, Refusal>) -> anyhow::Result<Plan> {
+/// A piece of text that was read: sites lie close together, and most are in the piece that the one before them was in.
+#[derive(Default)]
+struct Looked {
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Looked {
+    /// Bytes of a text that ends at `end`. EFAULT where there is none any more.
+    fn at(&mut self, host: &Host, range: &Range<u64>, end: u64) -> Result<&[u8], Errno> {
+        let inside = |looked: &Looked| {
+            let from = usize::try_from(range.start.checked_sub(looked.start)?).ok()?;
+            let to = usize::try_from(range.end.checked_sub(looked.start)?).ok()?;
+            (to <= looked.bytes.len()).then_some(from..to)
+        };
+        if inside(self).is_none() {
+            let len = end
+                .min(range.start.saturating_add(LOOK))
+                .saturating_sub(range.start) as usize;
+            self.start = range.start;
+            self.bytes.resize(len, 0);
+            let got = host.space.read(range.start, &mut self.bytes);
+            self.bytes.truncate(got);
+        }
+        let inside = inside(self).ok_or(Errno::EFAULT)?;
+        self.bytes.get(inside).ok_or(Errno::EFAULT)
+    }
+}
+
+/// A plan that the present bytes, the other plans, and what is `free` of the text, allow.
+fn fitting(
+    host: &Host,
+    patches: &Patches,
+    plan: Result<Plan, Refusal>,
+    looked: &mut Looked,
+    free: &Range<u64>,
+) -> anyhow::Result<Plan> {
     let plan = plan?;
     let covered = plan.covered();
-    let mut now = vec![0; usize::try_from(covered.end - covered.start)?];
-    anyhow::ensure!(
-        host.space.read(covered.start, &mut now) == now.len(),
-        Errno::EFAULT
-    );
-    plan.check(&now)?;
+    anyhow::ensure!(free.start <= covered.start, Refusal::Overlap);
+    plan.check(looked.at(host, &covered, free.end)?)?;
     patches.plans.fits(&plan)?;
     Ok(plan)
 }
@@ -492,8 +541,14 @@ fn protect(range: &Range<u64>, prot: i32) -> Command {
 
 /// Writable while written, executable again afterwards: first the trampolines, then the jumps to them.
 fn write_all(host: &Host, arena: &Range<u64>, text: &Range<u64>, plans: &[Plan]) -> anyhow::Result<()> {
-    let trampolines = plans.iter().map(|p| (p.trampoline_range().start, p.trampoline()));
     let jumps = plans.iter().map(|p| (p.overwritten().start, p.jump()));
+    let start = plans.first().map_or(arena.start, |p| p.trampoline_range().start);
+    let mut trampolines = Vec::new();
+    for plan in plans {
+        trampolines.resize(usize::try_from(plan.trampoline_range().start - start)?, 0);
+        trampolines.extend_from_slice(plan.trampoline());
+    }
+    let trampolines = std::iter::once((start, &*trampolines));
     write(host, arena, (READ_WRITE, READ_EXECUTE), trampolines)?;
     write(host, text, (READ_WRITE, READ_EXECUTE), jumps)
 }
@@ -506,6 +561,7 @@ fn write<'a>(
 ) -> anyhow::Result<()> {
     let mut pieces = pieces.peekable();
     let mut written = Ok(());
+    let mut is_closed = false;
     while pieces.peek().is_some() && written.is_ok() {
         let mut list = vec![protect(range, open)];
         let mut bytes = Vec::new();
@@ -520,17 +576,22 @@ fn write<'a>(
                 ..Command::default()
             });
         }
+        let is_last = pieces.peek().is_none();
+        if is_last {
+            list.push(protect(range, closed));
+        }
         written = host
             .command_after(&list, |door| door.write_window(OFFSET, &bytes))
             .and_then(|results| {
-                let whole = list
-                    .iter()
-                    .zip(&results)
-                    .all(|(c, r)| c.op != op::COPY_OUT || c.args[2].cast_signed() == *r);
+                let due = |c: &Command| i64::from(c.op == op::COPY_OUT) * c.args[2].cast_signed();
+                let whole = list.iter().zip(&results).all(|(c, r)| due(c) == *r);
                 if whole { Ok(()) } else { Err(Errno::EFAULT) }
             });
+        is_closed = is_last && written.is_ok();
     }
     // Whatever became of it.
-    host.command(&[protect(range, closed)])?;
+    if !is_closed {
+        host.command(&[protect(range, closed)])?;
+    }
     Ok(written?)
 }

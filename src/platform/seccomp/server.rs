@@ -137,7 +137,8 @@ pub(super) fn run_woken(task: Task) {
 
 fn run_queue() {
     while let Some(task) = WOKEN.with_borrow_mut(|w| w.as_mut().and_then(VecDeque::pop_front)) {
-        deliver(task, Trap::Woken);
+        let host = Arc::clone(task.thread.host());
+        deliver(&host, task, Trap::Woken);
     }
     WOKEN.set(None);
 }
@@ -173,17 +174,16 @@ pub(super) fn serve(server: &mut Server, host: &Arc<Host>) {
         };
         WOKEN.set(Some(VecDeque::new()));
         match trap {
-            Some(trap) => deliver(task, trap),
+            Some(trap) => deliver(host, task, trap),
             // A signal from outside, which the guest never hears of, or a call that the runtime makes itself.
-            None => go_on(task, stepping),
+            None => go_on(host, task, stepping),
         }
         run_queue();
     }
 }
 
 /// Let a thread go on that rang for nothing that its owner has to know, unless the owner was to be called anyway.
-fn go_on(mut task: Task, stepping: bool) {
-    let host = Arc::clone(task.thread.host());
+fn go_on(host: &Arc<Host>, mut task: Task, stepping: bool) {
     let passing = host.space.gate.pass();
     let mut state = lock(&host.state);
     // A thread that is stepped may be in a trampoline, which its owner must not see.
@@ -191,7 +191,7 @@ fn go_on(mut task: Task, stepping: bool) {
         drop(state);
         drop(passing);
         let trap = interrupted(&task);
-        deliver(task, trap);
+        deliver(host, task, trap);
     } else {
         task.thread.resume(stepping);
         *state = State::Running { task, stepping };
@@ -207,31 +207,32 @@ fn interrupted(task: &Task) -> Trap {
     }
 }
 
-/// Call the owner and do what it says.
-fn deliver(mut task: Task, mut trap: Trap) {
-    let host = Arc::clone(task.thread.host());
-    let core = Arc::clone(&host.core);
+/// Call the owner of the thread of `host` and do what it says.
+fn deliver(host: &Arc<Host>, mut task: Task, mut trap: Trap) {
+    let core = &host.core;
     loop {
         if core.is_stopping() {
-            finish(&host, task);
+            finish(host, task);
             return;
         }
-        host.kicked.store(false, Ordering::SeqCst);
+        if host.kicked.load(Ordering::SeqCst) {
+            host.kicked.store(false, Ordering::SeqCst);
+        }
         if host.process.is_dead() {
             trap = Trap::Died;
         }
         HANDLING.set(host.seat().id());
-        let next = marshal::during(&host, || Arc::clone(&task.owner).trap(&mut *task.thread, trap));
+        let next = marshal::during(host, || Arc::clone(&task.owner).trap(&mut *task.thread, trap));
         task.thread.set_waiting(next == Next::Again);
         if next == Next::Park {
             // Whoever it waits for may look at its memory.
             host.settle();
         }
         if next == Next::Exit || trap == Trap::Died {
-            finish(&host, task);
+            finish(host, task);
             return;
         }
-        core.patcher().catch_up(&host);
+        core.patcher().catch_up(host);
         let passing = host.space.gate.pass();
         let mut state = lock(&host.state);
         if host.kicked.load(Ordering::SeqCst) || host.process.is_dead() {
@@ -255,6 +256,7 @@ fn deliver(mut task: Task, mut trap: Trap) {
 
 fn finish(host: &Arc<Host>, mut task: Task) {
     *lock(&host.state) = State::Over;
+    task.thread.tell_counts();
     Counters::add(&host.core.counters.answered, host.door().answered());
     Counters::add(&host.core.counters.native, host.door().native());
     let [patched, faulted] = host.door().cpuids();

@@ -1,7 +1,8 @@
 //! A guest address space: the memory of one or several stubs.
 
+use std::collections::HashMap;
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::ptr;
 use std::sync::{Arc, Mutex, Weak};
 
@@ -10,7 +11,7 @@ use libc::pid_t;
 use nix::errno::Errno;
 
 use super::core::Core;
-use super::door::Door;
+use super::door::{Door, PageMapping};
 use super::facts::Lease;
 use super::marshal;
 use super::patcher::{Gate, Patches};
@@ -42,7 +43,12 @@ struct Slots {
     used: Vec<bool>,
     /// Told to end, and perhaps not gone yet.
     leaving: Vec<(u64, Arc<Door>)>,
+    /// Those of the first slots stay mapped for the threads to come: unmapping interrupts the other CPUs.
+    mappings: HashMap<u64, Arc<PageMapping>>,
 }
+
+/// Slots whose mappings stay.
+const KEPT_MAPPINGS: u64 = 64;
 
 impl Slots {
     fn free(&mut self, slot: u64) {
@@ -66,10 +72,6 @@ impl SeccompSpace {
         })
     }
 
-    pub(super) fn memory(&self) -> BorrowedFd<'_> {
-        self.memory.as_fd()
-    }
-
     /// Where its threads find what they may do by themselves.
     pub(super) fn room_address(&self) -> u64 {
         self.room.address()
@@ -83,6 +85,14 @@ impl SeccompSpace {
     /// Have its threads leave alone what `patches` are about.
     pub(super) fn publish(&self, patches: &Patches) {
         self.room.keep(patches.kept());
+    }
+
+    /// Do something with the thread whose owner runs on this host thread, if that is one of this space.
+    fn of_present<R>(&self, act: impl FnOnce(&Host) -> R) -> Option<R> {
+        marshal::with_present(|host| match host {
+            Some(host) if ptr::eq(&*host.space, self) => Some(act(host)),
+            _ => None,
+        })
     }
 
     pub(super) fn add(&self, host: &Arc<Host>) {
@@ -120,6 +130,19 @@ impl SeccompSpace {
         }
         slots.used.push(true);
         Ok(slots.used.len() as u64 - 1)
+    }
+
+    /// The door of a slot that was just taken.
+    pub(super) fn open_door(&self, slot: u64) -> Result<Door, Errno> {
+        let known = lock(&self.slots).mappings.get(&slot).cloned();
+        let mapping = match known {
+            Some(mapping) => mapping,
+            None => PageMapping::new(&self.memory, slot)?,
+        };
+        if slot < KEPT_MAPPINGS {
+            lock(&self.slots).mappings.insert(slot, Arc::clone(&mapping));
+        }
+        Ok(Door::of(mapping))
     }
 
     /// A slot was not used after all.
@@ -248,13 +271,10 @@ const OWN: maps::Own = maps::Own {
 impl Space for SeccompSpace {
     fn read(&self, addr: u64, buf: &mut [u8]) -> usize {
         let len = below_end(addr, buf.len());
-        match marshal::present() {
-            Some(host) if ptr::eq(&*host.space, self) => {
-                if host.read_segment(addr, &mut buf[..len]) {
-                    return len;
-                }
-            }
-            _ => self.settle(None),
+        match self.of_present(|host| host.read_segment(addr, &mut buf[..len])) {
+            Some(true) => return len,
+            Some(false) => {}
+            None => self.settle(None),
         }
         let done = self.remotely(|pid| remote::read(pid, addr, &mut buf[..len]));
         self.by_runtime(done, len, |host, at, want| {
@@ -269,13 +289,10 @@ impl Space for SeccompSpace {
 
     fn write(&self, addr: u64, buf: &[u8]) -> usize {
         let len = below_end(addr, buf.len());
-        match marshal::present() {
-            Some(host) if ptr::eq(&*host.space, self) => {
-                if host.write_segment(addr, &buf[..len]) {
-                    return len;
-                }
-            }
-            _ => self.settle(Some((addr, len))),
+        match self.of_present(|host| host.write_segment(addr, &buf[..len])) {
+            Some(true) => return len,
+            Some(false) => {}
+            None => self.settle(Some((addr, len))),
         }
         let done = self.remotely(|pid| remote::write(pid, addr, &buf[..len]));
         self.by_runtime(done, len, |host, at, want| {

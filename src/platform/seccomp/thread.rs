@@ -174,9 +174,8 @@ impl Host {
         commands: &[Command],
         expectation: Option<&Arc<Expectation>>,
     ) -> Result<(), Errno> {
-        self.put_back(talk);
         if !commands.iter().all(leaves_memory) {
-            talk.segments.clear();
+            talk.segments.end();
         }
         self.execute(talk, commands, expectation)
     }
@@ -184,14 +183,12 @@ impl Host {
     /// Have the runtime copy to guest memory what was written to segments. What cannot be is lost: another thread has taken
     /// that memory away.
     pub(super) fn put_back(&self, talk: &mut Talk) {
-        let commands = talk.segments.take_written();
-        if !commands.is_empty()
-            && let Err(e) = self.execute(talk, &commands, None)
-        {
+        if let Err(e) = self.execute(talk, &[], None) {
             tracing::debug!(pid = self.process.pid, "a dead thread's memory: {e}");
         }
     }
 
+    /// Have the runtime put back what was written to segments and then carry out `commands`.
     fn execute(
         &self,
         talk: &mut Talk,
@@ -199,11 +196,10 @@ impl Host {
         expectation: Option<&Arc<Expectation>>,
     ) -> Result<(), Errno> {
         if !talk.waiting || self.process.is_dead() || commands.len() > COMMANDS {
+            talk.segments.forget_written();
             return Err(Errno::ESRCH);
         }
-        talk.answers = talk.answers.wrapping_add(1);
-        self.door
-            .answer(talk.answers, action::REPLY, GoesOn::Not, commands);
+        self.answer(talk, action::REPLY, GoesOn::Not, commands);
         let begin = Instant::now();
         let patience = || {
             let ending = self.ending.load(Ordering::SeqCst);
@@ -239,11 +235,18 @@ impl Host {
     pub(super) fn release(&self, action: u32, goes_on: GoesOn<'_>) {
         let mut talk = lock(&self.talk);
         talk.waiting = false;
-        talk.answers = talk.answers.wrapping_add(1);
-        let mut commands = talk.segments.take_written();
-        talk.segments.clear();
+        let mut commands = Vec::new();
         self.handed.add_closes(&mut commands);
-        self.door.answer(talk.answers, action, goes_on, &commands);
+        self.answer(&mut talk, action, goes_on, &commands);
+        talk.segments.clear();
+    }
+
+    /// Answer, with what was written to segments.
+    fn answer(&self, talk: &mut Talk, action: u32, goes_on: GoesOn<'_>, commands: &[Command]) {
+        talk.answers = talk.answers.wrapping_add(1);
+        let written = talk.segments.write_backs();
+        self.door.answer(talk.answers, action, goes_on, written, commands);
+        talk.segments.forget_written();
     }
 
     /// Interrupt it if it runs guest code.
@@ -316,6 +319,9 @@ pub(super) struct SeccompThread {
     moved: u64,
     /// The CPU it rang from, as it says.
     cpu: u32,
+    /// Calls by patched sites, and traps from another CPU than the server's, that were not told yet.
+    patched_calls: u64,
+    hops: u64,
     /// Somebody let it go on, or told it to end: dropping this object changes nothing.
     released: bool,
 }
@@ -333,6 +339,8 @@ impl SeccompThread {
             again: false,
             moved: 0,
             cpu: u32::MAX,
+            patched_calls: 0,
+            hops: 0,
             released: false,
         })
     }
@@ -404,10 +412,16 @@ impl SeccompThread {
     }
 
     /// Note what came, and whether it came from another CPU.
-    fn count(&self, kind: u32, cpu: u32) {
+    fn count(&mut self, kind: u32, cpu: u32) {
+        if nix::sched::sched_getcpu() != Ok(cpu as usize) {
+            self.hops += 1;
+        }
         let counters = &self.host.core.counters;
         let counter = match kind {
-            kind::SYSCALL if self.patched => &counters.patched,
+            kind::SYSCALL if self.patched => {
+                self.patched_calls += 1;
+                return;
+            }
             kind::SYSCALL => &counters.trapped,
             kind::SITE => &counters.sites,
             kind::FOREIGN => &counters.foreign,
@@ -415,8 +429,13 @@ impl SeccompThread {
             _ => &counters.faults,
         };
         Counters::add(counter, 1);
-        let here = nix::sched::sched_getcpu().unwrap_or(0);
-        Counters::add(&counters.hops, u64::from(here != cpu as usize));
+    }
+
+    /// Tell what was counted here, as most calls do, since the last time.
+    pub(super) fn tell_counts(&mut self) {
+        let counters = &self.host.core.counters;
+        Counters::add(&counters.patched, std::mem::take(&mut self.patched_calls));
+        Counters::add(&counters.hops, std::mem::take(&mut self.hops));
     }
 
     /// Whether it is to go on with a call that the runtime makes itself.

@@ -7,7 +7,7 @@ macro_rules! sys_rows {
         $($callback)::+! { sys [$($($extra)*)?]
              63 uname (buf: Out(Utsname)) -> Int, full, kernel;
              99 sysinfo (info: Out(Sysinfo)) -> Int, full, kernel;
-            103 syslog (action: Enum(SYSLOG), buf: OutBuf(len), len: Int) -> Size, partial "the log is empty", kernel;
+            103 syslog (action: Enum(SYSLOG), buf: OutBuf(len), len: Int) -> Size, partial "nothing of the log is shown on a console", kernel;
             134 uselib (library: Path) -> Int, refused(ENOSYS) "a.out libraries are gone from Linux", kernel;
             156 _sysctl (args: Addr) -> Int, refused(ENOSYS) "removed from Linux 5.5; /proc/sys has it", kernel;
             163 acct (path: Path) -> Int, refused(ENOSYS) "the machine keeps no process accounting", kernel;

@@ -17,13 +17,19 @@ use crate::kernel::stop::Errno;
 pub(super) struct Hidden {
     names: HashMap<(u64, u64), HashSet<Box<[u8]>>>,
     files: HashSet<(u64, u64)>,
+    /// Directories that have nothing in them.
+    emptied: HashSet<(u64, u64)>,
 }
 
 impl Hidden {
     /// What absolute paths of the host mean, and where they lead if they are links. Those that are not there are left
     /// out should they come.
-    pub(super) fn new(paths: &[PathBuf]) -> Hidden {
-        let mut hidden = Hidden::default();
+    pub(super) fn new(paths: &[PathBuf], emptied: &[PathBuf]) -> Hidden {
+        let key = |path: &PathBuf| std::fs::metadata(path).ok().map(|st| (st.dev(), st.ino()));
+        let mut hidden = Hidden {
+            emptied: emptied.iter().filter_map(key).collect(),
+            ..Hidden::default()
+        };
         let mut directories = HashMap::new();
         for path in paths {
             let is_link = hidden.add(path, &mut directories);
@@ -63,6 +69,11 @@ impl Hidden {
         self.names
             .get(&directory)
             .is_some_and(|names| names.contains(name))
+    }
+
+    /// Whether nothing in this directory is shown.
+    pub(super) fn empties(&self, directory: (u64, u64)) -> bool {
+        self.emptied.contains(&directory)
     }
 
     /// ENOENT for a file that is not shown, by whatever name.

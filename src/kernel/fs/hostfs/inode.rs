@@ -24,6 +24,8 @@ pub(super) struct HostInode {
     /// Host device and inode number.
     key: (u64, u64),
     device_index: u64,
+    /// Whether it is a directory that is shown as an empty one.
+    is_empty: bool,
     place: Place,
     /// What the first look at it said: all there is to say in a fixed tree.
     seen: Metadata,
@@ -98,6 +100,7 @@ impl HostInode {
             device_index: tree.device_index(host::key(st).0),
             tree,
             kind: host::kind(st),
+            is_empty: false,
             place,
             link: OnceLock::new(),
             open: Lock::new(Rank::Leaf, OpenFiles::default()),
@@ -111,7 +114,8 @@ impl HostInode {
 
     /// Whether a name in this directory is not to be shown.
     pub(super) fn hides(&self, name: &[u8]) -> bool {
-        self.tree.hidden.name(self.key, name)
+        let is_other = name != b"." && name != b"..";
+        self.is_empty && is_other || self.tree.hidden.name(self.key, name)
     }
 
     pub(super) fn kind(&self) -> FileType {
@@ -191,14 +195,37 @@ impl HostInode {
         if self.tree.is_fixed() {
             let st = host::stat_at(&directory, name)?;
             self.tree.hidden.check(&st)?;
+            let open = || self.tree.with_descriptors(|| host::open_path(&directory, name));
+            let is_empty = self.shows_empty(&st, open)?;
             let parent = self.this.upgrade().ok_or(Errno::ESTALE)?;
-            let make = |tree| HostInode::named(tree, &st, parent, name);
+            let make = |tree| HostInode::named(tree, &st, parent, name).emptied(is_empty);
             return Ok(self.tree.inode(&st, make));
         }
         let fd = self.tree.with_descriptors(|| host::open_path(&directory, name))?;
         let st = host::stat_at(&fd, b"")?;
         self.tree.hidden.check(&st)?;
-        Ok(self.tree.inode(&st, |tree| HostInode::held(tree, &st, fd)))
+        let is_empty = self.shows_empty(&st, || Ok(&fd))?;
+        let make = |tree| HostInode::held(tree, &st, fd).emptied(is_empty);
+        Ok(self.tree.inode(&st, make))
+    }
+
+    /// Whether something in this directory is shown as an empty directory; ENOENT for what cannot be and is not to be shown.
+    fn shows_empty<F: AsFd>(
+        &self,
+        st: &Statx,
+        open: impl FnOnce() -> Result<F, Errno>,
+    ) -> Result<bool, Errno> {
+        let key = host::key(st);
+        let is_kernels = key.0 != self.key.0 && self.tree.kernels.has(key.0, open)?;
+        if is_kernels && host::kind(st) != FileType::Directory {
+            return Err(Errno::ENOENT);
+        }
+        Ok(is_kernels || self.tree.hidden.empties(key))
+    }
+
+    fn emptied(mut self, is_empty: bool) -> HostInode {
+        self.is_empty = is_empty;
+        self
     }
 
     /// A host descriptor to read a regular file.

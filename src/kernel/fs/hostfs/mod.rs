@@ -23,7 +23,8 @@
 //!
 //! # What is hidden
 //! Paths can be left out ([`hidden`]). That is done here and not by something mounted above, so that no guest, whatever
-//! it may do to its mounts, can look below.
+//! it may do to its mounts, can look below. Likewise what the host's kernel has there of its own ([`of_kernel`]: /proc and the like)
+//! is an empty directory: the supervisor, which would be the one to look, is no part of the guest.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -44,6 +45,7 @@ mod host;
 mod inode;
 pub(super) mod io;
 mod numbers;
+mod of_kernel;
 pub(super) mod recent;
 mod xattr;
 
@@ -94,6 +96,8 @@ struct Tree {
     hidden: Hidden,
     /// Inodes in use by host device and inode number, so that a file is one inode however it was reached.
     inodes: Lock<HashMap<(u64, u64), Weak<HostInode>>>,
+    /// Which of the host's file systems are its kernel's own.
+    kernels: of_kernel::Known,
     /// Host devices met, the root's first: a part of the inode numbers shown.
     devices: Lock<Vec<u64>>,
     /// The inode numbers shown, where they are not made from the host's.
@@ -101,6 +105,16 @@ struct Tree {
     directories: Recent<OwnedFd>,
     files: Recent<Arc<HostFile>>,
     handle: Lock<Weak<HostFs>>,
+}
+
+/// What it means to a user that [`HostFs::open`] failed.
+pub fn explain(error: Errno) -> anyhow::Error {
+    match error {
+        Errno::EOPNOTSUPP => {
+            anyhow::anyhow!("what this machine's kernel has there of its own is not shown to guests")
+        }
+        error => error.into(),
+    }
 }
 
 impl HostFs {
@@ -115,9 +129,23 @@ impl HostFs {
         options: HostFsOptions,
         hidden: &[PathBuf],
     ) -> Result<Arc<HostFs>, Errno> {
+        HostFs::open_without(path, options, hidden, &[])
+    }
+
+    /// The same, and as if the `emptied` directories had nothing in them. EOPNOTSUPP for a directory of the host's kernel.
+    pub fn open_without(
+        path: &Path,
+        options: HostFsOptions,
+        hidden: &[PathBuf],
+        emptied: &[PathBuf],
+    ) -> Result<Arc<HostFs>, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(CWD, path, flags, Mode::empty()).map_err(host::errno)?;
         let root_stat = host::stat_at(&root, b"")?;
+        let kernels = of_kernel::Known::default();
+        if kernels.has(host::key(&root_stat).0, || Ok(&root))? {
+            return Err(Errno::EOPNOTSUPP);
+        }
         let self_fd = host::SelfFd::open()?;
         let descriptors = raise_descriptor_limit();
         let keep = usize::try_from(descriptors / 16).unwrap_or(usize::MAX);
@@ -131,7 +159,8 @@ impl HostFs {
             } else {
                 OwnerView::of(&root_stat)
             },
-            hidden: Hidden::new(hidden),
+            hidden: Hidden::new(hidden, emptied),
+            kernels,
             inodes: Lock::new(Rank::Table, HashMap::new()),
             devices: Lock::new(Rank::Leaf, vec![host::key(&root_stat).0]),
             numbers: options.reproducible.then(Numbers::new),

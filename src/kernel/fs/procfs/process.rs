@@ -95,8 +95,8 @@ impl PseudoDir for Dir {
             })
         };
         let entry = match name {
-            "cwd" => place(|t| Some(t.fs().lock().cwd.clone())),
-            "root" => place(|t| Some(t.fs().lock().root.clone())),
+            "cwd" => place(|t| Some(t.places().cwd.clone())),
+            "root" => place(|t| Some(t.places().root.clone())),
             "exe" => place(|t| t.mm().state.lock().exe.clone()),
             "fd" => Entry::dir(fds::Dir {
                 subject: subject(),
@@ -169,7 +169,7 @@ fn area(found: &Found, args: bool) -> Result<Vec<u8>, Errno> {
 
 /// mounts or mountinfo, as seen from the process's root.
 fn mounts(found: &Found, info: bool) -> Result<Vec<u8>, Errno> {
-    let root = found.task()?.fs().lock().root.clone();
+    let root = found.task()?.places().root.clone();
     let mut text = Vec::new();
     for mount in found.kernel.vfs.mounts.list() {
         let at = super::super::Path {

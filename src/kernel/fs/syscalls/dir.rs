@@ -101,7 +101,7 @@ pub(super) fn fchdir(cx: &mut SyscallCx<'_>, fd: Fd) -> SysResult<()> {
 
 fn enter(cx: &SyscallCx<'_>, path: Path) -> SysResult<()> {
     access::may(&cx.task.creds(), &path.inode().metadata()?, Access::EXEC)?;
-    let old = std::mem::replace(&mut cx.task.fs().lock().cwd, path);
+    let old = cx.task.fs().lock().set_cwd(path);
     drop(old);
     Ok(())
 }
@@ -114,15 +114,15 @@ pub(super) fn chroot(cx: &mut SyscallCx<'_>, path: UserCString) -> SysResult<()>
     if !creds.capable(Capability::SysChroot) {
         return fail!(EPERM);
     }
-    let old = std::mem::replace(&mut cx.task.fs().lock().root, path);
+    let old = cx.task.fs().lock().set_root(path);
     drop(old);
     Ok(())
 }
 
 /// getcwd(2).
 pub(super) fn getcwd(cx: &mut SyscallCx<'_>, buf: UserAddr, size: u64) -> SysResult<usize> {
-    let context = cx.task.fs().lock().clone();
-    let found = context.cwd.text(&context.root);
+    let places = cx.task.places();
+    let found = places.cwd.text(&places.root);
     if found.deleted {
         return fail!(ENOENT);
     }

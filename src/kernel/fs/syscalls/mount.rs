@@ -141,7 +141,7 @@ pub(super) fn pivot_root(
     let flags = WalkFlags::FOLLOW | WalkFlags::DIRECTORY;
     let new_root = walk.lookup(None, &new_root, flags)?;
     let put_old = walk.lookup(None, &put_old, flags)?;
-    let root = walk.root.clone();
+    let root = walk.places.root.clone();
     drop(walk);
     let mounts = &cx.kernel.vfs.mounts;
     if !root.is_mount_root() || root.mount.at().is_some() {
@@ -161,11 +161,11 @@ pub(super) fn pivot_root(
     for task in tasks {
         let fs = task.fs();
         let mut fs = fs.lock();
-        if fs.root.same(&root) {
-            fs.root = new_root.clone();
+        if fs.places().root.same(&root) {
+            fs.set_root(new_root.clone());
         }
-        if fs.cwd.same(&root) {
-            fs.cwd = new_root.clone();
+        if fs.places().cwd.same(&root) {
+            fs.set_cwd(new_root.clone());
         }
     }
     Ok(())

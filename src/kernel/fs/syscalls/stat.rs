@@ -210,10 +210,7 @@ pub(super) fn readlinkat(
     }
     let target = match found.inode().read_link(Some(cx.task))? {
         Link::Text(text) => text,
-        Link::Jump(path) => {
-            let root = cx.task.fs().lock().root.clone();
-            path.text(&root).shown()
-        }
+        Link::Jump(path) => path.text(&cx.task.places().root).shown(),
     };
     let len = target.len().min(size);
     cx.memory.write_bytes(buf, &target[..len])?;

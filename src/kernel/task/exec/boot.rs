@@ -40,15 +40,11 @@ pub fn start_init(kernel: &Arc<Kernel>, init: Init) -> Result<Arc<Task>, Errno> 
         personality: 0,
         stack_limit: init.limits.0[libc::RLIMIT_STACK as usize].soft,
     };
-    let (root, cwd) = {
-        let fs = init.fs.lock();
-        (fs.root.clone(), fs.cwd.clone())
-    };
+    let places = init.fs.lock().places().clone();
     let finder = Finder::with(WalkCx {
         vfs: &kernel.vfs,
         creds: subject.creds.clone(),
-        root,
-        cwd,
+        places,
         task: None,
     });
     let found = finder.lookup(None, &init.path, false, true)?;

@@ -180,17 +180,17 @@ fn map_parts(
 ) -> Result<Mapped, Bad> {
     let vdso = kernel.clock.vdso();
     let vdso_at = vdso.map(|vdso| map_vdso(thread, vdso)).transpose()?;
-    let bias = main_bias(kernel, thread, &main.image, interpreter.is_some(), randomise)?;
-    map_image(thread, &main, bias)?;
+    let (bias, room) = main_bias(kernel, thread, &main.image, interpreter.is_some(), randomise)?;
+    map_image(thread, &main, bias, room)?;
     let mut base = 0;
     let mut entry = main.image.entry.wrapping_add(bias);
     if let Some(part) = &interpreter {
-        let bias = if part.image.relocatable {
+        let (bias, room) = if part.image.relocatable {
             free_bias(thread, &part.image)?
         } else {
-            0
+            (0, None)
         };
-        map_image(thread, part, bias)?;
+        map_image(thread, part, bias, room)?;
         base = part.image.start.wrapping_add(bias);
         entry = part.image.entry.wrapping_add(bias);
     }
@@ -242,19 +242,19 @@ fn describe(
     mm
 }
 
-/// What to add to the program's addresses.
+/// What to add to the program's addresses, and what is to be unmapped first.
 fn main_bias(
     kernel: &Kernel,
     thread: &mut dyn Thread,
     image: &Image,
     interpreted: bool,
     randomise: bool,
-) -> Result<u64, Bad> {
+) -> Result<(u64, Option<MemOp<'static>>), Bad> {
     if !image.relocatable {
         return if image.start < USER_START {
             Err(Bad::Deadly)
         } else {
-            Ok(0)
+            Ok((0, None))
         };
     }
     if !interpreted {
@@ -269,11 +269,11 @@ fn main_bias(
     if base.checked_add(image.span()).is_none_or(|end| end > USER_END) {
         return Err(Bad::Refused(Errno::ENOMEM));
     }
-    Ok(base.wrapping_sub(image.start))
+    Ok((base.wrapping_sub(image.start), None))
 }
 
-/// What to add to an image's addresses to have it where the host finds room.
-fn free_bias(thread: &mut dyn Thread, image: &Image) -> Result<u64, Bad> {
+/// What to add to an image's addresses to have it where the host finds room, and what holds that room until it is mapped.
+fn free_bias(thread: &mut dyn Thread, image: &Image) -> Result<(u64, Option<MemOp<'static>>), Bad> {
     let len = image
         .span()
         .checked_add(image.align - PAGE_SIZE)
@@ -286,14 +286,13 @@ fn free_bias(thread: &mut dyn Thread, image: &Image) -> Result<u64, Bad> {
         flags: MapFlags::PRIVATE | MapFlags::ANONYMOUS | MapFlags::NORESERVE,
         file: None,
     }])?;
-    thread.memory(&[MemOp::Unmap { addr, len }])?;
     let base = addr.next_multiple_of(image.align);
-    Ok(base.wrapping_sub(image.start))
+    Ok((base.wrapping_sub(image.start), Some(MemOp::Unmap { addr, len })))
 }
 
-/// Map all segments of an image and clear what follows their data.
-fn map_image(thread: &mut dyn Thread, part: &Part, bias: u64) -> Result<(), Bad> {
-    let mut ops = Vec::new();
+/// Map all segments of an image, in place of `room`, and clear what follows their data.
+fn map_image(thread: &mut dyn Thread, part: &Part, bias: u64, room: Option<MemOp<'_>>) -> Result<(), Bad> {
+    let mut ops: Vec<_> = room.into_iter().collect();
     let mut cleared = Vec::new();
     for segment in &part.image.segments {
         map_segment(segment, bias, &part.host, &mut ops, &mut cleared);

@@ -230,6 +230,8 @@ impl Placement {
     /// The server of `seat` serves it no more.
     pub(super) fn end(&self, server: &mut Server, seat: &Seat) {
         lock(&seat.state).server = 0;
+        // Its thread is over: the balancer need not find that out.
+        seat.cpu.store(FREE, Ordering::Relaxed);
         server.on = seat.server_cpu.load(Ordering::Relaxed);
     }
 

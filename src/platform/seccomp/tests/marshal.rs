@@ -4,7 +4,7 @@ use libc::pid_t;
 
 use super::*;
 use crate::platform::native::remote;
-use crate::platform::seccomp::marshal::present;
+use crate::platform::seccomp::marshal::with_present;
 use crate::platform::{ForkKind, Space};
 
 /// What a call with a result that is no call's number returns.
@@ -56,7 +56,7 @@ fn call(
 }
 
 fn stub() -> pid_t {
-    present().unwrap().process.pid
+    with_present(|host| host.unwrap().process.pid)
 }
 
 fn read(space: &dyn Space, addr: u64, len: usize) -> Vec<u8> {
@@ -261,7 +261,7 @@ fn a_window_that_changes_is_memory_that_changes() {
     for may_copy in [true, false] {
         let get = (libc::SYS_read, [0, DATA, 16]);
         let handler = |t: &mut dyn Thread| {
-            let host = present().unwrap();
+            let host = with_present(|host| Arc::clone(host.unwrap()));
             assert_eq!(t.space().write(DATA, b"written"), 7);
             host.door().write_window(0, &[b'!'; 0x8000]);
             assert_eq!(read(&**t.space(), DATA, 7), b"!!!!!!!");
