@@ -123,6 +123,10 @@ impl FileOps for Slave {
         let generation = self.tty.slave_queue.generation();
         {
             let mut state = self.tty.state.lock();
+            if state.is_telling {
+                let wait = WaitFor::default();
+                return Err(wait.and_since(&self.tty.slave_queue, Events::HUP, generation).into());
+            }
             if self.is_hung_up(&state) {
                 return Ok(0);
             }

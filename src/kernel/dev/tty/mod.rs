@@ -82,6 +82,8 @@ struct State {
     hung_up: bool,
     /// How often a terminal that can be opened again was hung up: what was opened before is no more on it.
     hang_ups: u64,
+    /// Its session is still to hear of the hang-up: nobody reads the end before.
+    is_telling: bool,
     /// The carrier's changes that were followed.
     carrier_changes: u64,
     /// What setserial(8) changes.
@@ -134,6 +136,7 @@ impl Tty {
                     used: false,
                     hung_up: false,
                     hang_ups: 0,
+                    is_telling: false,
                     carrier_changes: 0,
                     port: serial::Port::default(),
                     locked: device == Device::Pts,
@@ -248,12 +251,13 @@ impl Tty {
                 self.shut_down(&mut state);
             }
             state.discipline.flush_input();
+            state.is_telling = true;
             (state.session.take(), std::mem::take(&mut state.foreground))
         };
-        // Before anybody reads the end: a handler is to run first.
         if let (Some(kernel), Some(session)) = (self.kernel.upgrade(), session) {
             job::signal_hang_up(&kernel, session, foreground);
         }
+        self.state.lock().is_telling = false;
         self.slave_queue
             .notify(Events::READ | Events::WRITE | Events::HUP);
         self.master_queue
