@@ -124,8 +124,8 @@ impl FileOps for Slave {
         {
             let mut state = self.tty.state.lock();
             if state.is_telling {
-                let wait = WaitFor::default();
-                return Err(wait.and_since(&self.tty.slave_queue, Events::HUP, generation).into());
+                let told = WaitFor::default().and_since(&self.tty.slave_queue, Events::HUP, generation);
+                return Err(told.into());
             }
             if self.is_hung_up(&state) {
                 return Ok(0);
