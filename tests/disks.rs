@@ -61,8 +61,10 @@ fn file_systems_on_a_disk_that_stays_as_it_is() {
         echo contents >/tmp/file; debugfs -w -R 'write /tmp/file file' /dev/vda >/dev/null 2>&1; e2fsck -fn /dev/vda >/dev/null 2>&1; \
         mkdir /tmp/at; mount -t ext4 /dev/vda /tmp/at; cat /tmp/at/file; grep ' /tmp/at ' /proc/mounts; \
         not touch /tmp/at/new; not mount -o remount,rw /tmp/at; umount /tmp/at; \
-        dd if=/dev/zero of=/dev/vda bs=1M seek=31 count=2 2>/dev/null || echo full; blockdev --getsize64 --getss --getro /dev/vda";
-    let expected = "ext4\ncontents\n/dev/vda /tmp/at ext4 ro,relatime 0 0\nfull\n33554432\n512\n0\n";
+        dd if=/dev/zero of=/dev/vda bs=1M seek=31 count=2 2>/dev/null || echo full; \
+        not dd if=/dev/vda of=/dev/null iflag=direct bs=513 count=1; not dd if=/dev/zero of=/dev/vda oflag=direct bs=100 count=1; \
+        dd if=/dev/vda iflag=direct bs=4096 skip=8191 2>/dev/null | wc -c; blockdev --getsize64 --getss --getro /dev/vda";
+    let expected = "ext4\ncontents\n/dev/vda /tmp/at ext4 ro,relatime 0 0\nfull\n4096\n33554432\n512\n0\n";
     says(&["--disk", &cow], script, expected);
     assert!(fs::read(&image).expect("read") == before);
 }

@@ -8,7 +8,7 @@ use super::partitions::{self, Partition};
 use super::{Disk, SECTOR};
 use crate::kernel::Kernel;
 use crate::kernel::fs::diskfs::Medium;
-use crate::kernel::fs::{File, FileOps};
+use crate::kernel::fs::{File, FileOps, OpenFlags};
 use crate::kernel::stop::{Errno, Stop, SysResult};
 use crate::kernel::sync::{Lock, Rank};
 use crate::kernel::syscall::SyscallCx;
@@ -290,10 +290,22 @@ impl BlockFile {
     pub(super) fn opened(&self) -> &Opened {
         &self.0
     }
+
+    /// What is read or written past the page cache (O_DIRECT of open(2)) is whole sectors, up to the end. EINVAL.
+    fn check_direct(&self, file: &File, pos: u64, len: usize) -> Result<(), Errno> {
+        let (_, size) = self.0.range()?;
+        let some = size.saturating_sub(pos).min(len as u64);
+        let whole = pos.is_multiple_of(SECTOR) && some.is_multiple_of(SECTOR);
+        match some > 0 && !whole && file.flags().contains(OpenFlags::DIRECT) {
+            true => Err(Errno::EINVAL),
+            false => Ok(()),
+        }
+    }
 }
 
 impl FileOps for BlockFile {
-    fn read(&self, _: &File, pos: &mut u64, to: &mut dyn Sink) -> SysResult<usize> {
+    fn read(&self, file: &File, pos: &mut u64, to: &mut dyn Sink) -> SysResult<usize> {
+        self.check_direct(file, *pos, to.remaining())?;
         let mut done = 0;
         while to.remaining() > 0 {
             let (disk, at, some) = self.0.place(*pos, to.remaining().min(CHUNK) as u64)?;
@@ -320,10 +332,11 @@ impl FileOps for BlockFile {
         Ok(done)
     }
 
-    fn write(&self, _: &File, pos: &mut u64, from: &mut dyn Source) -> SysResult<usize> {
+    fn write(&self, file: &File, pos: &mut u64, from: &mut dyn Source) -> SysResult<usize> {
         if self.0.device.is_read_only() {
             return Err(Errno::EPERM.into());
         }
+        self.check_direct(file, *pos, from.remaining())?;
         let mut done = 0;
         while from.remaining() > 0 {
             let (disk, at, some) = self.0.place(*pos, from.remaining().min(CHUNK) as u64)?;
