@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::machine::EXIT_FAILURE;
 
@@ -121,12 +121,26 @@ fn usage_error(error: &clap::Error) -> ExitCode {
         .take_while(|line| !line.trim().is_empty())
         .map(|line| line.trim().trim_start_matches("error: "))
         .collect();
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        eprintln!("uvm: a command is missing; see 'uvm --help'");
-    } else {
-        eprintln!("uvm: {}; see 'uvm --help'", message.join(" "));
-    }
+    let message = match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a command is missing".to_owned(),
+        _ => message.join(" "),
+    };
+    eprintln!("uvm: {message}; see '{} --help'", command_named());
     ExitCode::from(EXIT_FAILURE)
+}
+
+/// The command that the arguments name, as far as they do.
+fn command_named() -> String {
+    let mut command = Cli::command();
+    let mut names = vec!["uvm".to_owned()];
+    for word in std::env::args().skip(1) {
+        let Some(found) = command.find_subcommand(&word).cloned() else {
+            break;
+        };
+        command = found;
+        names.push(word);
+    }
+    names.join(" ")
 }
 
 /// Print something, and return the status that `print` gives.

@@ -16,7 +16,8 @@ fn nonsense_options() {
     let cases: &[(&[&str], &[&str])] = &[
         (&[], &["uvm --help"]),
         (&["walk"], &["walk", "uvm --help"]),
-        (&["run"], &["ROOTFS"]),
+        (&["run"], &["ROOTFS", "uvm run --help"]),
+        (&["image", "pull", "--nope"], &["--nope", "uvm image pull --help"]),
         (&["run", "--no-such-option", "/"], &["--no-such-option"]),
         (&["run", "--timeout", "soon", "/", "true"], &["soon"]),
         (&["run", "--timeout", "-1", "/", "true"], &["-1"]),
