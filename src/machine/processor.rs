@@ -27,16 +27,19 @@ pub(super) fn confine(options: &Options) {
 
 /// The guest's processor, and whether the host can show it by the CPUID instruction as well.
 pub(super) fn choose(options: &Options) -> Result<(Model, bool)> {
-    let here = available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
-    let cpus = options.cpus.unwrap_or(here);
+    let all = available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
+    let cpus = options.cpus.unwrap_or(all);
     let faults = host::can_fault_cpuid();
-    let host = Choice::default();
-    let choice = if faults { &options.cpu } else { &host };
-    let asked = !options.cpu.is_host() || options.cpus.is_some();
-    if asked && !faults {
+    let here = |choice: &Choice| {
+        let model = Model::here(choice, cpus, options.emulate_missing);
+        model.map_err(|error| anyhow!("--cpu: {error}"))
+    };
+    let model = here(&options.cpu)?;
+    if faults {
+        return Ok((model, true));
+    }
+    if !options.cpu.is_host() || options.cpus.is_some() {
         tracing::warn!("this host cannot have CPUID fault: the guest sees the host's processor");
     }
-    let model =
-        Model::here(choice, cpus, options.emulate_missing).map_err(|error| anyhow!("--cpu: {error}"))?;
-    Ok((model, faults))
+    Ok((here(&Choice::default())?, false))
 }

@@ -31,6 +31,18 @@ impl fmt::Debug for Outcome {
     }
 }
 
+/// What uvm says of a processor that was chosen where the host cannot have CPUID fault.
+pub(crate) const OWN_PROCESSOR: &str =
+    "this host cannot have CPUID fault: the guest sees the host's processor";
+
+impl Outcome {
+    /// The lines of stderr, but for [`OWN_PROCESSOR`].
+    pub(crate) fn told(&self) -> Vec<&str> {
+        let lines = self.stderr.lines();
+        lines.filter(|line| !line.ends_with(OWN_PROCESSOR)).collect()
+    }
+}
+
 /// The exit status as a shell tells it.
 pub(crate) fn shell_status(status: ExitStatus) -> i32 {
     status

@@ -21,6 +21,9 @@ const USER_CS: u64 = 0x33;
 const FXSAVE_SIZE: usize = 512;
 /// Where the software-reserved part of the FXSAVE area begins.
 const SW_RESERVED: usize = 464;
+
+/// The lowest bits of an image's features in use: the FXSAVE part.
+const X87_AND_SSE: u8 = 3;
 const FP_XSTATE_MAGIC1: u32 = 0x4650_5853;
 const FP_XSTATE_MAGIC2: u32 = 0x4650_5845;
 
@@ -181,6 +184,10 @@ fn mark_image(image: &mut [u8]) -> Result<(), Errno> {
         reserved[8..16].copy_from_slice(&features);
         reserved[16..20].copy_from_slice(&size.to_le_bytes());
     }
+    // What a handler writes there counts, although the registers may have been in their initial state, as AMD's notes.
+    if let Some(present) = image.get_mut(FXSAVE_SIZE) {
+        *present |= X87_AND_SSE;
+    }
     Ok(())
 }
 
@@ -189,7 +196,6 @@ fn mark_image(image: &mut [u8]) -> Result<(), Errno> {
 fn initial_image(mut image: Vec<u8>) -> Vec<u8> {
     const FCW: [u8; 2] = 0x37fu16.to_le_bytes();
     const MXCSR: [u8; 4] = 0x1f80u32.to_le_bytes();
-    const X87_AND_SSE: u8 = 3;
     const PKRU_BYTE_AND_BIT: (usize, u8) = (FXSAVE_SIZE + 1, 1 << 1);
     if let Some(features) = image.get(SW_RESERVED + 8..SW_RESERVED + 16) {
         let features: [u8; 8] = features.try_into().unwrap_or_default();
@@ -312,7 +318,7 @@ fn read_image(memory: &UserMemory, fpstate: u64, thread: &mut dyn Thread) -> Res
         // Only x87 and SSE come from the frame; the rest returns to its initial state.
         if full > FXSAVE_SIZE {
             image[FXSAVE_SIZE..].fill(0);
-            image[FXSAVE_SIZE] = 3;
+            image[FXSAVE_SIZE] = X87_AND_SSE;
         }
     }
     image[SW_RESERVED..FXSAVE_SIZE].fill(0);
