@@ -12,6 +12,7 @@ use guest_runtime::abi::{BELL_FD, NR_HELLO};
 use libc::{pid_t, seccomp_notif, seccomp_notif_addfd, seccomp_notif_resp};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
+use zerocopy::IntoBytes;
 
 use super::process::lock;
 
@@ -23,6 +24,9 @@ const SYNC_WAKE_UP: u64 = 1;
 
 /// How long to listen before looking whether what is expected can still come.
 const STEP: u16 = 20;
+
+/// How many tokens are drawn at once.
+const TOKENS: usize = 32;
 
 /// What a token is good for.
 #[derive(Default)]
@@ -108,6 +112,8 @@ impl Drop for Expectation {
 pub(super) struct Notifier {
     listener: OwnedFd,
     expected: Mutex<HashMap<u64, Weak<Expectation>>>,
+    /// Drawn, and not given to anybody yet.
+    tokens: Mutex<Vec<u64>>,
     queue: Mutex<Queue>,
 }
 
@@ -125,6 +131,7 @@ impl Notifier {
         Arc::new(Notifier {
             listener,
             expected: Mutex::default(),
+            tokens: Mutex::default(),
             queue: Mutex::default(),
         })
     }
@@ -181,9 +188,7 @@ impl Notifier {
         clone: Option<u64>,
         hello: Option<(Option<OwnedFd>, Option<u32>)>,
     ) -> Result<Arc<Expectation>, Errno> {
-        let mut token = getrandom::u64().map_err(|_| Errno::EAGAIN)?;
-        // 0 stands for no token.
-        token |= 1;
+        let token = self.token()?;
         let allowed = Allowed {
             clone,
             hello,
@@ -197,6 +202,17 @@ impl Notifier {
         });
         lock(&self.expected).insert(token, Arc::downgrade(&expectation));
         Ok(expectation)
+    }
+
+    /// A random number that nobody can guess, and not 0, which stands for no token.
+    fn token(&self) -> Result<u64, Errno> {
+        let mut tokens = lock(&self.tokens);
+        if tokens.is_empty() {
+            let mut drawn = [0u64; TOKENS];
+            getrandom::fill(drawn.as_mut_bytes()).map_err(|_| Errno::EAGAIN)?;
+            tokens.extend(drawn.map(|token| token | 1));
+        }
+        tokens.pop().ok_or(Errno::EAGAIN)
     }
 
     /// Wait for a notification and decide it. False when none came.
