@@ -427,6 +427,8 @@ pub struct Page {
     pub busy: AtomicU64,
     /// Whether it waits in a call that the host does.
     pub rests: AtomicU32,
+    /// The head of its list of robust futexes, if it has named one without ringing since it last rang for that; else 0.
+    pub robust: AtomicU64,
 }
 
 const _: () = assert!(size_of::<Page>() == PAGE as usize);

@@ -313,6 +313,15 @@ pub trait ThreadHandle: Send + Sync {
     /// User and system CPU time used so far, in nanoseconds.
     fn cpu_time(&self) -> (u64, u64);
 
+    /// The head of its list of robust futexes, if it has named one without a trap, by set_robust_list(2); else 0. As the
+    /// guest says.
+    fn robust_list(&self) -> u64 {
+        0
+    }
+
+    /// It has named one by a trap since.
+    fn forget_robust_list(&self) {}
+
     /// What the thread may be told from now on without a trap. A platform that cannot do that forgets it.
     fn publish(&self, facts: &Facts);
 }

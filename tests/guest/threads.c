@@ -542,6 +542,55 @@ CHECK(robust_mutex_owner_died)
 	EQ(pthread_mutex_lock(&robust), 0);
 }
 
+static pthread_mutex_t robusts[200];
+
+static void *die_with_lock_of(void *arg)
+{
+	struct robust_list_head *head = NULL;
+	size_t size = 0;
+	OK(syscall(SYS_get_robust_list, 0, &head, &size));
+	pthread_mutex_lock(arg);
+	/* The list has something now. */
+	EXPECT(head->list.next != &head->list);
+	return arg;
+}
+
+CHECK(many_owners_die_one_after_another)
+{
+	pthread_mutexattr_t attr;
+	pthread_t thread;
+	pthread_mutexattr_init(&attr);
+	pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+	for (int i = 0; i < 200; i++) {
+		pthread_mutex_init(&robusts[i], &attr);
+		EQ(pthread_create(&thread, NULL, die_with_lock_of, &robusts[i]), 0);
+		EQ(pthread_join(thread, NULL), 0);
+		EQ(pthread_mutex_lock(&robusts[i]), EOWNERDEAD);
+	}
+}
+
+CHECK(none_of_the_lists_that_a_thread_named_is_left_behind)
+{
+	struct robust_list_head *own = NULL, *head = NULL, other = { { &other.list }, 0, NULL };
+	size_t size = 0;
+	OK(syscall(SYS_get_robust_list, 0, &own, &size));
+	/* By one site, again and again, and by another. */
+	for (int i = 0; i < 200; i++) {
+		struct robust_list_head *named = i % 3 == 0 ? NULL : i % 3 == 1 ? &other : own;
+		OK(syscall(SYS_set_robust_list, named, sizeof other));
+		OK(syscall(SYS_get_robust_list, 0, &head, &size));
+		EQ((long)head, (long)named);
+	}
+	OK(syscall(SYS_set_robust_list, &other, sizeof other));
+	CHILD(pid) {
+		OK(syscall(SYS_get_robust_list, 0, &head, &size));
+		/* glibc names its own in a child, a bare one has none. */
+		EXPECT(head != &other);
+	}
+	REAP(pid);
+	OK(syscall(SYS_set_robust_list, own, sizeof other));
+}
+
 CHECK(robust_mutex_wakes_a_waiter_in_another_process)
 {
 	pthread_mutex_t *m = OK(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));

@@ -21,8 +21,14 @@ const MREMAP_MAYMOVE: u64 = 1;
 /// Advice, a bit each, that concerns nobody but the caller and that the kernel would hand on. MADV_REMOVE changes files.
 const ADVICE: u64 = 0x02ff_cd1f;
 
+/// Size of `struct robust_list_head`, in bytes.
+const ROBUST_HEAD: u64 = 24;
+
 /// Make the call that `regs` want, if that is a call to make here; its result.
 pub fn call(block: &Block, regs: &Registers) -> Option<i64> {
+    if regs.rax & 0xffff_ffff == sys::SET_ROBUST_LIST {
+        return note_robust_list(block, regs).then_some(0);
+    }
     let (number, args) = arguments(block, regs)?;
     count(block);
     Some(sys::call_apart(number, &args))
@@ -55,6 +61,16 @@ fn arguments(block: &Block, regs: &Registers) -> Option<(u64, [u64; 6])> {
         return None;
     }
     Some((number, args))
+}
+
+/// set_robust_list(2): the kernel reads the page when it wants to know. False when it has to be told.
+fn note_robust_list(block: &Block, regs: &Registers) -> bool {
+    let notes = regs.rdi != 0 && regs.rsi == ROBUST_HEAD && room(block).is_some();
+    if notes {
+        // SAFETY: this thread's own page.
+        unsafe { (*block.page).robust.store(regs.rdi, Ordering::SeqCst) };
+    }
+    notes
 }
 
 /// What the address space's threads may do; none when the kernel wants to see all that this one does.

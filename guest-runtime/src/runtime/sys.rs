@@ -25,6 +25,7 @@ pub const PRCTL: u64 = 157;
 pub const ARCH_PRCTL: u64 = 158;
 pub const FUTEX: u64 = 202;
 pub const CLOCK_GETTIME: u64 = 228;
+pub const SET_ROBUST_LIST: u64 = 273;
 pub const EXIT_GROUP: u64 = 231;
 pub const CLOSE: u64 = 3;
 pub const CLOSE_RANGE: u64 = 436;

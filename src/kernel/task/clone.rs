@@ -518,7 +518,7 @@ fn child_state(cx: &SyscallCx<'_>, request: &Request) -> TaskState {
     } else {
         0
     };
-    state.robust_list = (0, 0);
+    state.robust_list = 0;
     state.pdeath_signal = 0;
     state.blocked_in = None;
     state.exit_status = None;

@@ -95,8 +95,8 @@ pub struct TaskState {
     pub comm: Vec<u8>,
     /// Address to clear and wake when the thread ends (CLONE_CHILD_CLEARTID).
     pub clear_child_tid: u64,
-    /// Head of the robust futex list and its length.
-    pub robust_list: (u64, u64),
+    /// Head of the list of robust futexes, unless the thread has named one without a trap since.
+    robust_list: u64,
     /// Signal sent to this thread when its parent thread ends (PR_SET_PDEATHSIG).
     pub pdeath_signal: i32,
     /// PR_SET_NO_NEW_PRIVS.
@@ -437,6 +437,22 @@ impl Task {
     /// Whether it sleeps without the kernel's knowledge, by a futex of its own.
     pub fn is_waiting(&self) -> bool {
         self.waker.handle().is_some_and(|handle| handle.is_waiting())
+    }
+
+    /// Head of its list of robust futexes: get_robust_list(2).
+    pub fn robust_list(&self) -> u64 {
+        match self.waker.handle().map_or(0, |handle| handle.robust_list()) {
+            0 => self.state.lock().robust_list,
+            named => named,
+        }
+    }
+
+    /// Have it begin at `head`; 0 for none.
+    pub fn set_robust_list(&self, head: u64) {
+        self.state.lock().robust_list = head;
+        if let Some(handle) = self.waker.handle() {
+            handle.forget_robust_list();
+        }
     }
 
     /// User and system CPU time so far, in nanoseconds.

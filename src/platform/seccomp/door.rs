@@ -96,6 +96,7 @@ impl Door {
             door.grant(place).state.store(0, Ordering::SeqCst);
         }
         door.rests_word().store(0, Ordering::SeqCst);
+        door.forget_robust_list();
         door.busy_word().store(0, Ordering::SeqCst);
         // Until the host says otherwise. For a stub's first thread it never does: its slot is not used again.
         door.alive().store(1, Ordering::SeqCst);
@@ -159,6 +160,21 @@ impl Door {
     /// Whether, as the guest says, it waits by a futex of its own.
     pub(super) fn rests(&self) -> bool {
         self.rests_word().load(Ordering::SeqCst) != 0
+    }
+
+    /// The head of its list of robust futexes that, as the guest says, it has named; 0 for none.
+    pub(super) fn robust_list(&self) -> u64 {
+        self.robust_word().load(Ordering::SeqCst)
+    }
+
+    /// It was named otherwise.
+    pub(super) fn forget_robust_list(&self) {
+        self.robust_word().store(0, Ordering::SeqCst);
+    }
+
+    fn robust_word(&self) -> &AtomicU64 {
+        // SAFETY: as in `req`.
+        unsafe { &(*self.page()).robust }
     }
 
     /// The state of the granted pipe that, as the guest says, it is using.

@@ -295,6 +295,14 @@ impl ThreadHandle for Handle {
         stat::cpu_time(self.0.process.pid, self.0.tid).unwrap_or((0, 0))
     }
 
+    fn robust_list(&self) -> u64 {
+        self.0.door.robust_list()
+    }
+
+    fn forget_robust_list(&self) {
+        self.0.door.forget_robust_list();
+    }
+
     fn publish(&self, facts: &Facts) {
         self.0.facts.publish(facts);
     }

@@ -15,7 +15,8 @@ const LIMIT: usize = 2048;
 /// Mark all locks that `task` holds as their owner having died and wake one waiter of each. Call it while the thread's
 /// address space is still there, when it ends or execs; a bad list ends the walk.
 pub fn exit_robust_list(task: &Arc<Task>) {
-    let (head, _) = std::mem::take(&mut task.state.lock().robust_list);
+    let head = task.robust_list();
+    task.set_robust_list(0);
     if head != 0 {
         let mm = task.mm();
         let memory = UserMemory::new(mm.space.clone());

@@ -108,7 +108,7 @@ pub(super) fn set_robust_list(cx: &mut SyscallCx<'_>, head: u64, len: u64) -> Sy
     if len != ROBUST_HEAD {
         return fail!(EINVAL);
     }
-    cx.task.state.lock().robust_list = (head, len);
+    cx.task.set_robust_list(head);
     Ok(())
 }
 
@@ -124,7 +124,6 @@ pub(super) fn get_robust_list(
         pid => cx.kernel.pids.task(pid).ok_or(Errno::ESRCH)?,
     };
     access::check_for_files(cx.task, &target)?;
-    let (addr, _) = target.state.lock().robust_list;
     cx.memory.write(len, &ROBUST_HEAD)?;
-    Ok(cx.memory.write(head, &addr)?)
+    Ok(cx.memory.write(head, &target.robust_list())?)
 }
