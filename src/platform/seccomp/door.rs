@@ -129,10 +129,11 @@ impl Door {
 
     /// Where the guest finds what it is told without ringing, and what it may do.
     pub(super) fn set_facts(&self, facts: u64, room: u64) {
+        let page = self.page();
         // SAFETY: as in `req`.
-        unsafe { (*self.page()).facts.store(facts, Ordering::SeqCst) };
-        // SAFETY: as in `req`.
-        unsafe { (*self.page()).room.store(room, Ordering::SeqCst) };
+        let words = unsafe { [&(*page).facts, &(*page).room] };
+        words[0].store(facts, Ordering::SeqCst);
+        words[1].store(room, Ordering::SeqCst);
     }
 
     /// Calls that, as the guest says, were answered without ringing.
