@@ -118,15 +118,23 @@ static void sibling_turn(int *p, const char *expected, size_t length)
 	nanosleep(&pause, NULL);
 }
 
+/* As fork(2): a process that does not outlive the one that makes it, which may be killed at any moment. */
+static pid_t fork_tied(void)
+{
+	pid_t parent = getpid(), pid = fork();
+	NEED(pid >= 0);
+	if (pid == 0 && (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent))
+		_exit(0);
+	return pid;
+}
+
 static void start_sibling(void)
 {
 	shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	NEED(shared != MAP_FAILED);
-	sibling = fork();
-	NEED(sibling >= 0);
+	sibling = fork_tied();
 	if (sibling > 0)
 		return;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	own_pid = getpid();
 	own_uid = getuid();
 	static char pattern[1 << 16];
@@ -196,10 +204,8 @@ static UNUSED int settle(pid_t pid)
 /* Starts an attack in a process of its own. */
 static pid_t start_attack(void (*attack)(uint64_t arg), uint64_t arg)
 {
-	pid_t pid = fork();
-	NEED(pid >= 0);
+	pid_t pid = fork_tied();
 	if (pid == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		attack(arg);
 		_exit(0);
 	}

@@ -144,7 +144,7 @@ static void move_signal_stack(uint64_t which)
 static void flood(uint64_t arg)
 {
 	signal(SIGUSR1, SIG_IGN);
-	pid_t target = fork();
+	pid_t target = fork_tied();
 	if (target == 0) {
 		for (;;)
 			close(open("/etc/passwd", O_RDONLY));
