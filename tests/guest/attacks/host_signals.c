@@ -144,11 +144,17 @@ static void move_signal_stack(uint64_t which)
 static void flood(uint64_t arg)
 {
 	signal(SIGUSR1, SIG_IGN);
+	int ready[2];
+	char c;
+	NEED(pipe(ready) == 0);
 	pid_t target = fork_tied();
 	if (target == 0) {
+		NEED(write(ready[1], "r", 1) == 1);
 		for (;;)
 			close(open("/etc/passwd", O_RDONLY));
 	}
+	/* One that is stopped before it is tied to us would stay. */
+	NEED(read(ready[0], &c, 1) == 1);
 	for (int i = 0; i < 3000; i++)
 		kill(target, i % 3 ? SIGUSR1 : i % 2 ? SIGSTOP : SIGCONT);
 	kill(target, SIGKILL);
