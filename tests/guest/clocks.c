@@ -242,6 +242,19 @@ CHECK(timer_create_default_is_sigalrm)
 	EQ(value, id);
 }
 
+CHECK(timer_of_the_real_time_is_set_again)
+{
+	int id;
+	struct itimerspec off = { 0 }, relative = { .it_value = { 1000, 0 } }, its = { 0 };
+	on_siginfo(SIGALRM, on_timer, 0);
+	OK(syscall(SYS_timer_create, CLOCK_REALTIME, NULL, &id));
+	OK(syscall(SYS_timer_settime, id, 0, &relative, NULL));
+	OK(syscall(SYS_timer_settime, id, 0, &off, NULL));
+	OK(clock_gettime(CLOCK_REALTIME, &its.it_value));
+	OK(syscall(SYS_timer_settime, id, TIMER_ABSTIME, &its, NULL));
+	wait_for_hits(1);
+}
+
 CHECK(timer_overruns)
 {
 	timer_t timer;

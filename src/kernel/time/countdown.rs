@@ -40,6 +40,9 @@ impl Base {
 /// A timer that can be set, read and let expire. It calls its waiter when it may have expired; the waiter asks
 /// [`Countdown::expirations`] and then [`Countdown::arm`]s it for the next time.
 pub struct Countdown {
+    /// The clock that it was made for.
+    clock: Base,
+    /// The clock that counts, as it was last set.
     base: Base,
     /// When it expires next, on its clock.
     expiry: Option<u64>,
@@ -54,9 +57,10 @@ pub struct Countdown {
 
 impl Countdown {
     /// A stopped countdown.
-    pub fn new(base: Base) -> Countdown {
+    pub fn new(clock: Base) -> Countdown {
         Countdown {
-            base,
+            base: clock.clone(),
+            clock,
             expiry: None,
             interval: 0,
             follows_clock: false,
@@ -75,11 +79,12 @@ impl Countdown {
         self.armed = None;
         self.sample = None;
         self.interval = interval;
-        self.follows_clock = absolute && matches!(self.base, Base::Realtime);
-        if !absolute && matches!(self.base, Base::Realtime) {
+        self.follows_clock = absolute && matches!(self.clock, Base::Realtime);
+        self.base = match &self.clock {
             // A relative time is not moved by setting the clock: count it on the one that cannot be set.
-            self.base = Base::Monotonic;
-        }
+            Base::Realtime if !absolute => Base::Monotonic,
+            clock => clock.clone(),
+        };
         let start = if absolute { 0 } else { self.base.now(kernel) };
         self.expiry = (value != 0).then(|| start.saturating_add(value));
     }
