@@ -232,6 +232,8 @@ pub trait Source {
     fn take(&mut self, buf: &mut [u8]) -> Result<usize, Errno>;
     /// Step back over the last `bytes` taken, which were not used.
     fn untake(&mut self, bytes: usize);
+    /// Bytes taken so far, those of earlier runs of the same call too.
+    fn taken(&self) -> usize;
 }
 
 /// One `struct iovec`.
@@ -377,6 +379,10 @@ impl Source for UserBuf {
     fn untake(&mut self, bytes: usize) {
         self.position = self.position.saturating_sub(bytes);
     }
+
+    fn taken(&self) -> usize {
+        self.position
+    }
 }
 
 /// A [`Sink`] that collects up to a limit in kernel memory.
@@ -437,5 +443,9 @@ impl Source for KernelSource<'_> {
 
     fn untake(&mut self, bytes: usize) {
         self.position = self.position.saturating_sub(bytes);
+    }
+
+    fn taken(&self) -> usize {
+        self.position
     }
 }

@@ -500,6 +500,66 @@ CHECK(timeouts)
 	ERR(read(s[0], &c, 1), EAGAIN);
 }
 
+static char plenty[16 << 20];
+
+/* One that reads too little to wake the sender, and the rest when the sender has given up. */
+static void send_until_the_time_is_up(int s[2])
+{
+	int told[2];
+	struct timeval tv = { 0, 300000 };
+	OK(setsockopt(s[0], SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv));
+	OK(pipe(told));
+	CHILD(pid) {
+		long sent, got = 1 << 16, n;
+		close(s[0]);
+		await_state(getppid(), 'S');
+		EQ(recv(s[1], plenty, got, MSG_WAITALL), got);
+		EQ(read(told[0], &sent, sizeof sent), sizeof sent);
+		while ((n = OK(read(s[1], plenty, sizeof plenty))) > 0)
+			got += n;
+		EQ(got, sent);
+	}
+	close(s[1]);
+	long sent = OK(send(s[0], plenty, sizeof plenty, 0));
+	EXPECT(sent < (long)sizeof plenty);
+	close(s[0]);
+	EQ(write(told[1], &sent, sizeof sent), sizeof sent);
+	REAP(pid);
+}
+
+CHECK(a_send_that_runs_out_of_time_tells_all_that_it_sent)
+{
+	int s[2];
+	stream(s);
+	send_until_the_time_is_up(s);
+	OK(socketpair(AF_UNIX, SOCK_STREAM, 0, s));
+	send_until_the_time_is_up(s);
+}
+
+static void send_until_nobody_reads(int s[2])
+{
+	CHILD(pid) {
+		close(s[0]);
+		await_state(getppid(), 'S');
+	}
+	close(s[1]);
+	pipes = 0;
+	ssize_t sent = OK(send(s[0], plenty, sizeof plenty, 0));
+	EXPECT(sent > 0 && sent < (ssize_t)sizeof plenty);
+	EQ(pipes, 0);
+	REAP(pid);
+}
+
+CHECK(a_send_whose_end_goes_away_tells_what_it_sent_and_raises_no_signal)
+{
+	int s[2];
+	on_signal_flags(SIGPIPE, on_pipe, 0);
+	stream(s);
+	send_until_nobody_reads(s);
+	OK(socketpair(AF_UNIX, SOCK_STREAM, 0, s));
+	send_until_nobody_reads(s);
+}
+
 CHECK(waiting_bytes)
 {
 	int s[2], n;

@@ -411,7 +411,9 @@ impl Socket for InetSocket {
             return self.send_datagram(from, outgoing);
         }
         match self.send_stream(from, outgoing) {
-            Err(Stop::Errno(Errno::EPIPE, _)) if !outgoing.no_signal => Err(broken_pipe().into()),
+            Err(Stop::Errno(Errno::EPIPE, _)) if !outgoing.no_signal && from.taken() == 0 => {
+                Err(broken_pipe().into())
+            }
             sent => sent,
         }
     }

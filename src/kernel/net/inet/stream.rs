@@ -391,11 +391,11 @@ impl InetSocket {
                 break;
             }
             if self.send.is_full() {
-                if sent > 0 && outgoing.nonblocking {
-                    break;
-                }
                 let wait = WaitFor::default().and_since(&self.queue, Events::WRITE, generation);
-                return Err(block(outgoing.nonblocking, timeout, wait));
+                match block(outgoing.nonblocking, timeout, wait) {
+                    Stop::Errno(..) if sent > 0 => break,
+                    stop => return Err(stop),
+                }
             }
             let (data, memory_ended) = match take_piece(from) {
                 Err(_) if sent > 0 => break,

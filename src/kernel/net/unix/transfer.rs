@@ -36,7 +36,9 @@ impl UnixSocket {
             _ => return self.send_message(from, outgoing, to.as_ref()),
         };
         match sent {
-            Err(Stop::Errno(Errno::EPIPE, _)) if !outgoing.no_signal => Err(broken_pipe().into()),
+            Err(Stop::Errno(Errno::EPIPE, _)) if !outgoing.no_signal && from.taken() == 0 => {
+                Err(broken_pipe().into())
+            }
             sent => sent,
         }
     }
@@ -107,11 +109,11 @@ impl UnixSocket {
                 step => step?,
             }
             if self.send.is_full() {
-                if sent > 0 && outgoing.nonblocking {
-                    break;
-                }
                 let wait = WaitFor::default().and_since(&self.queue, Events::WRITE, generation);
-                return Err(block(outgoing.nonblocking, timeout, wait));
+                match block(outgoing.nonblocking, timeout, wait) {
+                    Stop::Errno(..) if sent > 0 => break,
+                    stop => return Err(stop),
+                }
             }
             let (data, memory_ended) = match take_piece(from) {
                 Err(_) if sent > 0 => break,
