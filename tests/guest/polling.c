@@ -614,6 +614,29 @@ CHECK(poll_woken_by_another_thread)
 	EQ(pthread_join(thread, NULL), 0);
 }
 
+static struct pollfd watched;
+
+static void *watch_more_later(void *arg)
+{
+	await_state(getpid(), 'S');
+	watched.events |= POLLPRI;
+	EQ(write(*(int *)arg, "x", 1), 1);
+	return NULL;
+}
+
+CHECK(poll_leaves_what_is_asked_for)
+{
+	int p[2];
+	pthread_t thread;
+	OK(pipe(p));
+	watched = (struct pollfd){ p[0], POLLIN, 0 };
+	EQ(pthread_create(&thread, NULL, watch_more_later, &p[1]), 0);
+	EQ(poll(&watched, 1, -1), 1);
+	EQ(pthread_join(thread, NULL), 0);
+	EQ(watched.revents, POLLIN);
+	EQ(watched.events, POLLIN | POLLPRI);
+}
+
 CHECK(many_waiters_on_one_pipe)
 {
 	int p[2];

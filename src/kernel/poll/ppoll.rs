@@ -25,6 +25,9 @@ pub(crate) struct Pollfd {
     revents: i16,
 }
 
+/// Where the last field of [`Pollfd`] is, in bytes.
+const REVENTS: u64 = 6;
+
 /// poll(2).
 pub(crate) fn poll(
     cx: &mut SyscallCx<'_>,
@@ -87,6 +90,7 @@ fn poll_all(
         return fail!(EINVAL);
     }
     let mut entries = cx.memory.read_array(fds, count as usize)?;
+    let before: Vec<i16> = entries.iter().map(|entry| entry.revents).collect();
     let table = cx.task.files();
     let files: Vec<Option<Arc<File>>> = entries.iter().map(|entry| table.get(Fd(entry.fd)).ok()).collect();
     let ready = poll_until(cx, deadline, &mut |_, mut wait| {
@@ -107,7 +111,13 @@ fn poll_all(
         }
         Ok(ready)
     })?;
-    cx.memory.write_array(fds, &entries)?;
+    for (index, (entry, before)) in entries.iter().zip(before).enumerate() {
+        // The rest of an entry may be another thread's to change meanwhile. One is always written: it may not be writable.
+        if entry.revents != before || index == 0 {
+            let addr = fds.at(index as u64)?.addr();
+            cx.memory.write(addr.plus(REVENTS)?.cast(), &entry.revents)?;
+        }
+    }
     Ok(ready)
 }
 
