@@ -101,6 +101,15 @@ fn strace_and_versions() {
 }
 
 #[test]
+fn a_tracer_is_shown_what_is_ignored() {
+    Scenario::sh(
+        "strace",
+        "strace -f -o out -e trace=none sh -c 'trap \"\" HUP; kill -HUP $$; kill -WINCH $$; /bin/true'; grep -o -- '--- SIG[A-Z]*' out",
+    )
+    .compare();
+}
+
+#[test]
 fn resource_limits() {
     Scenario::sh("limits", "ulimit -n 64; ulimit -n; sh -c 'ulimit -n'; ulimit -Hn; ulimit -s; prlimit --nofile=32:32 sh -c 'ulimit -n'; bash -c 'ulimit -f 1; head -c 5000 /dev/zero >/tmp/f' 2>/dev/null; echo $?; ls -l /tmp/f | cut -d' ' -f5; bash -c 'ulimit -t 1; while :; do :; done' 2>/dev/null; echo $?; bash -c 'ulimit -v 100000; head -c 400000000 /dev/zero | tail -c 300000000 >/dev/null' 2>/dev/null; echo $?")
         .any_stderr()

@@ -262,6 +262,9 @@ def child(action):
 import ctypes, resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); sys.stdout.flush()
 print(child(lambda: ctypes.string_at(0)), child(os.abort), child(lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN) and os.kill(os.getpid(), 15)), child(lambda: os.kill(os.getpid(), signal.SIGPIPE) or print('ignored')), child(lambda: signal.alarm(1) or time.sleep(30)))
 if (pid := os.fork()) == 0: signal.pause()
+if (group := os.fork()) == 0: os.setpgid(0, 0); os.fork() or signal.pause(); signal.pause()
+while os.getpgid(group) != group: time.sleep(0.01)
+fd = os.pidfd_open(group); signal.pidfd_send_signal(fd, signal.SIGTERM, None, 4); print(os.waitid(os.P_PIDFD, fd, os.WEXITED).si_status)
 fd = os.pidfd_open(pid); signal.pidfd_send_signal(fd, signal.SIGKILL); print(os.waitid(os.P_PIDFD, fd, os.WEXITED).si_status)
 "#,
     )

@@ -58,6 +58,11 @@ impl SigHand {
     }
 }
 
+/// Whether nobody would learn of `signal`: it is ignored, and no tracer is shown it.
+fn drops(task: &Task, signal: Signal) -> bool {
+    !task.is_traced() && task.sighand().ignores(signal)
+}
+
 /// Send a signal to one thread (tgkill(2)). EAGAIN when its queue is full.
 pub fn send_to_task(task: &Arc<Task>, info: SigInfo) -> Result<(), Errno> {
     if info.signal == libc::SIGKILL {
@@ -70,7 +75,7 @@ pub fn send_to_task(task: &Arc<Task>, info: SigInfo) -> Result<(), Errno> {
     let wanted = {
         let mut signals = task.signals.lock();
         let blocked = signals.mask & bit(info.signal) != 0;
-        if !blocked && task.sighand().ignores(info.signal) {
+        if !blocked && drops(task, info.signal) {
             return Ok(());
         }
         queue(&mut signals.pending, info, limit)?;
@@ -115,7 +120,7 @@ fn send_alone(group: &Arc<ThreadGroup>, info: SigInfo) -> Result<(), Errno> {
         return Ok(());
     };
     let open = |task: &&Arc<Task>| task.signals.lock().mask & bit(info.signal) == 0;
-    if threads.iter().any(|task| open(&task)) && first.sighand().ignores(info.signal) {
+    if threads.iter().any(|task| open(&task)) && drops(first, info.signal) {
         return Ok(());
     }
     let limit = group.soft_limit(libc::RLIMIT_SIGPENDING);

@@ -244,17 +244,27 @@ pub(crate) fn kill(cx: &mut SyscallCx<'_>, pid: i32, signal: i32) -> SysResult<(
         return Ok(send_unless_zero(cx.kernel, &group, info)?);
     }
     let pids = cx.kernel.pids.lock();
+    Ok(send_to_all(&pids, cx.task, &targets(&pids, cx.task, pid)?, info)?)
+}
+
+/// Send to each of `targets` that `sender` may signal: ESRCH for none, what went wrong when it may signal none.
+fn send_to_all(
+    pids: &Pids,
+    sender: &Task,
+    targets: &[&Arc<ThreadGroup>],
+    info: SigInfo,
+) -> Result<(), Errno> {
     let mut result = Err(Errno::ESRCH);
-    for group in targets(&pids, cx.task, pid)? {
-        match may_signal_in(&pids, cx.task, group, signal) {
+    for group in targets {
+        match may_signal_in(pids, sender, group, info.signal) {
             // One is enough to know, and those that die meanwhile need the table.
-            Ok(()) if signal == 0 => return Ok(()),
-            Ok(()) => result = send_in_tree(&pids, group, info),
+            Ok(()) if info.signal == 0 => return Ok(()),
+            Ok(()) => result = send_in_tree(pids, group, info),
             Err(errno) if result.is_err() => result = Err(errno),
             Err(_) => {}
         }
     }
-    Ok(result?)
+    result
 }
 
 /// Processes that `kill` means by a pid of 0 (own process group), -1 (all but init and itself) or a negated group.
@@ -418,7 +428,8 @@ pub(crate) fn pidfd_send_signal(
         if given.signal != signal {
             return fail!(EINVAL);
         }
-        if (given.code >= 0 || given.code == libc::SI_TKILL) && group.pid != cx.task.pid() {
+        let is_to_itself = group.pid == cx.task.pid() && flags != PROCESS_GROUP;
+        if (given.code >= 0 || given.code == libc::SI_TKILL) && !is_to_itself {
             return fail!(EPERM);
         }
         given
@@ -433,7 +444,9 @@ pub(crate) fn pidfd_send_signal(
         return fail!(ESRCH);
     }
     if flags == PROCESS_GROUP {
-        return kill(cx, -group.pid, signal);
+        let pids = cx.kernel.pids.lock();
+        let members: Vec<_> = pids.group_members(group.pid).map(|p| &p.group).collect();
+        return Ok(send_to_all(&pids, cx.task, &members, info)?);
     }
     may_signal(cx.task, &group, signal)?;
     Ok(send_unless_zero(cx.kernel, &group, info)?)
