@@ -55,6 +55,8 @@ pub const IMAGE_FD: u64 = 4;
 pub const BELL_FD: u64 = 5;
 /// Descriptor of the facts when the first stub begins.
 pub const FACTS_FD: u64 = 6;
+/// Descriptor of a file that is being mapped.
+pub const TAKEN_FD: u32 = 7;
 /// The call that becomes a user notification by which a stub says who it is and gets a descriptor: getppid, which no stub
 /// needs for itself. Sandboxes that uvm itself may be in allow it; a number that no host has is ENOSYS in many of them
 /// before anybody is notified.
@@ -121,14 +123,10 @@ pub mod op {
     pub const CLONE: u32 = 6;
     /// Set bit `args[1]` of the 32-bit word at guest address `args[0]`.
     pub const SET_BIT: u32 = 7;
-    /// Ask for a descriptor with token `args[0]`, for later commands of the same list. Result: its number.
+    /// Ask for a descriptor with token `args[0]`. Result: its number.
     pub const TAKE: u32 = 8;
-    /// Host call `args[0]` with `args[1..7]`, of which the fifth is the descriptor taken.
-    pub const CALL_TAKEN: u32 = 9;
-    /// Close the descriptor taken.
-    pub const CLOSE: u32 = 10;
     /// Call the host's `clock_gettime` at `args[0]`. Result: 0, or an error when it cannot tell by itself.
-    pub const ASK_CLOCK: u32 = 11;
+    pub const ASK_CLOCK: u32 = 9;
 }
 
 /// General registers in the order of the kernel's `user_regs_struct`.

@@ -591,6 +591,70 @@ CHECK(none_of_the_lists_that_a_thread_named_is_left_behind)
 	OK(syscall(SYS_set_robust_list, own, sizeof other));
 }
 
+enum { MAPPERS = 40, MAPPED = 16 << 20 };
+
+static pthread_barrier_t all_map;
+static int mapped_file;
+
+static void *map_the_file(void *arg)
+{
+	for (int i = 0; i < 4; i++) {
+		pthread_barrier_wait(&all_map);
+		/* To populate takes long: the others wait for it, in the middle of their own. */
+		char *p = mmap(NULL, MAPPED, PROT_READ, MAP_SHARED | MAP_POPULATE, mapped_file, 0);
+		EXPECT(p != MAP_FAILED && p[MAPPED - 1] == 'x');
+		OK(munmap(p, MAPPED));
+	}
+	return arg;
+}
+
+CHECK(many_map_a_file_at_once)
+{
+	pthread_t threads[MAPPERS];
+	mapped_file = OK(open("mapped", O_RDWR | O_CREAT, 0600));
+	EQ(pwrite(mapped_file, "x", 1, MAPPED - 1), 1);
+	pthread_barrier_init(&all_map, NULL, MAPPERS);
+	for (long i = 0; i < MAPPERS; i++)
+		EQ(pthread_create(&threads[i], NULL, map_the_file, (void *)i), 0);
+	for (long i = 0; i < MAPPERS; i++)
+		EQ(pthread_join(threads[i], NULL), 0);
+}
+
+static volatile bool storm_is_over;
+static pthread_t in_the_storm;
+
+static void *storm(void *arg)
+{
+	while (!storm_is_over)
+		pthread_kill(in_the_storm, SIGUSR1);
+	return arg;
+}
+
+CHECK(signals_break_into_neither_fork_nor_mmap)
+{
+	pthread_t threads[2];
+	int fd = OK(open("/proc/self/exe", O_RDONLY));
+	struct sigaction sa = { .sa_handler = note_thread, .sa_flags = SA_RESTART };
+	OK(sigaction(SIGUSR1, &sa, NULL));
+	in_the_storm = pthread_self();
+	for (int i = 0; i < 2; i++)
+		EQ(pthread_create(&threads[i], NULL, storm, NULL), 0);
+	for (int i = 0; i < 300; i++) {
+		void *p = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, fd, 0);
+		EXPECT(p != MAP_FAILED);
+		OK(munmap(p, 4096));
+		if (i % 20 == 0) {
+			pid_t pid = OK(fork());
+			if (pid == 0)
+				_exit(0);
+			EQ(wait_exit(pid), 0);
+		}
+	}
+	storm_is_over = true;
+	for (int i = 0; i < 2; i++)
+		EQ(pthread_join(threads[i], NULL), 0);
+}
+
 CHECK(robust_mutex_wakes_a_waiter_in_another_process)
 {
 	pthread_mutex_t *m = OK(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));

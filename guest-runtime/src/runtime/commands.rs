@@ -9,10 +9,11 @@ use super::signals::Context;
 use super::sys;
 use super::thread::Block;
 use crate::abi::{
-    Answer, COMMANDS, Command, HANDED, NR_HELLO, PAGE, RUNTIME_BASE, SHARED_BASE, SHARED_STRIDE, SLOTS,
-    WINDOW, WRITE_BACKS, action, op,
+    Answer, COMMANDS, Command, NR_HELLO, PAGE, RUNTIME_BASE, SHARED_BASE, SHARED_STRIDE, SLOTS, WINDOW,
+    WRITE_BACKS, action, op,
 };
 
+const EINTR: i64 = -4;
 const EINVAL: i64 = -22;
 const EFAULT: i64 = -14;
 const CLONE_VM: u64 = 0x100;
@@ -79,7 +80,6 @@ fn write_back(block: &Block) -> bool {
 
 /// Run `count` commands up to the first error. True in a child that one of them made.
 fn run(block: &mut Block, context: Option<*mut Context>, count: usize) -> bool {
-    let mut taken = u64::MAX;
     for index in 0..count.min(COMMANDS) {
         let at = block.command(index);
         // SAFETY: `command` gives a valid place.
@@ -87,13 +87,7 @@ fn run(block: &mut Block, context: Option<*mut Context>, count: usize) -> bool {
         let a = command.args;
         let result = match command.op {
             op::CALL => sys::call(a[0], [a[1], a[2], a[3], a[4], a[5], a[6]]),
-            op::CALL_TAKEN => sys::call(a[0], [a[1], a[2], a[3], a[4], taken, a[6]]),
-            op::TAKE => {
-                let number = sys::call(NR_HELLO, [a[0], 0, 0, 0, 0, 0]);
-                taken = number as u64;
-                number
-            }
-            op::CLOSE => sys::call(sys::CLOSE, [taken, 0, 0, 0, 0, 0]),
+            op::TAKE => hello(a[0]),
             op::COPY_IN => copy(block.window(a[0]), a[1], a[1], a[0], a[2]),
             op::COPY_OUT => copy(a[0], block.window(a[1]), a[0], a[1], a[2]),
             op::GET_XSTATE => get_xstate(block, context, a[0], a[1]),
@@ -102,7 +96,7 @@ fn run(block: &mut Block, context: Option<*mut Context>, count: usize) -> bool {
             op::SET_BIT => EFAULT,
             op::ASK_CLOCK => clock::ask(a[0]),
             op::CLONE if a[0] & CLONE_VM != 0 => clone_sharing(block, context, a),
-            op::CLONE => match sys::call(sys::CLONE, [a[0], 0, 0, 0, 0, a[2]]) {
+            op::CLONE => match unless_kicked(|| sys::call(sys::CLONE, [a[0], 0, 0, 0, 0, a[2]])) {
                 0 => {
                     block.token = a[2];
                     become_process(block);
@@ -223,7 +217,7 @@ fn clone_sharing(block: &mut Block, context: Option<*mut Context>, a: [u64; 7]) 
         None => (block.frame() as u64, 0),
     };
     // SAFETY: the child's own page and frame, which nobody else uses until it ends.
-    unsafe {
+    unless_kicked(|| unsafe {
         uvm_clone(
             flags,
             child.frame() as u64,
@@ -232,7 +226,23 @@ fn clone_sharing(block: &mut Block, context: Option<*mut Context>, a: [u64; 7]) 
             token,
             is_image,
         )
+    })
+}
+
+/// Make a host call that the supervisor is asked about: a kick that comes before it has heard of the call ends that, and it is made
+/// again.
+fn unless_kicked(call: impl Fn() -> i64) -> i64 {
+    loop {
+        let result = call();
+        if result != EINTR {
+            return result;
+        }
     }
+}
+
+/// Say who this is; the descriptor that the supervisor gives for that, if it does.
+fn hello(token: u64) -> i64 {
+    unless_kicked(|| sys::call(NR_HELLO, [token, 0, 0, 0, 0, 0]))
 }
 
 /// In a thread that shares memory with its maker.
@@ -248,10 +258,9 @@ pub fn begin(block: &mut Block) {
 /// In a new host process: say so, get memory for doorbells of its own unless it shares its maker's, end with the supervisor.
 fn become_process(block: &mut Block) {
     sys::call(sys::PRCTL, [PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0, 0]);
-    // What its maker was handed is not for this one.
-    let (first, last) = (u64::from(HANDED), u64::from(u32::MAX));
-    sys::call(sys::CLOSE_RANGE, [first, last, 0, 0, 0, 0]);
-    let bell = sys::call(NR_HELLO, [block.token, 0, 0, 0, 0, 0]);
+    // What its maker was handed, or a sibling of that one was mapping just then, is not for this one.
+    sys::call(sys::CLOSE_RANGE, [0, u64::from(u32::MAX), 0, 0, 0, 0]);
+    let bell = hello(block.token);
     if bell < 0 {
         sys::exit_group();
     }

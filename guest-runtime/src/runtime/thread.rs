@@ -68,7 +68,7 @@ impl Block {
     /// Begin with a fresh doorbell page.
     pub fn forget(&mut self) {
         (self.req, self.rsp_seen, self.done, self.pending) = (0, 0, 0, 0);
-        self.moved = 0;
+        (self.moved, self.stepping) = (0, 0);
     }
 
     /// The block of the thread that runs on an alternate stack with something at `address`.

@@ -48,10 +48,9 @@ impl Deaf {
                 return;
             };
             thread::sleep(deadline.saturating_duration_since(Instant::now()));
-            if let Some(host) = host.upgrade().filter(server::is_running) {
-                host.interrupt();
+            if let Some(host) = host.upgrade().filter(server::interrupt_running) {
                 thread::sleep(LAST_PATIENCE);
-                if server::is_running(&host) {
+                if host.is_running() {
                     tracing::debug!(pid = host.process.pid, "a stub does not listen: killed");
                     host.process.kill();
                 }

@@ -14,7 +14,7 @@
 
 use std::ops::Range;
 
-use guest_runtime::abi::{HANDED, NR_HELLO, SOCKET_FD};
+use guest_runtime::abi::{BELL_FD, HANDED, NR_HELLO, SOCKET_FD, TAKEN_FD};
 use syscall_table::{Host, Row};
 
 use crate::platform::bpf::{ARCH_X86_64, Field, Instruction, Test, give, if_all, if_equal, load, skip};
@@ -129,17 +129,11 @@ const fn pwrite(bound: WriteBound) -> [Test; 5] {
 /// Pipes alone, where there is no offset to move.
 const PIPE: &[Rule] = &[&[Test::Within(Field::Low(0), HAND_PIPE.start, HAND_PIPE.end)]];
 
-/// Not huge pages, of a reserve that is the whole host's, nor what was handed in. Minus one is no descriptor.
-const MMAP: &[Rule] = &[
-    &[
-        Test::NoneOf(Field::Low(3), libc::MAP_HUGETLB as u32),
-        Test::Is(Field::Low(4), u32::MAX),
-    ],
-    &[
-        Test::NoneOf(Field::Low(3), libc::MAP_HUGETLB as u32),
-        Test::Within(Field::Low(4), 0, HANDED),
-    ],
-];
+/// Not huge pages, of a reserve that is the whole host's, and of descriptors only those that come to be mapped. Minus one is none.
+const MMAP: &[Rule] = &[&[
+    Test::NoneOf(Field::Low(3), libc::MAP_HUGETLB as u32),
+    Test::OneOf(Field::Low(4), &[u32::MAX, TAKEN_FD, BELL_FD as u32]),
+]];
 
 /// Not poisoning of the host's memory (100, 101). 102 and 103 set and clear guard pages.
 const MADVISE: &[Rule] = &[

@@ -63,14 +63,14 @@ impl SeccompThread {
 
     /// Clone a thread of the same host process; the id that the runtime tells of it.
     fn clone_thread(&self, flags: u64, slot: u64) -> Result<pid_t, Errno> {
-        let expectation = self.host().core.notifier().expect(Some(flags), None)?;
+        let expectation = self.host().core.notifier().expect_thread(flags)?;
         let tid = self.clone_call(flags, slot, &expectation)?;
         pid_t::try_from(tid).map_err(|_| Errno::ESRCH)
     }
 
     /// Clone a host process; the id that the host tells of it.
     fn clone_process(&self, flags: u64, slot: u64, memory: Option<OwnedFd>) -> Result<pid_t, Errno> {
-        let expectation = self.host().core.notifier().expect(Some(flags), Some(memory))?;
+        let expectation = self.host().core.notifier().expect_process(flags, memory)?;
         self.clone_call(flags, slot, &expectation)?;
         expectation.caller().ok_or_else(|| {
             self.host().process.kill();

@@ -76,8 +76,15 @@ pub(super) fn confine(zygote: &Host, text_end: u64, socket: &OwnedFd, io: Io) ->
     // Without SPEC_ALLOW some hosts turn speculation off for the stub.
     let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
     let mode = u64::from(libc::SECCOMP_SET_MODE_FILTER);
-    let listener = zygote.command(&[call(libc::SYS_seccomp, [mode, flags, window(PROGRAM), 0, 0, 0])])?;
-    let listener = listener.first().copied().unwrap_or(-1) as u64;
+    let install = |flags| {
+        let results = zygote.command(&[call(libc::SYS_seccomp, [mode, flags, window(PROGRAM), 0, 0, 0])])?;
+        Ok::<i64, Errno>(results.first().copied().unwrap_or(-1))
+    };
+    // What was received is answered before a kick is taken. Hosts before Linux 5.19 lack it.
+    let listener = match install(flags | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)? {
+        refused if refused < 0 => install(flags)? as u64,
+        listener => listener as u64,
+    };
 
     // msghdr: no name; one byte; SCM_RIGHTS with the listener.
     let control = u64::from(libc::SOL_SOCKET as u32) | (libc::SCM_RIGHTS as u64) << 32;

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use guest_runtime::abi::{BELL_FD, NR_HELLO};
 use libc::{pid_t, seccomp_notif, seccomp_notif_addfd, seccomp_notif_resp};
@@ -33,8 +33,8 @@ const TOKENS: usize = 32;
 struct Allowed {
     /// clone(2) with these flags.
     clone: Option<u64>,
-    /// A hello, answered with this descriptor if there is one: at this number or the lowest that is free.
-    hello: Option<(Option<OwnedFd>, Option<u32>)>,
+    /// A hello, answered with this descriptor, which gets this number, or with none.
+    hello: Option<Option<(OwnedFd, u32)>>,
     /// Who said hello.
     caller: Option<pid_t>,
     /// Something happened that its owner should look at.
@@ -63,6 +63,7 @@ impl Expectation {
     /// at now and then, `give_up` says so.
     pub(super) fn wait(self: &Arc<Self>, give_up: impl Fn() -> bool) {
         let mut leading = false;
+        let mut looked = Instant::now();
         while !self.is_over() {
             leading = leading || self.notifier.lead(self);
             let heard = if leading {
@@ -70,8 +71,12 @@ impl Expectation {
             } else {
                 self.listen()
             };
-            if !heard && give_up() {
-                break;
+            // Anybody may call without an end.
+            if !heard || looked.elapsed() > Duration::from_millis(u64::from(STEP)) {
+                if give_up() {
+                    break;
+                }
+                looked = Instant::now();
             }
         }
         self.notifier.leave(self, leading);
@@ -168,25 +173,29 @@ impl Notifier {
         }
     }
 
-    /// Expect a clone with `flags`, if given, and then a hello, if given, answered with a descriptor.
-    pub(super) fn expect(
+    /// Expect a clone with `flags` of a thread of the same host process.
+    pub(super) fn expect_thread(self: &Arc<Self>, flags: u64) -> Result<Arc<Expectation>, Errno> {
+        self.expect(Some(flags), None)
+    }
+
+    /// Expect a clone with `flags`, and then a hello of the new host process, answered with its doorbell memory if it has one.
+    pub(super) fn expect_process(
         self: &Arc<Self>,
-        clone: Option<u64>,
-        hello: Option<Option<OwnedFd>>,
+        flags: u64,
+        bell: Option<OwnedFd>,
     ) -> Result<Arc<Expectation>, Errno> {
-        let number = clone.map(|_| BELL_FD as u32);
-        self.expect_any(clone, hello.map(|fd| (fd, number)))
+        self.expect(Some(flags), Some(bell.map(|fd| (fd, BELL_FD as u32))))
     }
 
     /// Expect a hello, answered with a descriptor of this number.
     pub(super) fn expect_at(self: &Arc<Self>, fd: OwnedFd, number: u32) -> Result<Arc<Expectation>, Errno> {
-        self.expect_any(None, Some((Some(fd), Some(number))))
+        self.expect(None, Some(Some((fd, number))))
     }
 
-    fn expect_any(
+    fn expect(
         self: &Arc<Self>,
         clone: Option<u64>,
-        hello: Option<(Option<OwnedFd>, Option<u32>)>,
+        hello: Option<Option<(OwnedFd, u32)>>,
     ) -> Result<Arc<Expectation>, Errno> {
         let token = self.token()?;
         let allowed = Allowed {
@@ -277,26 +286,26 @@ impl Notifier {
         if allowed.clone.is_some() {
             return None;
         }
-        let (fd, number) = allowed.hello.take()?;
+        let given = allowed.hello.take()?;
         allowed.caller = Some(caller);
         drop(allowed);
         expectation.call();
-        match fd {
-            Some(fd) => self.hand_in(id, &fd, number)?,
+        match given {
+            Some((fd, number)) => self.hand_in(id, &fd, number)?,
             None => self.send(id, 0, false),
         }
         Some(())
     }
 
-    /// Give the caller a copy of `fd`, whose number its call returns.
-    fn hand_in(&self, id: u64, fd: &OwnedFd, number: Option<u32>) -> Option<()> {
+    /// Give the caller a copy of `fd` with this number, which its call returns. What had the number is closed.
+    fn hand_in(&self, id: u64, fd: &OwnedFd, number: u32) -> Option<()> {
         const SETFD: u32 = 1;
         const SEND: u32 = 2;
         let request = seccomp_notif_addfd {
             id,
-            flags: if number.is_some() { SETFD | SEND } else { SEND },
+            flags: SETFD | SEND,
             srcfd: fd.as_raw_fd() as u32,
-            newfd: number.unwrap_or(0),
+            newfd: number,
             newfd_flags: 0,
         };
         // SAFETY: a live local of the right type.

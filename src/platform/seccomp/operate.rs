@@ -3,21 +3,15 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use guest_runtime::abi::{COMMANDS, Command, op};
+use guest_runtime::abi::{COMMANDS, Command, TAKEN_FD, op};
 use nix::errno::Errno;
 
 use super::launch::call;
 use super::notify::Expectation;
+use super::process::lock;
 use super::thread::{SeccompThread, decode};
 use crate::platform::native::memory;
 use crate::platform::{HostFile, MapFlags, MemOp, PAGE_SIZE};
-
-/// A file that the stub has a descriptor of.
-struct Taken<'a> {
-    file: &'a Arc<HostFile>,
-    /// The descriptor; none before the list that takes it has been carried out.
-    number: Option<u64>,
-}
 
 /// A list of commands.
 #[derive(Default)]
@@ -26,6 +20,8 @@ struct List {
     /// For each operation its command.
     places: Vec<usize>,
     expectation: Option<Arc<Expectation>>,
+    /// The command that takes a file.
+    take: Option<usize>,
     /// It closes the descriptor.
     closes: bool,
 }
@@ -33,6 +29,8 @@ struct List {
 impl SeccompThread {
     /// Carry out operations up to the first that fails; the last one's result.
     pub(super) fn operate(&self, ops: &[MemOp<'_>]) -> Result<u64, Errno> {
+        let process = Arc::clone(&self.host().process);
+        let _alone = ops.iter().any(maps_a_file).then(|| lock(&process.mapping));
         let mut taken = None;
         let mut rest = ops;
         let mut outcome = Ok(0);
@@ -43,17 +41,15 @@ impl SeccompThread {
                 self.carry_out(some, &list, &mut taken)
             });
         }
-        if let Some(Taken {
-            number: Some(number), ..
-        }) = taken
-        {
-            self.close(number);
+        if taken.is_some() {
+            // A stub that does not close harms itself only.
+            let _ = self.host().command(&[close()]);
         }
         outcome
     }
 
     /// As many operations as may be one list: one at least.
-    fn list<'a>(&self, ops: &[MemOp<'a>], taken: &mut Option<Taken<'a>>) -> Result<List, Errno> {
+    fn list<'a>(&self, ops: &[MemOp<'a>], taken: &mut Option<&'a Arc<HostFile>>) -> Result<List, Errno> {
         let mut list = List::default();
         for op in ops {
             // Behind it there must be room for the taking and the closing of a file.
@@ -68,93 +64,73 @@ impl SeccompThread {
                 Err(_) => break,
             }
         }
-        if list.places.len() == ops.len()
-            && let Some(taken) = taken
-        {
+        if list.places.len() == ops.len() && taken.is_some() {
             if let Some(last) = list.commands.last_mut() {
                 last.optional = 1;
             }
             list.closes = true;
-            list.commands.push(match taken.number {
-                Some(number) => call(libc::SYS_close, [number, 0, 0, 0, 0, 0]),
-                None => Command {
-                    op: op::CLOSE,
-                    ..Command::default()
-                },
-            });
+            list.commands.push(close());
         }
         Ok(list)
     }
 
     /// Add an operation to a list. False when that must be carried out first.
-    fn add<'a>(&self, op: &MemOp<'a>, list: &mut List, taken: &mut Option<Taken<'a>>) -> Result<bool, Errno> {
-        let MemOp::Map {
+    fn add<'a>(
+        &self,
+        op: &MemOp<'a>,
+        list: &mut List,
+        taken: &mut Option<&'a Arc<HostFile>>,
+    ) -> Result<bool, Errno> {
+        let (number, args) = memory::host_call(op, maps_a_file(op).then_some(u64::from(TAKEN_FD)))?;
+        if let MemOp::Map {
             file: Some((file, _)),
             ..
         } = *op
-        else {
-            let (number, args) = memory::host_call(op, None)?;
-            list.places.push(list.commands.len());
-            list.commands.push(match *op {
-                MemOp::SetBit { addr, bit } => Command {
-                    op: op::SET_BIT,
-                    args: [addr, u64::from(bit), 0, 0, 0, 0, 0],
-                    ..Command::default()
-                },
-                _ => call(number, args),
+            && taken.is_none_or(|other| !Arc::ptr_eq(other, file))
+        {
+            if taken.is_some() && !list.places.is_empty() {
+                return Ok(false);
+            }
+            let fd = file.as_fd().try_clone_to_owned().map_err(|_| Errno::EMFILE)?;
+            let core = &self.host().core;
+            core.identify(file)?;
+            let expectation = core.notifier().expect_at(fd, TAKEN_FD)?;
+            list.take = Some(list.commands.len());
+            list.commands.push(Command {
+                op: op::TAKE,
+                args: [expectation.token(), 0, 0, 0, 0, 0, 0],
+                ..Command::default()
             });
-            return Ok(true);
-        };
-        let number = taken.as_ref().and_then(|taken| taken.number);
-        let (host_call, args) = memory::host_call(op, Some(number.unwrap_or(0)))?;
-        match taken {
-            Some(other) if !Arc::ptr_eq(other.file, file) => {
-                if !list.places.is_empty() {
-                    return Ok(false);
-                }
-                if let Some(number) = number {
-                    self.close(number);
-                }
-                *taken = None;
-                return self.add(op, list, taken);
-            }
-            Some(_) => {}
-            None => {
-                let fd = file.as_fd().try_clone_to_owned().map_err(|_| Errno::EMFILE)?;
-                let core = &self.host().core;
-                core.identify(file)?;
-                let expectation = core.notifier().expect(None, Some(Some(fd)))?;
-                list.commands.push(Command {
-                    op: op::TAKE,
-                    args: [expectation.token(), 0, 0, 0, 0, 0, 0],
-                    ..Command::default()
-                });
-                list.expectation = Some(expectation);
-                *taken = Some(Taken { file, number: None });
-            }
-        }
-        let mut command = call(host_call, args);
-        if number.is_none() {
-            command.op = op::CALL_TAKEN;
+            list.expectation = Some(expectation);
+            *taken = Some(file);
         }
         list.places.push(list.commands.len());
-        list.commands.push(command);
+        list.commands.push(match *op {
+            MemOp::SetBit { addr, bit } => Command {
+                op: op::SET_BIT,
+                args: [addr, u64::from(bit), 0, 0, 0, 0, 0],
+                ..Command::default()
+            },
+            _ => call(number, args),
+        });
         Ok(true)
     }
 
     /// Carry out a list and say so to the patcher; the last operation's result.
-    fn carry_out(&self, ops: &[MemOp<'_>], list: &List, taken: &mut Option<Taken<'_>>) -> Result<u64, Errno> {
+    fn carry_out(
+        &self,
+        ops: &[MemOp<'_>],
+        list: &List,
+        taken: &mut Option<&Arc<HostFile>>,
+    ) -> Result<u64, Errno> {
         // No text is patched before the patcher knows what has changed there since it was mapped.
         let _passing = self.host().space.gate.pass();
         let results = self
             .host()
             .command_expecting(&list.commands, list.expectation.as_ref())?;
         let result = |index: usize| decode(results.get(index).copied().unwrap_or(-1));
-        if list.expectation.is_some()
-            && let Some(taken) = taken
-        {
-            let at = list.commands.iter().position(|command| command.op == op::TAKE);
-            taken.number = Some(result(at.unwrap_or(0))?);
+        if let Some(take) = list.take {
+            result(take)?;
         }
         let mut last = 0;
         for (i, (op, place)) in ops.iter().zip(&list.places).enumerate() {
@@ -165,13 +141,6 @@ impl SeccompThread {
             self.done(op, last);
         }
         Ok(last)
-    }
-
-    fn close(&self, number: u64) {
-        // A stub that does not close harms itself only.
-        let _ = self
-            .host()
-            .command(&[call(libc::SYS_close, [number, 0, 0, 0, 0, 0])]);
     }
 
     /// Tell the patcher of an operation and its result.
@@ -206,4 +175,12 @@ impl SeccompThread {
             _ => {}
         }
     }
+}
+
+fn maps_a_file(op: &MemOp<'_>) -> bool {
+    matches!(op, MemOp::Map { file: Some(_), .. })
+}
+
+fn close() -> Command {
+    call(libc::SYS_close, [u64::from(TAKEN_FD), 0, 0, 0, 0, 0])
 }

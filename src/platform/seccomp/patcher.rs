@@ -20,6 +20,7 @@ use super::patch::{
     find_room,
 };
 use super::process::lock;
+use super::server;
 use super::space::SeccompSpace;
 use super::thread::Host;
 use crate::platform::{HostFile, Prot, Space};
@@ -414,7 +415,9 @@ fn hold_others(host: &Arc<Host>, urgent: bool) -> Option<Held<'_>> {
             return None;
         }
         if !kicked {
-            running.iter().for_each(|t| t.interrupt());
+            running.iter().for_each(|t| {
+                server::interrupt_running(t);
+            });
             kicked = true;
         }
         std::thread::sleep(Duration::from_micros(50));

@@ -36,6 +36,8 @@ pub(super) struct HostProcess {
     threads: Mutex<Vec<Weak<Host>>>,
     /// Of descriptors that it was handed.
     pub(super) numbers: Numbers,
+    /// Held while it has a file to map: the descriptor has one number.
+    pub(super) mapping: Mutex<()>,
 }
 
 impl HostProcess {
@@ -94,6 +96,7 @@ impl Processes {
             dead: AtomicBool::new(dead),
             threads: Mutex::default(),
             numbers: Numbers::default(),
+            mapping: Mutex::default(),
         });
         if !dead {
             live.insert(pid, Arc::clone(&process));

@@ -80,16 +80,21 @@ pub(super) fn kick(host: &Arc<Host>) {
         }
         State::Running { task, stepping } => {
             *state = State::Running { task, stepping };
-            drop(state);
+            // Before it can be taken for a handler, whose commands the kick might break into.
             host.interrupt();
         }
         other => *state = other,
     }
 }
 
-/// Whether it runs guest code, or should.
-pub(super) fn is_running(host: &Arc<Host>) -> bool {
-    matches!(*lock(&host.state), State::Running { .. })
+/// Interrupt it if it runs guest code, or should; whether it does.
+pub(super) fn interrupt_running(host: &Arc<Host>) -> bool {
+    let state = lock(&host.state);
+    let running = matches!(*state, State::Running { .. });
+    if running {
+        host.interrupt();
+    }
+    running
 }
 
 /// A host process has died: its threads' owners are to be told.

@@ -276,7 +276,7 @@ impl ThreadHandle for Handle {
     fn end(&self) {
         self.0.ending.store(true, Ordering::SeqCst);
         self.kick();
-        if super::server::is_running(&self.0) {
+        if self.0.is_running() {
             self.0.core.deaf.watch(&self.0);
         }
     }
