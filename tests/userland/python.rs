@@ -260,7 +260,7 @@ def child(action):
     if (pid := os.fork()) == 0: action(); os._exit(0)
     return os.waitpid(pid, 0)[1]
 import ctypes, resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); sys.stdout.flush()
-print(child(lambda: ctypes.string_at(0)), child(os.abort), child(lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN) and os.kill(os.getpid(), 15)), child(lambda: os.kill(os.getpid(), signal.SIGPIPE) or print('ignored')), child(lambda: signal.alarm(1) or time.sleep(30)))
+print(child(lambda: ctypes.string_at(0)), child(os.abort), child(lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN) and os.kill(os.getpid(), 15)), child(lambda: os.kill(os.getpid(), signal.SIGPIPE) or print('ignored')), child(lambda: signal.signal(signal.SIGALRM, signal.SIG_DFL) and signal.alarm(1) or time.sleep(30)))
 if (pid := os.fork()) == 0: signal.pause()
 if (group := os.fork()) == 0: os.setpgid(0, 0); os.fork() or signal.pause(); signal.pause()
 while os.getpgid(group) != group: time.sleep(0.01)
