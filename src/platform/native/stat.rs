@@ -41,6 +41,20 @@ pub(in crate::platform) fn sleeps(process: pid_t, thread: pid_t) -> bool {
     read(process, thread, "stat").is_some_and(|stat| state(&stat) == Some("S"))
 }
 
+/// Children of this process in that process group.
+pub(in crate::platform) fn children_in_group(group: pid_t) -> Vec<pid_t> {
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let own = std::process::id().to_string();
+    pids.filter(|pid: &pid_t| {
+        let stat = read(*pid, *pid, "stat").unwrap_or_default();
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+        let mut fields = fields.split_whitespace().skip(1);
+        fields.next() == Some(&*own) && fields.next() == Some(&*group.to_string())
+    })
+    .collect()
+}
+
 /// What a file of a thread in /proc says, read in one piece.
 fn read(process: pid_t, thread: pid_t, name: &str) -> Option<String> {
     let file = File::open(format!("/proc/{process}/task/{thread}/{name}")).ok()?;

@@ -7,10 +7,11 @@ use guest_runtime::abi::{Command, op};
 use libc::pid_t;
 use nix::errno::Errno;
 
+use super::births::Birth;
 use super::door::Door;
 use super::launch::bell_memory;
 use super::notify::Expectation;
-use super::process::lock;
+use super::process::{HostProcess, lock};
 use super::space::SeccompSpace;
 use super::thread::{Host, SeccompThread, decode};
 use crate::platform::{ForkKind, Thread};
@@ -27,8 +28,8 @@ impl SeccompThread {
         space.publish(&lock(&space.patches));
         let flags = libc::CLONE_PARENT as u64;
         let before = self.host().core.placement.before_clone(self.host().seat());
-        let pid = self.clone_process(flags, self.host().slot, Some(memory))?;
-        let process = self.host().core.processes.enter(pid)?;
+        let process = self.clone_process(flags, self.host().slot, Some(memory))?;
+        let pid = process.pid;
         let host = Host::new(&self.host().core, process, space, pid, self.host().slot, door);
         self.inherit(before, &host);
         Ok(SeccompThread::new(host, *self.regs()))
@@ -43,7 +44,7 @@ impl SeccompThread {
         let made = if kind == ForkKind::Share {
             let flags = flags | libc::CLONE_PARENT as u64;
             self.clone_process(flags, slot, None)
-                .and_then(|pid| Ok((self.host().core.processes.enter(pid)?, pid)))
+                .map(|process| (Arc::clone(&process), process.pid))
         } else {
             let more = libc::CLONE_THREAD | libc::CLONE_SIGHAND | libc::CLONE_SYSVSEM | libc::CLONE_FILES;
             let flags = flags | more as u64;
@@ -68,14 +69,26 @@ impl SeccompThread {
         pid_t::try_from(tid).map_err(|_| Errno::ESRCH)
     }
 
-    /// Clone a host process; the id that the host tells of it.
-    fn clone_process(&self, flags: u64, slot: u64, memory: Option<OwnedFd>) -> Result<pid_t, Errno> {
-        let expectation = self.host().core.notifier().expect_process(flags, memory)?;
-        self.clone_call(flags, slot, &expectation)?;
-        expectation.caller().ok_or_else(|| {
-            self.host().process.kill();
-            Errno::ESRCH
-        })
+    /// Clone a host process, whose id the host tells.
+    fn clone_process(
+        &self,
+        flags: u64,
+        slot: u64,
+        memory: Option<OwnedFd>,
+    ) -> Result<Arc<HostProcess>, Errno> {
+        let core = &self.host().core;
+        let expectation = core.notifier().expect_process(flags, memory)?;
+        let birth = Birth::begin(&core.processes);
+        let made = self.clone_call(flags, slot, &expectation).and_then(|_| {
+            expectation.caller().ok_or_else(|| {
+                self.host().process.kill();
+                Errno::ESRCH
+            })
+        });
+        if made.is_err() && expectation.was_cloned() {
+            birth.in_vain(self.host().process.pid);
+        }
+        core.processes.enter(made?)
     }
 
     fn clone_call(&self, flags: u64, slot: u64, expectation: &Arc<Expectation>) -> Result<u64, Errno> {

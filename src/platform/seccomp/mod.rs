@@ -22,6 +22,7 @@ use self::core::Core;
 use self::thread::SeccompThread;
 use super::{Activity, Io, Platform, Statistics, Thread, TrapHandler};
 
+mod births;
 mod core;
 mod deaf;
 mod door;

@@ -59,6 +59,11 @@ impl Expectation {
         lock(&self.allowed).caller
     }
 
+    /// Whether the clone that was expected was let through.
+    pub(super) fn was_cloned(&self) -> bool {
+        lock(&self.allowed).clone.is_none()
+    }
+
     /// Serve notifications, or let another thread that waits here do so, until all that is expected has come or, looked
     /// at now and then, `give_up` says so.
     pub(super) fn wait(self: &Arc<Self>, give_up: impl Fn() -> bool) {

@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
+use super::births::Births;
 use super::handed::Numbers;
 use super::thread::Host;
 
@@ -80,6 +81,7 @@ impl HostProcess {
 #[derive(Default)]
 pub(super) struct Processes {
     live: Mutex<HashMap<pid_t, Arc<HostProcess>>>,
+    pub(super) births: Births,
 }
 
 impl Processes {
@@ -104,8 +106,25 @@ impl Processes {
         Ok(process)
     }
 
+    /// Whether the stub `pid` was entered.
+    pub(super) fn knows(&self, pid: pid_t) -> bool {
+        lock(&self.live).contains_key(&pid)
+    }
+
+    /// End a stub that nobody has entered.
+    pub(super) fn kill_stray(&self, pid: pid_t) {
+        // The number is still that stub's, unless the host has gone through all numbers since it was looked at.
+        let live = lock(&self.live);
+        if !live.contains_key(&pid) && look(pid).is_ok() {
+            tracing::warn!(pid, "a stub that nobody was told of: killed");
+            // It may have ended meanwhile.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+
     /// The host reported the end of `pid`. Its threads, to be told.
     pub(super) fn reaped(&self, pid: pid_t) -> Vec<Arc<Host>> {
+        self.births.forget(pid);
         let mut live = lock(&self.live);
         // A stub need not have been entered: its maker may have come to nothing meanwhile.
         let Some(process) = live.remove(&pid) else {
