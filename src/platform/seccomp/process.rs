@@ -116,7 +116,7 @@ impl Processes {
         // The number is still that stub's, unless the host has gone through all numbers since it was looked at.
         let live = lock(&self.live);
         if !live.contains_key(&pid) && look(pid).is_ok() {
-            tracing::warn!(pid, "a stub that nobody was told of: killed");
+            tracing::debug!(pid, "a stub that nobody was told of: killed");
             // It may have ended meanwhile.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }

@@ -9,12 +9,12 @@
 #include <sched.h>
 
 enum { KINDS = 6, REPLY = 1, EXIT = 4, REGISTERS = 27, ARENA = 1 << 18, TURNS = 400, HELLO = 110 };
-enum { OP_CALL = 1, OP_COPY_IN, OP_COPY_OUT, OP_GET, OP_SET, OP_CLONE, OP_SET_BIT, OP_TAKE, OP_CALL_TAKEN, OP_CLOSE, OP_WRITE_BACK };
+enum { OP_CALL = 1, OP_COPY_IN, OP_COPY_OUT, OP_GET, OP_SET, OP_CLONE, OP_SET_BIT, OP_TAKE };
 enum { R_RAX = 10, R_RDX = 12, R_ORIG_RAX = 15, R_RIP = 16, R_FLAGS = 18, R_RSP = 19, R_FS = 21, R_GS = 22 };
 static const int argument_registers[] = { 14, 13, 12, 7, 9, 8 };
 
 static char *arena;
-static uint32_t seen, taken;
+static uint32_t seen;
 static int children;
 
 /* The host's own call, from where the filter takes it for the runtime's. */
@@ -166,13 +166,7 @@ static bool carry_out(uint32_t op, const volatile uint64_t *a, volatile int64_t 
 		*result = host(a[0], a[1], a[2], a[3], a[4], a[5], a[6]);
 		break;
 	case OP_TAKE:
-		*result = taken = host(HELLO, a[0], 0, 0, 0, 0, 0);
-		break;
-	case OP_CALL_TAKEN:
-		*result = host(a[0], a[1], a[2], a[3], a[4], taken, a[6]);
-		break;
-	case OP_CLOSE:
-		*result = host(SYS_close, taken, 0, 0, 0, 0, 0);
+		*result = host(HELLO, a[0], 0, 0, 0, 0, 0);
 		break;
 	case OP_COPY_IN:
 		if (in_arena(a[1], a[2]))
@@ -180,7 +174,6 @@ static bool carry_out(uint32_t op, const volatile uint64_t *a, volatile int64_t 
 		*result = in_arena(a[1], a[2]) ? (int64_t)a[2] : 0;
 		break;
 	case OP_COPY_OUT:
-	case OP_WRITE_BACK:
 		if (in_arena(a[0], a[2]))
 			memcpy((char *)a[0], window + a[1] % 0x8000, a[2] % 0x8000);
 		*result = in_arena(a[0], a[2]) ? (int64_t)a[2] : 0;
@@ -191,11 +184,16 @@ static bool carry_out(uint32_t op, const volatile uint64_t *a, volatile int64_t 
 			*result = random_below(2) ? -EAGAIN : (int64_t)random_below(40000);
 			break;
 		}
+		bool denied = random_below(4) == 0;
 		*result = host(SYS_clone, a[0], 0, 0, 0, 0, a[2]);
 		if (*result == 0) {
+			while (denied)
+				__asm__ volatile("" ::: "memory");
 			be_child(a[2]);
 			return true;
 		}
+		if (denied)
+			*result = -EAGAIN;
 		break;
 	default:
 		*result = 0;
