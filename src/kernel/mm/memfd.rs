@@ -5,6 +5,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
+use rustix::fs::{SealFlags, fcntl_add_seals};
+
 use crate::kernel::Kernel;
 use crate::kernel::fs::memfs::{MemFs, MemFsOptions};
 use crate::kernel::fs::{
@@ -120,8 +122,8 @@ struct Sealed {
     adding: Lock<()>,
     /// Held while contents change as the seals allow, and while those change.
     changing: Lock<()>,
-    /// What the host knows it by once it has been mapped shared.
-    host: OnceLock<(u64, u64)>,
+    /// The host's file once it has been mapped shared for writing.
+    host: OnceLock<Arc<HostFile>>,
 }
 
 impl Sealed {
@@ -141,13 +143,13 @@ impl Sealed {
 
     /// Whether some process has it mapped shared.
     fn is_mapped(&self) -> bool {
-        let (Some(key), Some(kernel)) = (self.host.get(), self.kernel.upgrade()) else {
+        let (Some(host), Some(kernel)) = (self.host.get(), self.kernel.upgrade()) else {
             return false;
         };
         let tasks: Vec<_> = kernel.pids.lock().tasks.values().cloned().collect();
         tasks.iter().any(|task| {
             let mappings = task.mm().space.mappings().unwrap_or_default();
-            mappings.iter().any(|m| m.shared && m.file == Some(*key))
+            mappings.iter().any(|m| m.shared && m.file == Some(host.key()))
         })
     }
 
@@ -175,6 +177,13 @@ impl Sealed {
         if seals & SEAL_WRITE & !before != 0 && self.is_mapped() {
             self.seals.store(before, Ordering::SeqCst);
             return Err(Errno::EBUSY);
+        }
+        if seals & (SEAL_WRITE | SEAL_FUTURE_WRITE) != 0
+            && let Some(host) = self.host.get()
+        {
+            // A hostile process may have kept the descriptor that it mapped the file from.
+            let sealed = fcntl_add_seals(host, SealFlags::FUTURE_WRITE);
+            sealed.map_err(|e| Errno::from_raw(e.raw_os_error()))?;
         }
         Ok(())
     }
@@ -292,7 +301,7 @@ impl FileOps for SealedOps {
             },
         )?;
         if request.shared && request.write {
-            self.inode.host.get_or_init(|| host.key());
+            self.inode.host.get_or_init(|| host.clone());
         }
         Ok(host)
     }
