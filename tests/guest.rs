@@ -85,6 +85,7 @@ families! {
     process,
     processor,
     procfs,
+    procfs_reads,
     signals,
     sysv_ipc,
     threads,

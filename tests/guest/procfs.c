@@ -561,42 +561,6 @@ CHECK(files_have_size_zero_but_content)
 	EQ(fs.f_type, 0x9fa0);
 }
 
-CHECK(small_reads_give_the_same_text)
-{
-	char small[65536];
-	size_t have = 0;
-	int fd = OK(open("/proc/self/limits", O_RDONLY));
-	ssize_t n;
-	while ((n = OK(read(fd, small + have, 7))) > 0)
-		have += n;
-	small[have] = 0;
-	STREQ(small, file("/proc/self/limits"));
-	EQ(lseek(fd, 0, SEEK_SET), 0);
-	EQ(read(fd, small, 5), 5);
-	MEMEQ(small, text, 5);
-}
-
-CHECK(other_users_secrets)
-{
-	need_root();
-	char path[64], buf[8];
-	pid_t self = getpid();
-	CHILD(pid) {
-		OK(setresuid(1001, 1001, 1001));
-		snprintf(path, sizeof path, "/proc/%d/environ", self);
-		ERR(open(path, O_RDONLY), EACCES);
-		snprintf(path, sizeof path, "/proc/%d/exe", self);
-		ERR(readlink(path, buf, 8), EACCES);
-		snprintf(path, sizeof path, "/proc/%d/fd", self);
-		ERR(open(path, O_RDONLY), EACCES);
-		snprintf(path, sizeof path, "/proc/%d/mem", self);
-		ERR(open(path, O_RDONLY), EACCES);
-		snprintf(path, sizeof path, "/proc/%d/stat", self);
-		OK(open(path, O_RDONLY));
-	}
-	REAP(pid);
-}
-
 CHECK(owners_of_process_directories)
 {
 	struct stat st;

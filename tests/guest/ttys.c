@@ -1,5 +1,6 @@
 /* Pseudo-terminals, line discipline and job control: pty(7), termios(3), tty_ioctl(4). */
 #include "check.h"
+#include <ctype.h>
 #include <sys/ioctl.h>
 #include <termios.h>
 
@@ -711,4 +712,28 @@ CHECK(exclusive_use)
 		ERR(open(name, O_RDWR | O_NOCTTY), EBUSY);
 	OK(ioctl(p.slave, TIOCNXCL, 0));
 	OK(open(name, O_RDWR | O_NOCTTY));
+}
+
+CHECK(terminals_closed_while_they_are_listed)
+{
+	enum { COUNT = 20 };
+	char buf[128] __attribute__((aligned(8)));
+	int masters[COUNT], seen = 0;
+	unsigned numbers[COUNT];
+	for (int i = 0; i < COUNT; i++) {
+		struct pty p = new_pty();
+		OK(close(p.slave));
+		masters[i] = p.master;
+		OK(ioctl(p.master, TIOCGPTN, &numbers[i]));
+	}
+	int dir = OK(open("/dev/pts", O_RDONLY | O_DIRECTORY));
+	long n;
+	while ((n = OK(syscall(SYS_getdents64, dir, buf, sizeof buf))) > 0)
+		for (struct dirent64 *e = (void *)buf; (char *)e < buf + n; e = (void *)((char *)e + e->d_reclen))
+			for (int i = 0; i < COUNT; i++)
+				if (isdigit(e->d_name[0]) && (unsigned)atoi(e->d_name) == numbers[i]) {
+					seen++;
+					OK(close(masters[i]));
+				}
+	EQ(seen, COUNT);
 }

@@ -301,6 +301,13 @@ struct OpenDir {
     dir: Arc<dyn PseudoDir>,
 }
 
+/// Where a name stands in its directory: descriptors and processes by their number, after all others, so that no one's
+/// place changes when another one goes.
+fn place(index: u64, name: &str) -> u64 {
+    name.parse::<u32>()
+        .map_or(index, |number| (1 << 32) + u64::from(number))
+}
+
 impl FileOps for OpenDir {
     fn seekable(&self) -> bool {
         true
@@ -317,15 +324,20 @@ impl FileOps for OpenDir {
             let ino = ino_of(self.ino, &name);
             (name, ino, kind)
         });
-        for (next, (name, ino, kind)) in (1u64..).zip(dots.into_iter().chain(listed)) {
-            if next > pos
-                && !emit(DirEntry {
-                    ino,
-                    kind: Some(kind),
-                    name: name.into_bytes(),
-                    next,
-                })
-            {
+        let mut entries: Vec<_> = (0u64..)
+            .zip(dots.into_iter().chain(listed))
+            .map(|(index, entry)| (place(index, &entry.0), entry))
+            .filter(|(place, _)| *place >= pos)
+            .collect();
+        entries.sort_by_key(|(place, _)| *place);
+        for (place, (name, ino, kind)) in entries {
+            let entry = DirEntry {
+                ino,
+                kind: Some(kind),
+                name: name.into_bytes(),
+                next: place + 1,
+            };
+            if !emit(entry) {
                 break;
             }
         }

@@ -149,10 +149,11 @@ impl FileOps for OpenRoot {
     fn read_dir(&self, _: &File, pos: u64, emit: &mut dyn FnMut(DirEntry) -> bool) -> SysResult<()> {
         let directory = Some(FileType::Directory);
         let device = Some(FileType::CharDevice);
-        let mut entries: Vec<(u64, Option<FileType>, Vec<u8>)> = vec![
-            (ROOT_INO, directory, b".".to_vec()),
-            (ROOT_INO, directory, b"..".to_vec()),
-            (PTMX_INO, device, b"ptmx".to_vec()),
+        // A node's place is its number's, so that it stays when another one goes.
+        let mut entries: Vec<(u64, u64, Option<FileType>, Vec<u8>)> = vec![
+            (0, ROOT_INO, directory, b".".to_vec()),
+            (1, ROOT_INO, directory, b"..".to_vec()),
+            (2, PTMX_INO, device, b"ptmx".to_vec()),
         ];
         let indexes = self
             .0
@@ -160,20 +161,18 @@ impl FileOps for OpenRoot {
             .upgrade()
             .map(|k| k.terminals.indexes())
             .unwrap_or_default();
-        entries.extend(
-            indexes
-                .into_iter()
-                .map(|i| (FIRST_INO + u64::from(i), device, i.to_string().into_bytes())),
-        );
-        for (next, (ino, kind, name)) in (1u64..).zip(entries) {
-            if next > pos
-                && !emit(DirEntry {
-                    ino,
-                    kind,
-                    name,
-                    next,
-                })
-            {
+        entries.extend(indexes.into_iter().map(|i| {
+            let ino = FIRST_INO + u64::from(i);
+            (ino, ino, device, i.to_string().into_bytes())
+        }));
+        for (place, ino, kind, name) in entries {
+            let entry = DirEntry {
+                ino,
+                kind,
+                name,
+                next: place + 1,
+            };
+            if place >= pos && !emit(entry) {
                 break;
             }
         }
