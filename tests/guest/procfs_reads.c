@@ -17,6 +17,19 @@ CHECK(small_reads_give_the_same_text)
 	MEMEQ(small, text, 5);
 }
 
+CHECK(first_read_from_the_middle)
+{
+	char whole[64] = { 0 }, part[8] = { 0 };
+	read_file("/proc/self/limits", whole, sizeof whole);
+	EQ(pread(OK(open("/proc/self/limits", O_RDONLY)), part, 4, 6), 4);
+	MEMEQ(part, whole + 6, 4);
+	int fd = OK(open("/proc/self/limits", O_RDONLY));
+	EQ(lseek(fd, 3, SEEK_SET), 3);
+	EQ(read(fd, part, 4), 4);
+	MEMEQ(part, whole + 3, 4);
+	EQ(pread(fd, part, 4, 1 << 20), 0);
+}
+
 /* Calls each() with every number in a directory, through a buffer as small as CPython's for closing descriptors. */
 static void for_each_number(const char *path, void (*each)(int dir, int number))
 {

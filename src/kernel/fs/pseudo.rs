@@ -246,7 +246,7 @@ impl Inode for Node {
                 Some(ops) => Ok(ops),
                 None => Ok(Arc::new(OpenText {
                     file: file.clone(),
-                    text: Lock::new(Rank::Leaf, Arc::default()),
+                    text: Lock::new(Rank::Leaf, None),
                 })),
             },
             Body::Link(_) => Err(Errno::ELOOP),
@@ -347,17 +347,21 @@ impl FileOps for OpenDir {
 
 struct OpenText {
     file: Arc<dyn PseudoFile>,
-    /// The text as of the last read from the start, so that a reader in pieces sees one state.
-    text: Lock<Arc<Vec<u8>>>,
+    /// The text as of the first read or the last one from the start, so that a reader in pieces sees one state.
+    text: Lock<Option<Arc<Vec<u8>>>>,
 }
 
 impl FileOps for OpenText {
     fn read(&self, _: &File, pos: &mut u64, to: &mut dyn Sink) -> SysResult<usize> {
-        if *pos == 0 {
-            let text = Arc::new(self.file.text()?);
-            *self.text.lock() = text;
-        }
-        let text = self.text.lock().clone();
+        let kept = self.text.lock().clone().filter(|_| *pos > 0);
+        let text = match kept {
+            Some(text) => text,
+            None => {
+                let text = Arc::new(self.file.text()?);
+                *self.text.lock() = Some(text.clone());
+                text
+            }
+        };
         let start = usize::try_from(*pos).unwrap_or(usize::MAX).min(text.len());
         let end = text.len().min(start.saturating_add(to.remaining()));
         let put = if start == end {
