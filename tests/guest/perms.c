@@ -390,6 +390,26 @@ CHECK(sticky_directory)
 	AS(ALICE, ALICE, OK(unlink("d/bob")));
 }
 
+static bool setting(const char *path)
+{
+	char text[8];
+	read_file(path, text, sizeof text);
+	return atoi(text) > 0;
+}
+
+CHECK(links_are_protected_as_the_settings_say)
+{
+	need_root();
+	bool hard = setting("/proc/sys/fs/protected_hardlinks"), sym = setting("/proc/sys/fs/protected_symlinks");
+	OK(mkdir("shared", 0700));
+	OK(chmod("shared", 01777));
+	make("shared/f", ALICE, ALICE, 0644);
+	OK(symlink("f", "shared/link"));
+	OK(lchown("shared/link", ALICE, ALICE));
+	AS(BOB, BOB, EQ(link("shared/f", "shared/g") == -1, hard));
+	AS(BOB, BOB, EQ(open("shared/link", O_RDONLY) == -1, sym));
+}
+
 CHECK(access_uses_real_ids)
 {
 	need_root();
