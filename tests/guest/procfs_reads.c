@@ -98,6 +98,16 @@ CHECK(places_in_a_listing_can_be_gone_back_to)
 	closedir(d);
 }
 
+static const char *const MEMORY_FILES[] = { "auxv", "environ", "maps", "smaps", "smaps_rollup" };
+enum { N_MEMORY_FILES = sizeof MEMORY_FILES / sizeof *MEMORY_FILES };
+
+static int open_of(pid_t pid, const char *name)
+{
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%d/%s", pid, name);
+	return open(path, O_RDONLY);
+}
+
 CHECK(other_users_secrets)
 {
 	need_root();
@@ -105,16 +115,72 @@ CHECK(other_users_secrets)
 	pid_t self = getpid();
 	CHILD(pid) {
 		OK(setresuid(1001, 1001, 1001));
-		snprintf(path, sizeof path, "/proc/%d/environ", self);
-		ERR(open(path, O_RDONLY), EACCES);
+		for (int i = 0; i < N_MEMORY_FILES; i++)
+			ERR(open_of(self, MEMORY_FILES[i]), EACCES);
 		snprintf(path, sizeof path, "/proc/%d/exe", self);
 		ERR(readlink(path, buf, 8), EACCES);
-		snprintf(path, sizeof path, "/proc/%d/fd", self);
-		ERR(open(path, O_RDONLY), EACCES);
-		snprintf(path, sizeof path, "/proc/%d/mem", self);
-		ERR(open(path, O_RDONLY), EACCES);
-		snprintf(path, sizeof path, "/proc/%d/stat", self);
-		OK(open(path, O_RDONLY));
+		ERR(open_of(self, "fd"), EACCES);
+		ERR(open_of(self, "mem"), EACCES);
+		OK(open_of(self, "stat"));
 	}
+	REAP(pid);
+}
+
+CHECK(secrets_of_a_process_that_is_not_dumpable)
+{
+	need_root();
+	static const char *const others[] = { "io", "personality", "stack" };
+	char byte;
+	CHILD(pid) {
+		OK(setresgid(1001, 1001, 1001));
+		OK(setresuid(1001, 1001, 1001));
+		OK(prctl(PR_SET_DUMPABLE, 0));
+		pid_t self = getpid();
+		CHILD(asker) {
+			OK(prctl(PR_SET_DUMPABLE, 1));
+			for (int i = 0; i < N_MEMORY_FILES; i++)
+				ERR(open_of(self, MEMORY_FILES[i]), EACCES);
+			for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+				int fd = open_of(self, others[i]);
+				EQ(fd >= 0 ? read(fd, &byte, 1) : -1, -1);
+			}
+			OK(open_of(self, "status"));
+		}
+		REAP(asker);
+		OK(open_of(self, "maps"));
+	}
+	REAP(pid);
+}
+
+/* An address space that is gone; Linux keeps its auxv, which is no secret, and has an error for smaps_rollup. */
+static const char *const EMPTIED[] = { "environ", "maps", "smaps" };
+enum { N_EMPTIED = sizeof EMPTIED / sizeof *EMPTIED };
+
+CHECK(memory_files_show_only_the_program_they_were_opened_of)
+{
+	char text[64];
+	CHILD(pid) {
+		for (int i = 0; i < N_EMPTIED; i++)
+			OK(dup2(OK(open_of(getpid(), EMPTIED[i])), 3 + i));
+		execl("/bin/sh", "sh", "-c", "(cat <&3; cat <&4; cat <&5; echo end) >seen", NULL);
+		_exit(99);
+	}
+	REAP(pid);
+	read_file("seen", text, sizeof text);
+	STREQ(text, "end\n");
+}
+
+CHECK(memory_files_of_a_zombie_are_empty)
+{
+	char byte;
+	int before[N_EMPTIED];
+	struct gate go = gate_new();
+	CHILD(pid) gate_wait(go);
+	for (int i = 0; i < N_EMPTIED; i++)
+		before[i] = OK(open_of(pid, EMPTIED[i]));
+	gate_open(go);
+	await_state(pid, 'Z');
+	for (int i = 0; i < N_EMPTIED; i++)
+		EQ(read(before[i], &byte, 1), 0);
 	REAP(pid);
 }

@@ -244,10 +244,7 @@ impl Inode for Node {
             })),
             Body::File(file) => match file.clone().ops()? {
                 Some(ops) => Ok(ops),
-                None => Ok(Arc::new(OpenText {
-                    file: file.clone(),
-                    text: Lock::new(Rank::Leaf, None),
-                })),
+                None => Ok(OpenText::new(file.clone())),
             },
             Body::Link(_) => Err(Errno::ELOOP),
         }
@@ -345,10 +342,21 @@ impl FileOps for OpenDir {
     }
 }
 
-struct OpenText {
+/// An open file that is read as its text.
+pub struct OpenText {
     file: Arc<dyn PseudoFile>,
     /// The text as of the first read or the last one from the start, so that a reader in pieces sees one state.
     text: Lock<Option<Arc<Vec<u8>>>>,
+}
+
+impl OpenText {
+    /// A file as it is when it has just been opened.
+    pub fn new(file: Arc<dyn PseudoFile>) -> Arc<OpenText> {
+        Arc::new(OpenText {
+            file,
+            text: Lock::new(Rank::Leaf, None),
+        })
+    }
 }
 
 impl FileOps for OpenText {

@@ -104,6 +104,11 @@ impl Found {
         }
     }
 
+    /// As [`check_inspect`](Self::check_inspect), for what Linux shows only to those who may trace; EPERM.
+    fn check_attach(&self) -> Result<(), Errno> {
+        self.check_inspect().or(Err(Errno::EPERM))
+    }
+
     /// The thread; ESRCH for a zombie.
     fn task(&self) -> Result<&Arc<Task>, Errno> {
         self.task.as_ref().ok_or(Errno::ESRCH)

@@ -1,8 +1,8 @@
 //! /proc/PID and /proc/PID/task/TID.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use super::super::pseudo::{Entry, PseudoDir, PseudoFile};
+use super::super::pseudo::{Entry, OpenText, PseudoDir, PseudoFile};
 use super::super::{File, FileOps, FileType, MountFlags};
 use super::fds::{self, PlaceLink};
 use super::root::parse_pid;
@@ -30,7 +30,7 @@ const FILES: &[(&str, u32, bool, Make)] = &[
     ("gid_map", 0o644, false, |_| {
         Ok(b"         0          0 4294967295\n".to_vec())
     }),
-    ("io", 0o400, false, |_| Ok(IO.to_vec())),
+    ("io", 0o400, false, |f| f.check_inspect().map(|()| IO.to_vec())),
     ("limits", 0o444, false, status::limits),
     ("loginuid", 0o644, false, |_| Ok(b"4294967295".to_vec())),
     ("maps", 0o444, false, maps::maps),
@@ -39,14 +39,16 @@ const FILES: &[(&str, u32, bool, Make)] = &[
     ("oom_adj", 0o644, false, |_| Ok(b"0\n".to_vec())),
     ("oom_score", 0o444, false, |_| Ok(b"0\n".to_vec())),
     ("oom_score_adj", 0o644, false, |_| Ok(b"0\n".to_vec())),
-    ("personality", 0o400, false, |_| Ok(b"00000000\n".to_vec())),
+    ("personality", 0o400, false, |f| {
+        f.check_attach().map(|()| b"00000000\n".to_vec())
+    }),
     ("sched", 0o644, false, |_| Ok(Vec::new())),
     ("schedstat", 0o444, false, |_| Ok(b"0 0 0\n".to_vec())),
     ("sessionid", 0o444, false, |_| Ok(b"4294967295".to_vec())),
     ("setgroups", 0o644, false, |_| Ok(b"allow\n".to_vec())),
     ("smaps", 0o444, false, maps::smaps),
     ("smaps_rollup", 0o444, false, maps::rollup),
-    ("stack", 0o400, false, |_| Ok(Vec::new())),
+    ("stack", 0o400, false, |f| f.check_attach().map(|()| Vec::new())),
     ("stat", 0o444, false, status::stat),
     ("statm", 0o444, false, status::statm),
     ("status", 0o444, false, status::status),
@@ -55,6 +57,9 @@ const FILES: &[(&str, u32, bool, Make)] = &[
     }),
     ("wchan", 0o444, false, |_| Ok(b"0".to_vec())),
 ];
+
+/// Those that show an address space: whoever opens them must be allowed to inspect it, and goes on seeing only that one.
+const OF_MEMORY: &[&str] = &["auxv", "environ", "maps", "smaps", "smaps_rollup"];
 
 const IO: &[u8] = b"rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\n\
                     cancelled_write_bytes: 0\n";
@@ -124,6 +129,22 @@ struct ProcessFile {
 }
 
 impl PseudoFile for ProcessFile {
+    fn ops(self: Arc<Self>) -> Result<Option<Arc<dyn FileOps>>, Errno> {
+        if !OF_MEMORY.contains(&self.name) {
+            return Ok(None);
+        }
+        let found = self.subject.find()?;
+        found.check_inspect()?;
+        let mm = found
+            .task
+            .map_or_else(Weak::new, |task| Arc::downgrade(&task.mm()));
+        Ok(Some(OpenText::new(Arc::new(MemoryFile {
+            subject: self.subject.clone(),
+            make: self.make,
+            mm,
+        }))))
+    }
+
     fn text(&self) -> Result<Vec<u8>, Errno> {
         (self.make)(&self.subject.find()?)
     }
@@ -142,6 +163,24 @@ impl PseudoFile for ProcessFile {
                 text.trim().parse::<i64>().map(drop).or(Err(Errno::EINVAL))
             }
             _ => Err(Errno::EACCES),
+        }
+    }
+}
+
+/// An open file of [`OF_MEMORY`].
+struct MemoryFile {
+    subject: Subject,
+    make: Make,
+    mm: Weak<Mm>,
+}
+
+impl PseudoFile for MemoryFile {
+    fn text(&self) -> Result<Vec<u8>, Errno> {
+        let found = self.subject.find()?;
+        match &found.task {
+            Some(task) if self.mm.ptr_eq(&Arc::downgrade(&task.mm())) => (self.make)(&found),
+            // It has ended, or begun another program, which may have more rights.
+            _ => Ok(Vec::new()),
         }
     }
 }
