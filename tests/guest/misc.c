@@ -173,6 +173,26 @@ CHECK(inotify_errors)
 	ERR(inotify_add_watch(fd, BAD_PTR, IN_CREATE), EFAULT);
 }
 
+CHECK(inotify_instances_of_a_user_are_limited)
+{
+	need_root();
+	char limit[16];
+	read_file("/proc/sys/fs/inotify/max_user_instances", limit, sizeof limit);
+	CHILD(pid) {
+		int made = 0, fd, last = -1;
+		OK(setresuid(54321, 54321, 54321));
+		while ((fd = inotify_init1(0)) >= 0) {
+			last = fd;
+			made++;
+		}
+		EQ(errno, EMFILE);
+		EXPECT(made > 0 && made <= atoi(limit));
+		OK(close(last));
+		OK(inotify_init1(0));
+	}
+	REAP(pid);
+}
+
 CHECK(inotify_wakes_poll)
 {
 	int fd = OK(inotify_init1(0));

@@ -3,7 +3,8 @@
 //! [`Watches`] knows who watches which inode; the VFS tells it of every event, which costs one load while nobody watches
 //! anything. An event of a file goes to those who watch the file and, with its name, to those who watch its directory.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::collections::hash_map::{Entry, HashMap};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -75,10 +76,13 @@ impl Notice {
 }
 
 /// Most events that wait in one instance (sysctl fs.inotify.max_queued_events).
-const MAX_QUEUED: usize = 16384;
+pub(super) const MAX_QUEUED: usize = 16384;
 
 /// Most watches of a guest (ENOSPC beyond).
-const MAX_WATCHES: usize = 65536;
+pub(super) const MAX_WATCHES: usize = 65536;
+
+/// Most instances of a user (sysctl fs.inotify.max_user_instances; EMFILE beyond).
+pub(super) const MAX_INSTANCES: usize = 128;
 
 /// Size of `struct inotify_event` without the name, in bytes.
 const HEADER: usize = 16;
@@ -113,6 +117,8 @@ pub struct Inotify {
     state: Lock<State>,
     queue: WaitQueue,
     watches: Arc<Watches>,
+    /// Whose it counts as.
+    uid: u32,
 }
 
 #[derive(Default)]
@@ -136,6 +142,8 @@ struct Watch {
 pub struct Watches {
     by_inode: Lock<HashMap<InodeId, Vec<Watch>>>,
     count: AtomicUsize,
+    /// How many instances each user has.
+    instances: Lock<HashMap<u32, usize>>,
     cookie: AtomicU32,
     /// Reads that nobody would hear of.
     pub(super) granted: Revocable,
@@ -146,6 +154,7 @@ impl Default for Watches {
         Watches {
             by_inode: Lock::new(Rank::Table, HashMap::new()),
             count: AtomicUsize::new(0),
+            instances: Lock::new(Rank::Leaf, HashMap::new()),
             cookie: AtomicU32::new(1),
             granted: Revocable::default(),
         }
@@ -264,14 +273,21 @@ impl Watches {
 }
 
 impl Inotify {
-    /// A new instance without watches.
-    pub(super) fn new(watches: &Arc<Watches>) -> Inotify {
-        Inotify {
+    /// A new instance of a user's, without watches. EMFILE.
+    pub(super) fn new(watches: &Arc<Watches>, uid: u32) -> Result<Inotify, Errno> {
+        let mut instances = watches.instances.lock();
+        let count = instances.entry(uid).or_default();
+        if *count >= MAX_INSTANCES {
+            return Err(Errno::EMFILE);
+        }
+        *count += 1;
+        Ok(Inotify {
             // Taken while the table of watches is held.
             state: Lock::new(Rank::Ready, State::default()),
             queue: WaitQueue::new(),
             watches: watches.clone(),
-        }
+            uid,
+        })
     }
 
     /// Watch an inode, or change how it is watched: the watch descriptor. EEXIST, ENOSPC.
@@ -372,6 +388,12 @@ impl Drop for Inotify {
         let inodes: Vec<InodeId> = self.state.get_mut().inodes.values().copied().collect();
         for id in inodes {
             self.unregister(id, |_| true);
+        }
+        if let Entry::Occupied(mut count) = self.watches.instances.lock().entry(self.uid) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
         }
     }
 }

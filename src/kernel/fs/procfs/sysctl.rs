@@ -2,8 +2,8 @@
 
 use std::sync::Weak;
 
-use super::super::FileType;
 use super::super::pseudo::{Entry, PseudoDir, PseudoFile};
+use super::super::{FileType, inotify};
 use crate::kernel::Kernel;
 use crate::kernel::stop::Errno;
 use crate::kernel::task::PID_MAX;
@@ -15,9 +15,15 @@ const SETTINGS: &[(&str, Make)] = &[
     ("fs/aio-max-nr", |_| "65536".to_owned()),
     ("fs/file-max", |_| "9223372036854775807".to_owned()),
     ("fs/file-nr", |_| "0\t0\t9223372036854775807".to_owned()),
-    ("fs/inotify/max_queued_events", |_| "16384".to_owned()),
-    ("fs/inotify/max_user_instances", |_| "128".to_owned()),
-    ("fs/inotify/max_user_watches", |_| "65536".to_owned()),
+    ("fs/inotify/max_queued_events", |_| {
+        inotify::MAX_QUEUED.to_string()
+    }),
+    ("fs/inotify/max_user_instances", |_| {
+        inotify::MAX_INSTANCES.to_string()
+    }),
+    ("fs/inotify/max_user_watches", |_| {
+        inotify::MAX_WATCHES.to_string()
+    }),
     ("fs/nr_open", |_| "1048576".to_owned()),
     ("fs/overflowgid", |_| "65534".to_owned()),
     ("fs/overflowuid", |_| "65534".to_owned()),

@@ -23,7 +23,7 @@ pub(super) fn inotify_init1(cx: &mut SyscallCx<'_>, flags: u32) -> SysResult<i32
         return fail!(EINVAL);
     }
     let vfs = &cx.kernel.vfs;
-    let ops = InotifyFile(Arc::new(Inotify::new(&vfs.watches)));
+    let ops = InotifyFile(Arc::new(Inotify::new(&vfs.watches, cx.task.creds().euid)?));
     let kind = AnonKind::Other("inotify");
     let keep = flags & OpenFlags::NONBLOCK;
     let file = vfs
