@@ -1,6 +1,7 @@
 //! Sockets that only keep each other alive.
 //!
-//! A socket whose last descriptor is in a message in its own queue, or two in each other's, can never be received from again.
+//! A socket whose last descriptor is in a message in its own queue, or two in each other's, can never be received from again;
+//! nor can a connection whose listening socket's last descriptor is in that connection's queue.
 //! When many files are on their way, [`collect`] looks for such circles: it notes which sockets' files lie in which queues,
 //! marks what can be reached from a socket that is open somewhere, and empties the queues of the rest.
 
@@ -8,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-use super::UnixSocket;
+use super::{Phase, UnixSocket};
 use crate::kernel::sync::{Lock, Rank};
 
 /// Identity of a socket.
@@ -44,22 +45,38 @@ impl Receivers {
 /// What lies in queues, as of one look at each.
 #[derive(Default)]
 struct Graph {
-    /// Sockets whose files lie in a socket's queue.
+    /// Sockets whose files lie in a socket's queue, or that wait there to be accepted.
     holds: HashMap<Id, Vec<Id>>,
     /// Of a socket's file: how many references lie in queues, and how many there are.
     references: HashMap<Id, (usize, usize)>,
 }
 
 impl Graph {
-    fn add(&mut self, receiver: &UnixSocket) {
+    /// Note what lies in a socket's queue. Sockets among that which are new here are added to `met`.
+    fn add(&mut self, receiver: &UnixSocket, met: &mut Vec<Arc<UnixSocket>>) {
         let state = receiver.state.lock();
         let held = self.holds.entry(id(receiver)).or_default();
         for file in state.inbox.notes().flat_map(|note| note.files.iter()) {
             if let Some(socket) = UnixSocket::of(file) {
                 held.push(id(socket));
                 let (queued, all) = self.references.entry(id(socket)).or_default();
+                if *queued == 0 {
+                    met.extend(socket.me.upgrade());
+                }
                 *queued += 1;
                 *all = Arc::strong_count(file);
+            }
+        }
+    }
+
+    /// Note which connections wait to be accepted from a socket: these have no file, and only it leads to them.
+    fn add_pending(&mut self, listener: &UnixSocket) {
+        let state = listener.state.lock();
+        if let Phase::Listening { pending, .. } = &state.phase {
+            let held = self.holds.entry(id(listener)).or_default();
+            for socket in pending {
+                held.push(id(socket));
+                self.references.insert(id(socket), (1, 1));
             }
         }
     }
@@ -88,8 +105,12 @@ pub(super) fn collect(receivers: &Receivers, moves: &AtomicUsize) {
     let before = moves.load(Ordering::SeqCst);
     let sockets = receivers.list();
     let mut graph = Graph::default();
+    let mut met = Vec::new();
     for socket in &sockets {
-        graph.add(socket);
+        graph.add(socket, &mut met);
+    }
+    for socket in &met {
+        graph.add_pending(socket);
     }
     let reachable = graph.reachable();
     if moves.load(Ordering::SeqCst) != before {
@@ -99,6 +120,7 @@ pub(super) fn collect(receivers: &Receivers, moves: &AtomicUsize) {
     for socket in sockets.iter().filter(|s| !reachable.contains(&id(s))) {
         lost.push(std::mem::take(&mut socket.state.lock().inbox));
     }
+    drop(met);
     drop(sockets);
     drop(lost);
 }
