@@ -346,6 +346,68 @@ CHECK(epoll_nesting_depth)
 	EXPECT(i >= 4);
 }
 
+/* How many descriptors of an instance, which watches an event through some levels, one more may watch. */
+static int watch_by_many(int levels, int *ep)
+{
+	int event = OK(eventfd(0, 0)), n = 0;
+	for (int i = 0; i < levels; i++)
+		ep[i] = OK(epoll_create1(0));
+	ep_add(ep[levels - 1], event, EPOLLIN, 0);
+	for (int i = levels - 2; i > 0; i--)
+		ep_add(ep[i], ep[i + 1], EPOLLIN, 0);
+	struct epoll_event ev = { .events = EPOLLIN };
+	while (n < 600 && epoll_ctl(ep[0], EPOLL_CTL_ADD, OK(dup(ep[1])), &ev) == 0)
+		n++;
+	EQ(errno, EINVAL);
+	EQ(write(event, &(uint64_t){ 1 }, 8), 8);
+	EQ(epoll_wait(ep[0], &ev, 1, 0), 1);
+	return n;
+}
+
+CHECK(epoll_paths)
+{
+	int ep[5];
+	EQ(watch_by_many(2, ep), 500);
+	for (int i = 3; i < 600; i++)
+		close(i);
+	EQ(watch_by_many(3, ep), 100);
+	EQ(watch_by_many(4, ep), 50);
+	EQ(watch_by_many(5, ep), 10);
+}
+
+CHECK(epoll_paths_that_end)
+{
+	int a = OK(epoll_create1(0)), b = OK(epoll_create1(0)), c = OK(epoll_create1(0)), event = OK(eventfd(0, 0));
+	struct epoll_event ev = { .events = EPOLLIN };
+	int fds[101];
+	for (int i = 0; i < 101; i++)
+		ep_add(a, fds[i] = OK(dup(b)), EPOLLIN, 0);
+	ep_add(b, c, EPOLLIN, 0);
+	ERR(epoll_ctl(c, EPOLL_CTL_ADD, event, &ev), EINVAL);
+	ERR(epoll_ctl(c, EPOLL_CTL_DEL, event, &ev), ENOENT);
+	OK(epoll_ctl(a, EPOLL_CTL_DEL, fds[0], &ev));
+	ep_add(c, event, EPOLLIN, 0);
+	ERR(epoll_ctl(a, EPOLL_CTL_ADD, fds[0], &ev), EINVAL);
+	ERR(epoll_ctl(a, EPOLL_CTL_ADD, fds[1], &ev), EEXIST);
+	close(a);
+	OK(epoll_ctl(c, EPOLL_CTL_DEL, event, &ev));
+	ep_add(c, event, EPOLLIN, 0);
+}
+
+/* Instances that watch each other by many descriptors each, and nothing else: only their levels count, and each is looked at once. */
+CHECK(epoll_many_ways_to_nothing)
+{
+	int ep[6];
+	struct epoll_event ev = { .events = EPOLLIN };
+	for (int i = 0; i < 6; i++)
+		ep[i] = OK(epoll_create1(0));
+	for (int i = 3; i >= 0; i--)
+		for (int k = 0; k < 200; k++)
+			ep_add(ep[i], OK(dup(ep[i + 1])), EPOLLIN, 0);
+	ERR(epoll_ctl(ep[5], EPOLL_CTL_ADD, ep[0], &ev), ELOOP);
+	ERR(epoll_ctl(ep[4], EPOLL_CTL_ADD, OK(eventfd(0, 0)), &ev), EINVAL);
+}
+
 CHECK(epoll_exclusive)
 {
 	int p[2], ep = OK(epoll_create1(0));
@@ -386,6 +448,34 @@ CHECK(epoll_add_while_waiting)
 	await_state(pid, 'S');
 	ep_add(ep, p[0], EPOLLIN, 5);
 	REAP(pid);
+}
+
+static volatile sig_atomic_t signals_counted;
+
+static void count_signal(int sig)
+{
+	(void)sig;
+	signals_counted++;
+}
+
+CHECK(epoll_pwait_now_leaves_a_signal)
+{
+	struct epoll_event ev;
+	sigset_t usr1, none, pending;
+	int ep = OK(epoll_create1(0));
+	sigemptyset(&none);
+	sigemptyset(&usr1);
+	sigaddset(&usr1, SIGUSR1);
+	signal(SIGUSR1, count_signal);
+	OK(sigprocmask(SIG_BLOCK, &usr1, NULL));
+	OK(raise(SIGUSR1));
+	signals_counted = 0;
+	EQ(epoll_pwait(ep, &ev, 1, 0, &none), 0);
+	EQ(signals_counted, 0);
+	OK(sigpending(&pending));
+	EQ(sigismember(&pending, SIGUSR1), 1);
+	ERR(epoll_pwait(ep, &ev, 1, 10000, &none), EINTR);
+	EQ(signals_counted, 1);
 }
 
 CHECK(epoll_pwait2_timeout)

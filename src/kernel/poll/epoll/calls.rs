@@ -6,7 +6,7 @@ use super::{EDGE, EXCLUSIVE, Epoll, Interest, WAKEUP};
 use crate::kernel::abi::time::Timespec;
 use crate::kernel::fs::{Fd, File, OpenFlags};
 use crate::kernel::poll::{ALWAYS, deadline_in_millis, new_descriptor, use_mask};
-use crate::kernel::signal::{SigSet, is_pending};
+use crate::kernel::signal::SigSet;
 use crate::kernel::stop::{Errno, SysResult, fail};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::time::Instant;
@@ -89,11 +89,7 @@ fn add_nested(
 ) -> Result<(), Errno> {
     let _one_at_a_time = cx.kernel.epoll_nesting.lock();
     epoll.check_nesting(child)?;
-    epoll.add(fd.0, file, interest)?;
-    let mut parents = child.parents.lock();
-    parents.retain(|p| p.strong_count() > 0);
-    parents.push(epoll.me.clone());
-    Ok(())
+    epoll.add(fd.0, file, interest)
 }
 
 fn split(event: &EpollEvent) -> (u32, u64) {
@@ -175,8 +171,8 @@ fn wait(
     let done = epoll.collect(max, &mut |index, ready, data| {
         memory.write(events.at(index as u64)?, &join(ready, data))
     })?;
-    // A signal that is there already counts more than a time that is over.
-    if done > 0 || (cx.timed_out() && !is_pending(cx.task)) {
+    // Unlike in poll(2), a time that is over counts more than a signal that is there already.
+    if done > 0 || cx.timed_out() {
         return Ok(done);
     }
     Err(WaitFor::default()

@@ -4,7 +4,7 @@
 //! instance's ready list; epoll_wait(2) walks that list, asks each file what is really ready, and keeps level-triggered
 //! items on it. An item holds its file weakly: closing the last descriptor ends it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -15,6 +15,7 @@ use crate::kernel::sync::{Lock, Rank};
 use crate::kernel::wait::{Events, Registration, WaitQueue, Wakeup};
 
 mod calls;
+mod nesting;
 
 pub(super) use calls::*;
 
@@ -30,9 +31,6 @@ const WAKEUP: u32 = 1 << 29;
 /// Interest lists shorter than this are never searched for items whose files are closed.
 const PRUNE_AT_LEAST: usize = 64;
 
-/// Levels of epoll instances that may watch each other.
-const MAX_DEPTH: usize = 5;
-
 /// An epoll instance.
 struct Epoll {
     items: Lock<Items>,
@@ -41,7 +39,7 @@ struct Epoll {
     /// Notified when something joins the ready list.
     queue: WaitQueue,
     /// Instances that watch this one.
-    parents: Lock<Vec<Weak<Epoll>>>,
+    parents: Lock<nesting::Parents>,
     me: Weak<Epoll>,
 }
 
@@ -149,7 +147,7 @@ impl Epoll {
             items: Lock::new(Rank::Epoll, items),
             ready: Lock::new(Rank::Ready, VecDeque::new()),
             queue: WaitQueue::new(),
-            parents: Lock::new(Rank::Leaf, Vec::new()),
+            parents: Lock::new(Rank::Leaf, nesting::Parents::default()),
             me: me.clone(),
         })
     }
@@ -213,7 +211,7 @@ impl Epoll {
         Ok(done)
     }
 
-    /// EPOLL_CTL_ADD: EEXIST.
+    /// EPOLL_CTL_ADD: EEXIST; EINVAL when too many would be notified. Another instance may be added by one at a time.
     fn add(&self, fd: i32, file: &Arc<File>, interest: Interest) -> Result<(), Errno> {
         let item = Arc::new(Item {
             fd,
@@ -232,6 +230,19 @@ impl Epoll {
             items.prune_at = PRUNE_AT_LEAST.max(2 * items.by_key.len());
         }
         items.by_key.insert(item.key(), item.clone());
+        // Whoever adds above or below at the same time sees this, or this sees that.
+        let checked = match file.ops_as::<Epoll>() {
+            Some(child) => {
+                child.parents.lock().add(self);
+                child.check_ways_below()
+            }
+            None => self.check_ways(&mut HashMap::new()),
+        };
+        if let Err(errno) = checked {
+            items.by_key.remove(&item.key());
+            self.forget(file);
+            return Err(errno);
+        }
         self.watch(&item, file);
         Ok(())
     }
@@ -258,6 +269,7 @@ impl Epoll {
         let key = (fd, Arc::as_ptr(file) as usize);
         let removed = self.items.lock().by_key.remove(&key);
         let item = removed.ok_or(Errno::ENOENT)?;
+        self.forget(file);
         {
             let mut ready = self.ready.lock();
             // Whoever is about to put it there finds it there.
@@ -268,47 +280,19 @@ impl Epoll {
         Ok(())
     }
 
+    /// A file, which may be another instance, is watched by one descriptor less.
+    fn forget(&self, file: &File) {
+        if let Some(child) = file.ops_as::<Epoll>() {
+            child.parents.lock().remove(self);
+        }
+    }
+
     /// Have an item's file tell of it from now on, and look whether it is ready already. The interest list is locked.
     fn watch(&self, item: &Arc<Item>, file: &File) {
         item.register(file);
         let interest = *item.interest.lock();
         if file.poll().intersects(interest.events) {
             self.make_ready(item);
-        }
-    }
-
-    /// Instances watched by this one.
-    fn children(&self) -> Vec<Arc<Epoll>> {
-        let items = self.items.lock_nested();
-        let files = items.by_key.values().filter_map(|item| item.file.upgrade());
-        files
-            .filter_map(|file| file.ops_as::<Epoll>().and_then(|e| e.me.upgrade()))
-            .collect()
-    }
-
-    /// Levels of instances from this one down; none when `looked_for` is among them.
-    fn depth(&self, looked_for: &Epoll) -> Option<usize> {
-        if std::ptr::eq(self, looked_for) {
-            return None;
-        }
-        let children = self.children();
-        let mut below = children.iter().map(|child| child.depth(looked_for));
-        below
-            .try_fold(0, |deepest, depth| Some(deepest.max(depth?)))
-            .map(|deepest| deepest + 1)
-    }
-
-    /// Levels of instances from this one up.
-    fn height(&self) -> usize {
-        let parents: Vec<_> = self.parents.lock().iter().filter_map(Weak::upgrade).collect();
-        1 + parents.iter().map(|p| p.height()).max().unwrap_or(0)
-    }
-
-    /// Whether `child` may be watched: ELOOP for a circle or too many levels.
-    fn check_nesting(&self, child: &Epoll) -> Result<(), Errno> {
-        match child.depth(self) {
-            Some(depth) if depth + self.height() <= MAX_DEPTH => Ok(()),
-            _ => Err(Errno::ELOOP),
         }
     }
 }
@@ -362,16 +346,6 @@ mod tests {
         let interest = Interest::new(EDGE | ONESHOT | WAKEUP | Events::IN.bits(), 7);
         assert_eq!(interest.events, Events::IN | ALWAYS);
         assert!(interest.has(EDGE) && interest.has(ONESHOT) && !interest.has(EXCLUSIVE));
-    }
-
-    #[test]
-    fn an_instance_alone_is_one_level() {
-        let (a, b) = (Epoll::new(), Epoll::new());
-        assert_eq!((a.depth(&b), a.height()), (Some(1), 1));
-        assert_eq!(a.check_nesting(&a), Err(Errno::ELOOP));
-        assert_eq!(a.check_nesting(&b), Ok(()));
-        b.parents.lock().push(Arc::downgrade(&a));
-        assert_eq!(b.height(), 2);
     }
 
     /// Something to be counted down.
