@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, Parser};
+use clap::builder::Resettable;
+use clap::{Args, CommandFactory, FromArgMatches, Parser};
 
 use super::run::GuestArgs;
 use super::values;
@@ -48,7 +49,9 @@ pub(super) fn run(args: &CommitArgs) -> Result<u8> {
     if files.next().is_none() {
         bail!("commit: --from-upper {upper} is empty; give the directory that 'uvm run --overlay' wrote");
     }
-    let plain = Plain::try_parse_from(["uvm"]).context("commit")?;
+    // No guest is run: what the environment says of platforms is nothing to it.
+    let command = Plain::command().mut_arg("platform", |platform| platform.env(Resettable::Reset));
+    let plain = Plain::from_arg_matches(&command.try_get_matches_from(["uvm"])?)?;
     let options = plain.guest.options(args.image.clone(), Vec::new());
     let mut options = options.context("commit")?;
     let image = Arc::new(image);

@@ -59,8 +59,13 @@ impl Ran {
         let mut bytes = Vec::new();
         trace.rewind()?;
         trace.read_to_end(&mut bytes)?;
-        if output.status.code() == Some(EXIT_FAILURE.into()) {
-            bail!("verify: {}", String::from_utf8_lossy(&output.stderr).trim_end());
+        let told = String::from_utf8_lossy(&output.stderr);
+        let last = told.trim_end().lines().next_back().unwrap_or_default();
+        // A guest may end so itself.
+        if output.status.code() == Some(EXIT_FAILURE.into())
+            && let Some(told) = last.strip_prefix("uvm: ")
+        {
+            bail!("verify: {told}");
         }
         Ok(Ran {
             seed,
