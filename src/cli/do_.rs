@@ -102,7 +102,7 @@ pub(super) fn run(args: DoArgs) -> Result<u8> {
     // What the user said with -e comes last and wins.
     let given = std::mem::take(&mut options.env);
     options.env = std::env::vars_os()
-        .filter(|(name, _)| !secrets.hides_variable(name))
+        .filter(|(name, value)| !secrets.hides_variable(name, value))
         .collect();
     options.env.extend(given);
     options.hidden = secrets.paths();
@@ -160,7 +160,7 @@ fn list(secrets: &Secrets) -> Result<u8> {
     {
         text.extend([path.as_os_str().as_bytes(), b"\n"].concat());
     }
-    for (name, _) in std::env::vars_os().filter(|(name, _)| secrets.hides_variable(name)) {
+    for (name, _) in std::env::vars_os().filter(|(name, value)| secrets.hides_variable(name, value)) {
         text.extend([name.as_bytes(), b"\n"].concat());
     }
     std::io::stdout().write_all(&text).context("writing to stdout")?;

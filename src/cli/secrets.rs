@@ -24,8 +24,13 @@ pub(super) struct Around {
 impl Around {
     /// A path as the user gave it, from the root on, with nothing in it that leads up or nowhere.
     pub(super) fn absolute(&self, path: &Path) -> PathBuf {
+        self.below(&self.home, path)
+    }
+
+    /// The same with this home.
+    fn below(&self, home: &Path, path: &Path) -> PathBuf {
         let path = match path.strip_prefix("~") {
-            Ok(below) => self.home.join(below),
+            Ok(below) => home.join(below),
             Err(_) => self.directory.join(path),
         };
         let mut clean = PathBuf::from("/");
@@ -39,6 +44,19 @@ impl Around {
             }
         }
         clean
+    }
+
+    /// Homes of which the guest sees a part: what HOME says, what the system says is the caller's, and the one that the present
+    /// directory is in.
+    fn homes(&self) -> Vec<PathBuf> {
+        let own = nix::unistd::User::from_uid(nix::unistd::getuid());
+        let mut homes = vec![self.home.clone()];
+        homes.extend(own.ok().flatten().map(|user| user.dir));
+        let others = expand(Path::new("/home/*")).into_iter().chain(["/root".into()]);
+        homes.extend(others.filter(|home| self.is_here(home)));
+        homes.sort();
+        homes.dedup();
+        homes
     }
 
     /// Whether a path is where the user is, or above that.
@@ -67,13 +85,14 @@ impl Secrets {
             variables: Vec::new(),
             shown_variables: Vec::new(),
         };
+        let homes = around.homes();
         for line in LIST.lines() {
             match line.split_once(' ') {
                 Some(("path", path)) => {
-                    let found = expand(&around.absolute(Path::new(path)));
-                    secrets
-                        .paths
-                        .extend(found.into_iter().filter(|path| !around.is_here(path)));
+                    let found = homes
+                        .iter()
+                        .flat_map(|home| expand(&around.below(home, Path::new(path))));
+                    secrets.paths.extend(found.filter(|path| !around.is_here(path)));
                 }
                 Some(("env", name)) => secrets.variables.push(name.to_owned()),
                 Some(("at", place)) => {
@@ -127,11 +146,21 @@ impl Secrets {
     }
 
     /// Whether a variable is kept back.
-    pub(super) fn hides_variable(&self, name: &OsStr) -> bool {
+    pub(super) fn hides_variable(&self, name: &OsStr, value: &OsStr) -> bool {
         let name = name.as_bytes();
         let is_in = |patterns: &[String]| patterns.iter().any(|p| matches(p.as_bytes(), name));
-        is_in(&self.variables) && !is_in(&self.shown_variables)
+        (is_in(&self.variables) || has_password(value)) && !is_in(&self.shown_variables)
     }
+}
+
+/// Whether a value is a URL that says a password.
+fn has_password(value: &OsStr) -> bool {
+    let value = value.to_string_lossy();
+    let authority = value
+        .split_once("://")
+        .and_then(|(_, rest)| rest.split(['/', '?', '#']).next());
+    let user = authority.and_then(|authority| authority.rsplit_once('@'));
+    user.is_some_and(|(user, _)| user.contains(':'))
 }
 
 /// Where `NAME`, or what is below it with `NAME/BELOW`, leads by the variable NAME: a list of paths.
@@ -198,12 +227,15 @@ mod tests {
         let secrets = Secrets::new(&around(), &[], &["GIT_TOKEN".into(), "~/.aws".into()], &[]).unwrap();
         assert!(secrets.paths().contains(&"/home/ann/.ssh".into()));
         assert!(!secrets.paths().contains(&"/home/ann/.aws".into()));
+        let hides = |name: &str, value: &str| secrets.hides_variable(OsStr::new(name), OsStr::new(value));
         for hidden in ["NPM_TOKEN", "npm_token", "AWS_X", "DB_PASSWORD", "MY_API_KEY"] {
-            assert!(secrets.hides_variable(OsStr::new(hidden)), "{hidden}");
+            assert!(hides(hidden, "x"), "{hidden}");
         }
         for shown in ["GIT_TOKEN", "PATH", "TERM", "KEYMAP", "PWD"] {
-            assert!(!secrets.hides_variable(OsStr::new(shown)), "{shown}");
+            assert!(!hides(shown, "x"), "{shown}");
         }
+        assert!(hides("http_proxy", "http://ann:secret@proxy:3128/"));
+        assert!(!hides("http_proxy", "http://ann@proxy:3128/:@") && !hides("GIT_TOKEN", "x://a:b@c"));
         assert!(Secrets::new(&around(), &[], &["~/.ssh/config".into()], &[]).is_err());
         assert!(Secrets::new(&around(), &[], &[], &["/home/ann/.ssh/config".into()]).is_err());
     }
