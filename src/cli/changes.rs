@@ -78,7 +78,14 @@ impl ChangesArgs {
     }
 
     /// Do it. Returns the exit status: the command's, or a failure if a change could not be carried out.
-    pub(super) fn finish(&self, ended: &Ended, outputs: Outputs, around: &Around) -> Result<u8> {
+    /// Nothing is carried out at and below `protected`.
+    pub(super) fn finish(
+        &self,
+        ended: &Ended,
+        outputs: Outputs,
+        around: &Around,
+        protected: &[PathBuf],
+    ) -> Result<u8> {
         if let Some(output) = outputs.report {
             output
                 .write(|out| ended.write_report(out))
@@ -98,7 +105,7 @@ impl ChangesArgs {
             written.context("do: --export")?;
         }
         if !self.apply.is_empty() {
-            return self.apply(&changes, ended.status, around);
+            return self.apply(&changes, ended.status, around, protected);
         }
         Ok(ended.status)
     }
@@ -120,7 +127,7 @@ impl ChangesArgs {
         }
     }
 
-    fn apply(&self, changes: &Changes, status: u8, around: &Around) -> Result<u8> {
+    fn apply(&self, changes: &Changes, status: u8, around: &Around, protected: &[PathBuf]) -> Result<u8> {
         if status != 0 {
             eprintln!("uvm: do: --apply: the command failed with status {status}; nothing was carried out");
             return Ok(status);
@@ -133,7 +140,9 @@ impl ChangesArgs {
         for path in chosen.iter().filter(|path| !changes.has(path)) {
             eprintln!("uvm: do: --apply: nothing has changed at {}", path.display());
         }
-        let refused = changes.apply(Path::new("/"), &chosen).context("do: --apply")?;
+        let refused = changes
+            .apply(Path::new("/"), &chosen, protected)
+            .context("do: --apply")?;
         for one in &refused {
             eprintln!("uvm: do: --apply: {}: {}; left as it is", one.path, one.reason);
         }

@@ -122,13 +122,20 @@ pub(super) fn run(args: DoArgs) -> Result<u8> {
         source: path,
         read_only: false,
     }));
-    let protected = args.ro.iter().map(|path| around.absolute(path).into_os_string());
-    options.protected = protected.collect();
+    let protected = args.ro.iter().map(|path| around.absolute(path));
+    // Where links lead, as changes are told by where they are.
+    let protected: Vec<PathBuf> = protected
+        .map(|path| path.canonicalize().unwrap_or(path))
+        .collect();
+    options.protected = protected
+        .iter()
+        .map(|path| path.clone().into_os_string())
+        .collect();
     let outputs = args.changes.outputs()?;
     let ended = machine::run(&options).context("do")?;
     tell_not_started("do", &ended);
     let started = ended.not_started.is_none();
-    let done = args.changes.finish(&ended, outputs, &around);
+    let done = args.changes.finish(&ended, outputs, &around, &protected);
     // It has a lock.
     drop(ended);
     if let (Some(name), false) = (&args.keep, started) {

@@ -19,7 +19,7 @@ use super::store::{
     plain_config,
 };
 use super::{Image, Parts, Reference, Subject, find};
-use crate::kernel::fs::hostfs::{self, Coherence, HostFs, HostFsOptions};
+use crate::kernel::fs::hostfs::{self, Coherence, Exceptions, HostFs, HostFsOptions};
 use crate::kernel::fs::{FileSystem, Inode};
 
 /// An image whose blobs are in the store, but that has no name there yet.
@@ -112,9 +112,16 @@ fn directory(held: &Held, path: &Path) -> Result<Stored> {
         reproducible: false,
     };
     let ours: Vec<_> = data_directory().into_iter().collect();
-    let root = HostFs::open_hiding(path, options, &ours)
-        .map_err(hostfs::explain)?
-        .root();
+    let root = HostFs::open_but(
+        path,
+        options,
+        Exceptions {
+            hidden: &ours,
+            ..Exceptions::default()
+        },
+    )
+    .map_err(hostfs::explain)?
+    .root();
     let device = std::fs::metadata(path)?.dev();
     let mounted = |below: &[u8]| {
         let below = path.join(OsStr::from_bytes(below));

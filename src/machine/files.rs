@@ -15,7 +15,7 @@ use crate::kernel::dev;
 use crate::kernel::dev::block::DeviceMedium;
 use crate::kernel::dev::tty::devpts::DevPts;
 use crate::kernel::fs::diskfs;
-use crate::kernel::fs::hostfs::{self, Coherence, HostFs, HostFsOptions};
+use crate::kernel::fs::hostfs::{self, Coherence, Exceptions, HostFs, HostFsOptions, Protected};
 use crate::kernel::fs::memfs::{MemFs, MemFsOptions, UpperOptions};
 use crate::kernel::fs::reader::InodeReader;
 use crate::kernel::fs::walk::{WalkCx, WalkFlags};
@@ -44,6 +44,8 @@ pub(super) struct Root {
     pub(super) clock: Arc<Clock>,
     /// What is written to it, unless that goes to the host.
     pub(super) upper: Option<Arc<MemFs>>,
+    /// What of this machine's files the guest cannot write, wherever it may write others.
+    pub(super) protected: Arc<Protected>,
 }
 
 /// The root file system. A read-only root gets its flag when everything is mounted.
@@ -71,7 +73,13 @@ pub(super) fn root(options: &Options, since: Timestamp) -> Result<Root> {
     } else {
         Vec::new()
     };
-    let open = |host| HostFs::open_without(&options.rootfs, host, &hidden, &emptied).map_err(hostfs::explain);
+    let protected = Arc::default();
+    let exceptions = Exceptions {
+        hidden: &hidden,
+        emptied: &emptied,
+        protected: Some(&protected),
+    };
+    let open = |host| HostFs::open_but(&options.rootfs, host, exceptions).map_err(hostfs::explain);
     let mut upper = None;
     let fs: Arc<dyn FileSystem> = if options.writable {
         let host = HostFsOptions {
@@ -116,7 +124,12 @@ pub(super) fn root(options: &Options, since: Timestamp) -> Result<Root> {
     };
     let source: &[u8] = if options.writable { b"host" } else { b"overlay" };
     let vfs = Vfs::new(fs, source, MountFlags::RELATIME);
-    Ok(Root { vfs, clock, upper })
+    Ok(Root {
+        vfs,
+        clock,
+        upper,
+        protected,
+    })
 }
 
 /// Whether the root is this machine's.
@@ -146,7 +159,7 @@ fn identity(options: &Options) -> Result<String> {
 }
 
 /// Mount what every guest has and what the options ask for.
-pub(super) fn mount_all(kernel: &Arc<Kernel>, options: &Options) -> Result<()> {
+pub(super) fn mount_all(kernel: &Arc<Kernel>, options: &Options, protected: &Arc<Protected>) -> Result<()> {
     dev::register(&kernel.vfs.special);
     kernel_mounts(kernel, options).context("setting up the guest's /proc, /sys and /dev")?;
     super::disks::add(kernel, options)?;
@@ -165,14 +178,16 @@ pub(super) fn mount_all(kernel: &Arc<Kernel>, options: &Options) -> Result<()> {
         .with_context(|| format!("--tmpfs {}", mount.target.display()))?;
     }
     for volume in &options.volumes {
-        mount_volume(kernel, volume, options)
+        mount_volume(kernel, volume, options, protected)
             .with_context(|| format!("-v {}:{}", volume.source.display(), volume.target.display()))?;
     }
     for path in &options.protected {
         protect(kernel, path.as_bytes()).with_context(|| format!("--ro {}", path.display()))?;
     }
     if options.read_only {
-        let root = kernel.vfs.mounts.root().mount;
+        let root = kernel.vfs.mounts.root();
+        keep(&root);
+        let root = root.mount;
         root.set_flags(root.flags() | MountFlags::READ_ONLY);
     }
     Ok(())
@@ -347,7 +362,12 @@ fn mount_at(
     Ok(())
 }
 
-fn mount_volume(kernel: &Arc<Kernel>, volume: &Volume, options: &Options) -> Result<()> {
+fn mount_volume(
+    kernel: &Arc<Kernel>,
+    volume: &Volume,
+    options: &Options,
+    protected: &Arc<Protected>,
+) -> Result<()> {
     let source = volume.source.canonicalize()?;
     let is_dir = source.metadata()?.is_dir();
     let (top, name) = match source.file_name() {
@@ -361,7 +381,12 @@ fn mount_volume(kernel: &Arc<Kernel>, volume: &Volume, options: &Options) -> Res
         own_ids: options.own_ids,
         reproducible: false,
     };
-    let fs = HostFs::open_hiding(top, host, &options.hidden).map_err(hostfs::explain)?;
+    let exceptions = Exceptions {
+        hidden: &options.hidden,
+        protected: Some(protected),
+        ..Exceptions::default()
+    };
+    let fs = HostFs::open_but(top, host, exceptions).map_err(hostfs::explain)?;
     let mut flags = MountFlags::NODEV | MountFlags::NOSUID;
     flags.set(MountFlags::READ_ONLY, volume.read_only);
     let target = volume.target.as_bytes();
@@ -370,10 +395,20 @@ fn mount_volume(kernel: &Arc<Kernel>, volume: &Volume, options: &Options) -> Res
             "it would cover all that there is; the root is what ROOTFS says, and --writable lets writes to it through"
         );
     }
+    let at = match name {
+        None => make_dirs(kernel, target)?,
+        Some(_) => make_file(kernel, target)?,
+    };
+    if volume.read_only {
+        // What it covers is not to be written in its stead.
+        keep(&at);
+    }
     match name {
-        None => mount_at(kernel, target, fs, volume.source.as_os_str().as_bytes(), flags)?,
+        None => {
+            let source = volume.source.as_os_str().as_bytes();
+            kernel.vfs.mounts.mount(fs, source, flags, at)?;
+        }
         Some(name) => {
-            let at = make_file(kernel, target)?;
             let mount = crate::kernel::fs::Mount::detached(fs, volume.source.as_os_str().as_bytes());
             let root: &Arc<Dentry> = &mount.root;
             let dentry = kernel.vfs.child(root, name.as_bytes())?;
@@ -391,17 +426,34 @@ fn mount_volume(kernel: &Arc<Kernel>, volume: &Volume, options: &Options) -> Res
     Ok(())
 }
 
-/// Mount a path on itself so that it cannot be written.
+/// Have nothing written to a path: where it is this machine's, whatever the guest does to its mounts, and else by mounting it on
+/// itself, with all that is mounted below.
 fn protect(kernel: &Kernel, path: &[u8]) -> Result<(), Errno> {
     let at = lookup(kernel, path)?;
+    keep(&at);
     if is_root(kernel, &at) {
         // What is mounted below it would be covered.
         at.mount.set_flags(at.mount.flags() | MountFlags::READ_ONLY);
         return Ok(());
     }
-    let bound = kernel.vfs.mounts.bind(&at, at.clone(), false)?;
+    let bound = kernel.vfs.mounts.bind(&at, at.clone(), true)?;
     bound.set_flags(bound.flags() | MountFlags::READ_ONLY);
     Ok(())
+}
+
+/// Keep a file of this machine as it is, where it is.
+fn keep(at: &Path) {
+    hostfs::protect(at.inode());
+    let up = |at: &Path| match at.dentry.parent() {
+        Some(dentry) if !at.is_mount_root() => Some(Path {
+            mount: at.mount.clone(),
+            dentry,
+        }),
+        _ => at.mount.at(),
+    };
+    for above in std::iter::successors(up(at), up) {
+        hostfs::keep_name(above.inode());
+    }
 }
 
 fn is_root(kernel: &Kernel, at: &Path) -> bool {

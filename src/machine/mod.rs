@@ -138,8 +138,9 @@ fn run_on(
     root: files::Root,
     recorder: Option<Arc<Recorder>>,
 ) -> Result<(u8, Option<String>)> {
+    let protected = root.protected.clone();
     let kernel = build(options, root, recorder)?;
-    files::mount_all(&kernel, options)?;
+    files::mount_all(&kernel, options, &protected)?;
     let passwd = files::read_text(&kernel, "/etc/passwd");
     let group = files::read_text(&kernel, "/etc/group");
     let who = match &options.user {

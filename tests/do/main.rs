@@ -1,5 +1,6 @@
 //! `uvm do`: what a guest made from this machine sees, what becomes of its changes, and that nothing else does.
 
+mod apply;
 mod kept;
 #[path = "../support/mod.rs"]
 mod support;

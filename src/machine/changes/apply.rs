@@ -7,19 +7,20 @@
 use std::collections::HashMap;
 use std::io::Read;
 use std::os::fd::AsRawFd;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType as HostType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Timespec,
+    AtFlags, CWD, FileType as HostType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Timespec,
     Timestamps, UTIME_OMIT, Uid, XattrFlags, chmod, chownat, fsetxattr, fstat, mkdirat, mknodat, openat,
-    openat2, renameat_with, statat, symlinkat, unlinkat, utimensat,
+    openat2, renameat_with, statat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 
 use super::entry::{Entry, Side, What};
+use super::removal;
 use crate::kernel::fs::{FileType, Metadata};
 use crate::kernel::time::Timestamp;
 
@@ -33,11 +34,17 @@ pub struct Refused {
 
 /// Why one change is not carried out.
 #[derive(Debug, thiserror::Error)]
-enum Problem {
+pub(super) enum Problem {
     #[error("changed on this machine since the guest began")]
     Changed,
     #[error("something is there on this machine now")]
     Taken,
+    #[error("something is below it that the guest could not see")]
+    Unseen,
+    #[error("--ro says that it is not to be written")]
+    ReadOnly,
+    #[error("kept, as something else that was moved could not be")]
+    Kept,
     #[error("a directory above it was not carried out")]
     Above,
     #[error("a socket cannot be carried over")]
@@ -60,13 +67,20 @@ impl From<crate::kernel::stop::Errno> for Problem {
     }
 }
 
-/// Carry out `entries`, parents before children, on the directory `root`, which the guest has seen since `since`.
-pub(super) fn apply(root: &Path, entries: &[&Entry], since: Timestamp) -> Result<Vec<Refused>> {
+/// Carry out `entries`, parents before children, on the directory `root`, which the guest has seen since `since`; nothing at and
+/// below the paths that are `protected`.
+pub(super) fn apply(
+    root: &Path,
+    entries: &[&Entry],
+    since: Timestamp,
+    protected: &[PathBuf],
+) -> Result<Vec<Refused>> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, root, flags, Mode::empty()).with_context(|| format!("{}", root.display()))?;
     let mut host = Host {
         root,
         since,
+        protected,
         privileged: nix::unistd::geteuid().is_root(),
         links: HashMap::new(),
         temporary: 0,
@@ -78,33 +92,33 @@ pub(super) fn apply(root: &Path, entries: &[&Entry], since: Timestamp) -> Result
     // All are looked at before the first is carried out, as that shows in other names of the same file.
     let examined: Vec<(&Entry, Option<Problem>)> =
         entries.map(|entry| (entry, host.examine(entry).err())).collect();
-    for (entry, problem) in examined {
+    // What goes may be what has come elsewhere: it goes when all else is done.
+    let (removed, others): (Vec<_>, Vec<_>) =
+        examined.into_iter().partition(|(entry, _)| entry.after.is_none());
+    let mut lost = false;
+    for (entry, problem) in others.into_iter().chain(removed) {
         let below = |above: &&&[u8]| {
             let rest = entry.path.strip_prefix(**above);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
         };
         let done = match blocked.iter().find(below) {
             Some(_) => Err(Problem::Above),
+            None if lost && entry.after.is_none() => Err(problem.unwrap_or(Problem::Kept)),
             None => problem.map_or_else(|| host.carry_out(entry), Err),
         };
         match done {
-            Ok(())
-                if entry
-                    .after
-                    .as_ref()
-                    .is_some_and(|side| side.kind() == FileType::Directory) =>
-            {
-                directories.push(entry);
-            }
+            Ok(()) if entry.after.is_some() && entry.kind() == FileType::Directory => directories.push(entry),
             Ok(()) => {}
             Err(problem) => {
                 if !matches!(problem, Problem::Above) && entry.kind() == FileType::Directory {
                     blocked.push(&entry.path);
                 }
+                lost |= entry.moved;
                 refused.push(tell(entry, &problem));
             }
         }
     }
+    refused.sort_by(|one, other| one.path.cmp(&other.path));
     // Last and from below: a directory may have lost its right to be written.
     for entry in directories.into_iter().rev() {
         if let Err(problem) = host.finish_directory(entry) {
@@ -122,9 +136,10 @@ fn tell(entry: &Entry, problem: &Problem) -> Refused {
 }
 
 /// The tree that is changed.
-struct Host {
+struct Host<'a> {
     root: OwnedFd,
     since: Timestamp,
+    protected: &'a [PathBuf],
     privileged: bool,
     /// Paths of files with several names that were made, by the guest's inode number.
     links: HashMap<u64, Vec<u8>>,
@@ -133,9 +148,9 @@ struct Host {
 }
 
 /// A directory of the host and a name in it.
-struct Place<'a> {
-    directory: OwnedFd,
-    name: &'a [u8],
+pub(super) struct Place<'a> {
+    pub(super) directory: OwnedFd,
+    pub(super) name: &'a [u8],
 }
 
 impl Place<'_> {
@@ -149,14 +164,14 @@ impl Place<'_> {
     }
 }
 
-fn timestamp(sec: i64, nsec: u64) -> Timestamp {
+pub(super) fn timestamp(sec: i64, nsec: u64) -> Timestamp {
     Timestamp {
         sec,
         nsec: u32::try_from(nsec).unwrap_or(0),
     }
 }
 
-impl Host {
+impl Host<'_> {
     /// Where a path of the guest is on the host.
     fn place<'a>(&self, path: &'a [u8]) -> Result<Place<'a>, Problem> {
         let cut = path.iter().rposition(|&byte| byte == b'/');
@@ -175,28 +190,29 @@ impl Host {
 
     /// Whether the host has changed what an entry is about since the guest looked at it.
     fn examine(&self, entry: &Entry) -> Result<(), Problem> {
+        let goes = entry.after.is_none() || entry.what.contains(What::KIND);
+        let path = super::absolute(entry);
+        let is_kept = |top: &PathBuf| path.starts_with(top) || goes && top.starts_with(&path);
+        if self.protected.iter().any(is_kept) {
+            return Err(Problem::ReadOnly);
+        }
         let Some(before) = &entry.before else {
             return Ok(());
         };
         let place = self.place(&entry.path)?;
         let now = place.stat()?.ok_or(Problem::Changed)?;
         check(&now, &before.meta)?;
-        let goes = entry.after.is_none() || entry.what.contains(What::KIND);
         let directory = is_directory(&now);
         if goes || !directory {
             let ctime = timestamp(now.st_ctime, now.st_ctime_nsec);
-            if ctime != before.meta.ctime || self.is_later(ctime) {
+            if ctime != before.meta.ctime || is_later(ctime, self.since) {
                 return Err(Problem::Changed);
             }
         }
         if goes && directory {
-            self.check_below(place.directory.as_fd(), place.name)?;
+            removal::check(&place, &now, &before.inode, self.since)?;
         }
         Ok(())
-    }
-
-    fn is_later(&self, time: Timestamp) -> bool {
-        (time.sec, time.nsec) > (self.since.sec, self.since.nsec)
     }
 
     fn carry_out(&mut self, entry: &Entry) -> Result<(), Problem> {
@@ -209,17 +225,14 @@ impl Host {
             (None, None) => {}
         }
         let Some(after) = &entry.after else {
-            return remove(&place, now.as_ref());
+            return now.map_or(Ok(()), |now| removal::remove(&place, &now));
         };
-        if entry.what.contains(What::KIND) {
-            if after.kind() == FileType::Socket {
-                return Err(Problem::Socket);
-            }
-            remove(&place, now.as_ref())?;
+        if entry.what.contains(What::KIND) && after.kind() == FileType::Socket {
+            return Err(Problem::Socket);
         }
-        let fresh = entry.what.intersects(What::ADDED | What::KIND);
+        let fresh = entry.is_new();
         if fresh || (entry.what.contains(What::CONTENTS) && after.kind() != FileType::Directory) {
-            self.put(entry, after, &place, fresh)
+            self.put(entry, after, &place)
         } else if after.kind() != FileType::Directory {
             self.set_attributes(entry, after, &place)
         } else {
@@ -227,52 +240,28 @@ impl Host {
         }
     }
 
-    /// Nothing below a directory may have been changed by the host.
-    fn check_below(&self, parent: impl AsFd, name: &[u8]) -> Result<(), Problem> {
-        let mut left = vec![open_directory(parent, name)?];
-        while let Some(directory) = left.pop() {
-            for name in names(&directory)? {
-                let stat = statat(&directory, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW)?;
-                if self.is_later(timestamp(stat.st_ctime, stat.st_ctime_nsec)) {
-                    return Err(Problem::Changed);
-                }
-                if is_directory(&stat) {
-                    left.push(open_directory(&directory, &name)?);
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Put a file in its place: a new name, or instead of what is there.
-    fn put(&mut self, entry: &Entry, after: &Side, place: &Place<'_>, fresh: bool) -> Result<(), Problem> {
+    fn put(&mut self, entry: &Entry, after: &Side, place: &Place<'_>) -> Result<(), Problem> {
         let ours = format!(".uvm-apply-{}-{}", std::process::id(), self.temporary).into_bytes();
         self.temporary += 1;
-        if after.kind() == FileType::Directory {
-            return Ok(mkdirat(&place.directory, place.name, Mode::from_raw_mode(0o700))?);
-        }
-        let made = self.make(entry, after, place, &ours);
-        let flags = if fresh {
-            RenameFlags::NOREPLACE
-        } else {
-            RenameFlags::empty()
+        let ours = Place {
+            directory: place.directory.try_clone()?,
+            name: &ours,
         };
-        let done = made.and_then(|()| {
-            match renameat_with(&place.directory, &ours, &place.directory, place.name, flags) {
-                Err(Errno::EXIST) => Err(Problem::Taken),
-                renamed => Ok(renamed?),
-            }
-        });
-        if done.is_err() {
-            // Best effort: it may not have been made.
-            let _ = unlinkat(&place.directory, ours.as_slice(), AtFlags::empty());
-        }
-        done
+        let done = self
+            .make(entry, after, &ours)
+            .and_then(|()| exchange(entry, &ours, place));
+        // What is left under our name is what was there before, or what came to nothing.
+        let left = match ours.stat() {
+            Ok(Some(stat)) => removal::remove(&ours, &stat),
+            nothing => nothing.map(drop),
+        };
+        done.and(left)
     }
 
-    /// Make a file under a name of our own, with all its attributes.
-    fn make(&mut self, entry: &Entry, after: &Side, place: &Place<'_>, ours: &[u8]) -> Result<(), Problem> {
-        let at = &place.directory;
+    /// Make a file under a name of our own, with all its attributes; a directory gets them last.
+    fn make(&mut self, entry: &Entry, after: &Side, place: &Place<'_>) -> Result<(), Problem> {
+        let (at, ours) = (&place.directory, place.name);
         if after.meta.nlink > 1
             && let Some(known) = self.links.get(&after.meta.ino)
         {
@@ -286,28 +275,29 @@ impl Host {
             )?);
         }
         let private = Mode::from_raw_mode(0o600);
+        let mut file = None;
         match after.kind() {
             FileType::Regular => {
                 let flags =
                     OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let file = openat(at, ours, flags, private)?;
-                copy(after, &std::fs::File::from(file.try_clone()?))?;
-                for (name, value) in after.xattrs()? {
-                    fsetxattr(&file, name.as_slice(), &value, XattrFlags::empty())?;
-                }
+                let made = std::fs::File::from(openat(at, ours, flags, private)?);
+                copy(after, &made)?;
+                file = Some(made);
             }
             FileType::Symlink => symlinkat(after.link()?, at, ours)?,
             FileType::Fifo => mknodat(at, ours, HostType::Fifo, private, 0)?,
             FileType::CharDevice => mknodat(at, ours, HostType::CharacterDevice, private, after.meta.rdev)?,
             FileType::BlockDevice => mknodat(at, ours, HostType::BlockDevice, private, after.meta.rdev)?,
             FileType::Socket => return Err(Problem::Socket),
-            FileType::Directory => return Err(Problem::Changed),
+            FileType::Directory => return Ok(mkdirat(at, ours, Mode::from_raw_mode(0o700))?),
         }
-        let named = Place {
-            directory: place.directory.try_clone()?,
-            name: ours,
-        };
-        self.attributes(entry, after, &named, true)?;
+        self.attributes(entry, after, place, true)?;
+        // A change of owner takes capabilities away.
+        if let Some(file) = file {
+            for (name, value) in after.xattrs()? {
+                fsetxattr(&file, name.as_slice(), &value, XattrFlags::empty())?;
+            }
+        }
         if after.meta.nlink > 1 {
             self.links.insert(after.meta.ino, entry.path.clone());
         }
@@ -315,10 +305,12 @@ impl Host {
     }
 
     fn set_attributes(&self, entry: &Entry, after: &Side, place: &Place<'_>) -> Result<(), Problem> {
-        if entry.what.contains(What::XATTRS) {
+        self.attributes(entry, after, place, false)?;
+        let loses_some = after.kind() == FileType::Regular && entry.what.contains(What::OWNER);
+        if loses_some || entry.what.contains(What::XATTRS) {
             self.set_xattrs(entry, after, place)?;
         }
-        self.attributes(entry, after, place, false)
+        Ok(())
     }
 
     fn set_xattrs(&self, entry: &Entry, after: &Side, place: &Place<'_>) -> Result<(), Problem> {
@@ -346,17 +338,17 @@ impl Host {
     /// Owner, mode and time of a file; of a new one all that differ from what a new file gets.
     fn attributes(&self, entry: &Entry, after: &Side, place: &Place<'_>, new: bool) -> Result<(), Problem> {
         let meta = &after.meta;
-        if self.privileged {
-            if new || entry.what.contains(What::OWNER) {
-                let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
-                let flags = AtFlags::SYMLINK_NOFOLLOW;
-                chownat(&place.directory, place.name, Some(uid), Some(gid), flags)?;
-            }
-        } else if entry.what.contains(What::OWNER) {
+        if !self.privileged && entry.what.contains(What::OWNER) {
             return Err(Problem::Owner(meta.uid, meta.gid));
         }
+        let owned = new.then(|| self.own(entry, meta, place)).transpose()?;
+        if self.privileged && !new && entry.what.contains(What::OWNER) {
+            chown(place, meta)?;
+        }
         if after.kind() != FileType::Symlink && (new || entry.what.intersects(What::MODE | What::OWNER)) {
-            set_mode(place, meta.mode & 0o7777)?;
+            // Whoever it belongs to now, it is not to act for that one.
+            let mask = if owned == Some(false) { 0o1777 } else { 0o7777 };
+            set_mode(place, meta.mode & mask)?;
         }
         if new || entry.what.contains(What::TIME) {
             let times = Timestamps {
@@ -374,6 +366,19 @@ impl Host {
         Ok(())
     }
 
+    /// Give what we have made its owner and group; whether it has them. Without privilege a new file of the guest's is the caller's,
+    /// but what takes the place of another file has to be that one's owner's.
+    fn own(&self, entry: &Entry, meta: &Metadata, place: &Place<'_>) -> Result<bool, Problem> {
+        match chown(place, meta) {
+            Ok(()) => Ok(true),
+            Err(problem) if self.privileged => Err(problem),
+            Err(_) if entry.before.is_some() && !entry.what.contains(What::KIND) => {
+                Err(Problem::Owner(meta.uid, meta.gid))
+            }
+            Err(_) => Ok(false),
+        }
+    }
+
     /// Owner and mode of a directory.
     fn finish_directory(&self, entry: &Entry) -> Result<(), Problem> {
         let place = self.place(&entry.path)?;
@@ -381,15 +386,53 @@ impl Host {
         if !place.stat()?.as_ref().is_some_and(is_directory) {
             return Err(Problem::Changed);
         }
-        if entry.what.contains(What::XATTRS) {
-            self.set_xattrs(entry, after, &place)?;
-        }
-        let fresh = entry.what.intersects(What::ADDED | What::KIND);
+        let fresh = entry.is_new();
         if fresh || entry.what.intersects(What::MODE | What::OWNER) {
             self.attributes(entry, after, &place, fresh)?;
         }
+        if fresh || entry.what.contains(What::XATTRS) {
+            self.set_xattrs(entry, after, &place)?;
+        }
         Ok(())
     }
+}
+
+/// Have what was made under our name stand in its place. What stood there is under our name then, unless nothing did or it is gone.
+fn exchange(entry: &Entry, ours: &Place<'_>, place: &Place<'_>) -> Result<(), Problem> {
+    let flags = match &entry.before {
+        None => RenameFlags::NOREPLACE,
+        Some(before) => {
+            // To make it may have taken long.
+            check(&place.stat()?.ok_or(Problem::Changed)?, &before.meta)?;
+            RenameFlags::EXCHANGE
+        }
+    };
+    let rename = |flags| renameat_with(&ours.directory, ours.name, &place.directory, place.name, flags);
+    let renamed = match rename(flags) {
+        // A file system that cannot exchange can still put one file instead of another.
+        Err(Errno::INVAL) if flags == RenameFlags::EXCHANGE => rename(RenameFlags::empty()),
+        renamed => renamed,
+    };
+    match renamed {
+        Err(Errno::EXIST) => Err(Problem::Taken),
+        renamed => Ok(renamed?),
+    }
+}
+
+fn chown(place: &Place<'_>, meta: &Metadata) -> Result<(), Problem> {
+    let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    Ok(chownat(
+        &place.directory,
+        place.name,
+        Some(uid),
+        Some(gid),
+        flags,
+    )?)
+}
+
+pub(super) fn is_later(time: Timestamp, since: Timestamp) -> bool {
+    (time.sec, time.nsec) > (since.sec, since.nsec)
 }
 
 /// Set the permissions of what is no link. One that was put there this moment is not followed, as chmod(2) would.
@@ -419,24 +462,7 @@ fn copy(from: &Side, to: &std::fs::File) -> Result<(), Problem> {
     }
 }
 
-fn open_directory(parent: impl AsFd, name: &[u8]) -> Result<OwnedFd, Problem> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(openat(parent, name, flags, Mode::empty())?)
-}
-
-fn names(directory: &OwnedFd) -> Result<Vec<Vec<u8>>, Problem> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(directory)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push(name.to_vec());
-        }
-    }
-    Ok(names)
-}
-
-fn is_directory(stat: &Stat) -> bool {
+pub(super) fn is_directory(stat: &Stat) -> bool {
     HostType::from_raw_mode(stat.st_mode) == HostType::Directory
 }
 
@@ -449,36 +475,6 @@ fn check(now: &Stat, before: &Metadata) -> Result<(), Problem> {
         Ok(())
     } else {
         Err(Problem::Changed)
-    }
-}
-
-/// Remove what is there, all that is below it included.
-fn remove(place: &Place<'_>, now: Option<&Stat>) -> Result<(), Problem> {
-    let Some(now) = now else { return Ok(()) };
-    if !is_directory(now) {
-        return Ok(unlinkat(&place.directory, place.name, AtFlags::empty())?);
-    }
-    let top = open_directory(&place.directory, place.name)?;
-    let mut left = names(&top)?;
-    let mut at = top;
-    let mut above: Vec<(OwnedFd, Vec<Vec<u8>>, Vec<u8>)> = Vec::new();
-    loop {
-        if let Some(name) = left.pop() {
-            match unlinkat(&at, name.as_slice(), AtFlags::empty()) {
-                Err(Errno::ISDIR) => {
-                    let inner = open_directory(&at, &name)?;
-                    let inner_names = names(&inner)?;
-                    let outer = std::mem::replace(&mut at, inner);
-                    above.push((outer, std::mem::replace(&mut left, inner_names), name));
-                }
-                done => done?,
-            }
-        } else if let Some((outer, outer_left, name)) = above.pop() {
-            unlinkat(&outer, name.as_slice(), AtFlags::REMOVEDIR)?;
-            (at, left) = (outer, outer_left);
-        } else {
-            return Ok(unlinkat(&place.directory, place.name, AtFlags::REMOVEDIR)?);
-        }
     }
 }
 

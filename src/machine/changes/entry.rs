@@ -48,6 +48,8 @@ pub(super) struct Entry {
     pub(super) before: Option<Side>,
     pub(super) after: Option<Side>,
     pub(super) what: What,
+    /// What is there came from another path.
+    pub(super) moved: bool,
     /// A directory that was removed and made again.
     pub(super) opaque: bool,
 }
@@ -89,13 +91,18 @@ impl Entry {
             (None, None) => return Ok(None),
             (None, Some(_)) => What::ADDED,
             (Some(_), None) => What::DELETED,
-            (Some(before), Some(after)) => compare(before, after, change.rewritten)?,
+            (Some(before), Some(after)) => match compare(before, after, change.rewritten) {
+                // Nothing of it is left on the host to be compared with.
+                Err(error) if is_gone(&error) => What::CONTENTS,
+                what => what?,
+            },
         };
         let entry = Entry {
             path: change.path,
             before,
             after,
             what,
+            moved: change.moved,
             opaque: change.opaque,
         };
         Ok((!what.is_empty() || change.opaque).then_some(entry))
@@ -105,6 +112,11 @@ impl Entry {
     pub(super) fn kind(&self) -> FileType {
         let side = self.after.as_ref().or(self.before.as_ref());
         side.map_or(FileType::Regular, Side::kind)
+    }
+
+    /// Whether something is there that was not, or not so.
+    pub(super) fn is_new(&self) -> bool {
+        self.what.intersects(What::ADDED | What::KIND)
     }
 
     /// One line: a letter, the path, and what became of attributes.
@@ -180,6 +192,18 @@ fn compare(before: &Side, after: &Side, rewritten: bool) -> anyhow::Result<What>
     what.set(What::TIME, times);
     what.set(What::XATTRS, before.xattrs()? != after.xattrs()?);
     Ok(what)
+}
+
+/// Whether a file of the host is no longer there.
+fn is_gone(error: &anyhow::Error) -> bool {
+    let by_read = error
+        .downcast_ref::<std::io::Error>()
+        .and_then(|error| error.raw_os_error());
+    let errno = error.downcast_ref::<Errno>().copied();
+    matches!(
+        errno.or(by_read.map(Errno::from_raw)),
+        Some(Errno::ENOENT | Errno::ESTALE)
+    )
 }
 
 fn same_contents(before: &Side, after: &Side) -> anyhow::Result<bool> {

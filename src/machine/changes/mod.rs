@@ -5,6 +5,7 @@ mod entry;
 mod export;
 mod json;
 mod patch;
+mod removal;
 
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -60,10 +61,15 @@ impl Changes {
     }
 
     /// Carry out the changes at and below `paths` (absolute; all changes if there are none) on the host directory `root`.
-    /// Returns those that were not carried out.
-    pub fn apply(&self, root: &std::path::Path, paths: &[PathBuf]) -> Result<Vec<Refused>> {
+    /// Nothing is changed at and below those that are `protected`. Returns what was not carried out.
+    pub fn apply(
+        &self,
+        root: &std::path::Path,
+        paths: &[PathBuf],
+        protected: &[PathBuf],
+    ) -> Result<Vec<Refused>> {
         let chosen: Vec<&Entry> = self.entries.iter().filter(|e| is_chosen(e, paths)).collect();
-        apply::apply(root, &chosen, self.since)
+        apply::apply(root, &chosen, self.since, protected)
     }
 
     /// Whether anything has changed at or below a path.

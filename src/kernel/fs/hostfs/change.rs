@@ -19,7 +19,7 @@ use crate::platform::HostFile;
 
 /// [`crate::kernel::fs::Inode::set_attr`].
 pub(super) fn set_attr(inode: &HostInode, wanted: &SetAttr) -> Result<(), Errno> {
-    inode.tree.check_writable()?;
+    inode.check_writable()?;
     if let Some(size) = wanted.size {
         truncate(inode, size)?;
     }
@@ -89,7 +89,7 @@ fn permissions(mode: u32) -> Mode {
 
 /// [`crate::kernel::fs::Inode::create`].
 pub(super) fn create(dir: &HostInode, name: &[u8], args: &CreateArgs) -> Result<Arc<HostInode>, Errno> {
-    dir.tree.check_writable()?;
+    dir.check_writable()?;
     let at = dir.directory_of(name)?;
     let kind = FileType::from_mode(args.mode).ok_or(Errno::EINVAL)?;
     let mode = permissions(args.mode);
@@ -113,7 +113,7 @@ pub(super) fn create(dir: &HostInode, name: &[u8], args: &CreateArgs) -> Result<
 
 /// [`crate::kernel::fs::Inode::create_unnamed`].
 pub(super) fn create_unnamed(dir: &HostInode, args: &CreateArgs) -> Result<Arc<HostInode>, Errno> {
-    dir.tree.check_writable()?;
+    dir.check_writable()?;
     let at = dir.path_fd()?;
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
@@ -163,14 +163,15 @@ pub(super) fn symlink(
     target: &[u8],
     args: &CreateArgs,
 ) -> Result<Arc<HostInode>, Errno> {
-    dir.tree.check_writable()?;
+    dir.check_writable()?;
     symlinkat(target, dir.directory_of(name)?, name).map_err(errno)?;
     own(dir.find(name)?, args)
 }
 
 /// [`crate::kernel::fs::Inode::link`].
 pub(super) fn link(dir: &HostInode, name: &[u8], inode: &HostInode) -> Result<(), Errno> {
-    dir.tree.check_writable()?;
+    dir.check_writable()?;
+    inode.check_writable()?;
     let fd = inode.path_fd()?;
     let (old_dir, old_name) = inode.tree.self_fd.name_of(fd.as_fd());
     linkat(
@@ -185,7 +186,7 @@ pub(super) fn link(dir: &HostInode, name: &[u8], inode: &HostInode) -> Result<()
 
 /// [`crate::kernel::fs::Inode::unlink`].
 pub(super) fn unlink(dir: &HostInode, name: &[u8], directory: bool) -> Result<(), Errno> {
-    dir.tree.check_writable()?;
+    dir.check_changeable(name)?;
     let flags = if directory {
         AtFlags::REMOVEDIR
     } else {
@@ -202,7 +203,8 @@ pub(super) fn rename(
     new_name: &[u8],
     flags: u32,
 ) -> Result<(), Errno> {
-    dir.tree.check_writable()?;
+    dir.check_changeable(name)?;
+    new_dir.check_changeable(new_name)?;
     let flags = RenameFlags::from_bits_retain(flags);
     let (from, to) = (dir.directory_of(name)?, new_dir.directory_of(new_name)?);
     renameat_with(from, name, to, new_name, flags).map_err(errno)

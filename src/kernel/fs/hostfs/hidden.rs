@@ -23,7 +23,7 @@ pub(super) struct Hidden {
 
 impl Hidden {
     /// What absolute paths of the host mean, and where they lead if they are links. Those that are not there are left
-    /// out should they come.
+    /// out should they come, if the directory that they would be in is there.
     pub(super) fn new(paths: &[PathBuf], emptied: &[PathBuf]) -> Hidden {
         let key = |path: &PathBuf| std::fs::metadata(path).ok().map(|st| (st.dev(), st.ino()));
         let mut hidden = Hidden {

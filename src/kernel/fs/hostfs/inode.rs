@@ -1,6 +1,7 @@
 //! Inodes of host files.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use rustix::fs::{OFlags, Statx};
@@ -21,11 +22,12 @@ pub(super) struct HostInode {
     pub(super) this: Weak<HostInode>,
     pub(super) tree: Arc<Tree>,
     kind: FileType,
-    /// Host device and inode number.
     key: (u64, u64),
     device_index: u64,
     /// Whether it is a directory that is shown as an empty one.
     is_empty: bool,
+    /// Whether it was found in a directory that is protected.
+    is_guarded: AtomicBool,
     place: Place,
     /// What the first look at it said: all there is to say in a fixed tree.
     seen: Metadata,
@@ -101,6 +103,7 @@ impl HostInode {
             tree,
             kind: host::kind(st),
             is_empty: false,
+            is_guarded: AtomicBool::new(false),
             place,
             link: OnceLock::new(),
             open: Lock::new(Rank::Leaf, OpenFiles::default()),
@@ -120,6 +123,31 @@ impl HostInode {
 
     pub(super) fn kind(&self) -> FileType {
         self.kind
+    }
+
+    /// Host device and inode number.
+    pub(super) fn key(&self) -> (u64, u64) {
+        self.key
+    }
+
+    fn is_protected(&self) -> bool {
+        self.is_guarded.load(Ordering::Relaxed) || self.tree.protected.is_top(self.key)
+    }
+
+    /// EROFS unless the guest may change it.
+    pub(super) fn check_writable(&self) -> Result<(), Errno> {
+        self.tree.check_writable()?;
+        if self.is_protected() {
+            return Err(Errno::EROFS);
+        }
+        Ok(())
+    }
+
+    /// The same of a directory and of a name in it that is to go or to mean something else.
+    pub(super) fn check_changeable(&self, name: &[u8]) -> Result<(), Errno> {
+        self.check_writable()?;
+        let key = || Ok(host::key(&host::stat_at(self.directory_of(name)?, name)?));
+        self.tree.protected.check_name(key)
     }
 
     /// A descriptor good for `*at` calls, for anything but a leaf of a fixed tree.
@@ -206,7 +234,11 @@ impl HostInode {
         self.tree.hidden.check(&st)?;
         let is_empty = self.shows_empty(&st, || Ok(&fd))?;
         let make = |tree| HostInode::held(tree, &st, fd).emptied(is_empty);
-        Ok(self.tree.inode(&st, make))
+        let found = self.tree.inode(&st, make);
+        if self.tree.options.writable && self.is_protected() {
+            found.is_guarded.store(true, Ordering::Relaxed);
+        }
+        Ok(found)
     }
 
     /// Whether something in this directory is shown as an empty directory; ENOENT for what cannot be and is not to be shown.
@@ -252,7 +284,7 @@ impl HostInode {
 
     /// A host descriptor to write a regular file, and to read it unless `write_only`.
     pub(super) fn writer(&self, write_only: bool) -> Result<Arc<HostFile>, Errno> {
-        self.tree.check_writable()?;
+        self.check_writable()?;
         if let Some(file) = self.open.lock().writer.upgrade() {
             return Ok(file);
         }

@@ -23,7 +23,7 @@
 //!
 //! # What is hidden
 //! Paths can be left out ([`hidden`]). That is done here and not by something mounted above, so that no guest, whatever
-//! it may do to its mounts, can look below. Likewise what the host's kernel has there of its own ([`of_kernel`]: /proc and the like)
+//! it may do to its mounts, can look below; and so are paths kept from being written ([`Protected`]). Likewise what the host's kernel has there of its own ([`of_kernel`]: /proc and the like)
 //! is an empty directory: the supervisor, which would be the one to look, is no part of the guest.
 
 use std::collections::HashMap;
@@ -46,6 +46,7 @@ mod inode;
 pub(super) mod io;
 mod numbers;
 mod of_kernel;
+mod protected;
 pub(super) mod recent;
 mod xattr;
 
@@ -53,6 +54,7 @@ use hidden::Hidden;
 pub(in crate::kernel) use host::errno as host_errno;
 use inode::HostInode;
 use numbers::Numbers;
+pub use protected::{Protected, keep_name, protect};
 use recent::Recent;
 
 /// Whether the host may change the tree while the guest runs.
@@ -80,6 +82,17 @@ pub struct HostFsOptions {
     pub reproducible: bool,
 }
 
+/// What of a host directory is not shown as it is.
+#[derive(Clone, Copy, Default)]
+pub struct Exceptions<'a> {
+    /// Absolute host paths that seem not to be there.
+    pub hidden: &'a [PathBuf],
+    /// Directories that seem to have nothing in them.
+    pub emptied: &'a [PathBuf],
+    /// What the guest cannot change; none: all is as `writable` says.
+    pub protected: Option<&'a Arc<Protected>>,
+}
+
 /// A host directory as a file system.
 pub struct HostFs {
     tree: Arc<Tree>,
@@ -94,6 +107,7 @@ struct Tree {
     self_fd: host::SelfFd,
     owners: OwnerView,
     hidden: Hidden,
+    protected: Arc<Protected>,
     /// Inodes in use by host device and inode number, so that a file is one inode however it was reached.
     inodes: Lock<HashMap<(u64, u64), Weak<HostInode>>>,
     /// Which of the host's file systems are its kernel's own.
@@ -120,24 +134,14 @@ pub fn explain(error: Errno) -> anyhow::Error {
 impl HostFs {
     /// Show the host directory at `path`. Fails as opening it for reading fails.
     pub fn open(path: &Path, options: HostFsOptions) -> Result<Arc<HostFs>, Errno> {
-        HostFs::open_hiding(path, options, &[])
+        HostFs::open_but(path, options, Exceptions::default())
     }
 
-    /// The same as if these host paths, which are absolute, were not there.
-    pub fn open_hiding(
+    /// The same with exceptions. EOPNOTSUPP for a directory of the host's kernel.
+    pub fn open_but(
         path: &Path,
         options: HostFsOptions,
-        hidden: &[PathBuf],
-    ) -> Result<Arc<HostFs>, Errno> {
-        HostFs::open_without(path, options, hidden, &[])
-    }
-
-    /// The same, and as if the `emptied` directories had nothing in them. EOPNOTSUPP for a directory of the host's kernel.
-    pub fn open_without(
-        path: &Path,
-        options: HostFsOptions,
-        hidden: &[PathBuf],
-        emptied: &[PathBuf],
+        exceptions: Exceptions<'_>,
     ) -> Result<Arc<HostFs>, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(CWD, path, flags, Mode::empty()).map_err(host::errno)?;
@@ -159,7 +163,8 @@ impl HostFs {
             } else {
                 OwnerView::of(&root_stat)
             },
-            hidden: Hidden::new(hidden, emptied),
+            hidden: Hidden::new(exceptions.hidden, exceptions.emptied),
+            protected: exceptions.protected.cloned().unwrap_or_default(),
             kernels,
             inodes: Lock::new(Rank::Table, HashMap::new()),
             devices: Lock::new(Rank::Leaf, vec![host::key(&root_stat).0]),

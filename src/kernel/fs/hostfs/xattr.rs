@@ -75,7 +75,7 @@ pub(super) fn list(inode: &HostInode) -> Result<Vec<Vec<u8>>, Errno> {
 }
 
 pub(super) fn set(inode: &HostInode, name: &[u8], value: &[u8], flags: i32) -> Result<(), Errno> {
-    inode.tree.check_writable()?;
+    inode.check_writable()?;
     check_shown(name)?;
     let flags = XattrFlags::from_bits_retain(flags.cast_unsigned());
     reach(inode, |path| match path {
@@ -85,7 +85,7 @@ pub(super) fn set(inode: &HostInode, name: &[u8], value: &[u8], flags: i32) -> R
 }
 
 pub(super) fn remove(inode: &HostInode, name: &[u8]) -> Result<(), Errno> {
-    inode.tree.check_writable()?;
+    inode.check_writable()?;
     check_shown(name)?;
     reach(inode, |path| match path {
         Reach::Follow(path) => removexattr(path, name),

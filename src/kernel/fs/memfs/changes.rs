@@ -20,6 +20,8 @@ pub struct Change {
     pub after: Option<Arc<dyn Inode>>,
     /// Whether contents (of what is no directory) are not the lower inode's.
     pub rewritten: bool,
+    /// Whether it is a lower inode of another path.
+    pub moved: bool,
     /// Whether this directory shows nothing of the lower directory of this path, but for what comes behind in this list.
     pub opaque: bool,
 }
@@ -91,12 +93,15 @@ fn look(visit: Visit, below: &Below, left: &mut Vec<Visit>) -> Result<Option<Cha
             before,
             after: None,
             rewritten: false,
+            moved: false,
             opaque: false,
         };
         return Ok(gone.before.is_some().then_some(gone));
     };
     let same = match (&before, &node.lower) {
-        (Some(before), Some(lower)) => before.metadata()?.ino == lower.metadata()?.ino,
+        (Some(before), Some(lower)) => {
+            Arc::ptr_eq(before, lower) || before.metadata()?.ino == lower.metadata()?.ino
+        }
         _ => false,
     };
     let (changed, rewritten) = node.differs();
@@ -104,13 +109,23 @@ fn look(visit: Visit, below: &Below, left: &mut Vec<Visit>) -> Result<Option<Cha
     let mut opaque = false;
     if node.kind == FileType::Directory {
         opaque = !same && over.is_some();
+        let is_below =
+            |name: &[u8]| same && below.get(&node.ino).is_some_and(|names| names.contains_key(name));
         let names = if same {
             changed_names(&node, below)?
         } else {
             all_names(&node, over)?
         };
         for (name, child) in names {
-            let before = over.and_then(|over| over.lookup(&name).ok());
+            let there = over.and_then(|over| over.lookup(&name).ok());
+            // Where the lower tree lost it meanwhile, what it had there when the guest changed it.
+            let lost = || {
+                child
+                    .as_ref()
+                    .filter(|_| is_below(&name))
+                    .and_then(|child| child.lower.clone())
+            };
+            let before = there.or_else(lost);
             if before.is_some() || child.is_some() {
                 left.push(Visit {
                     path: join(&path, &name),
@@ -123,6 +138,7 @@ fn look(visit: Visit, below: &Below, left: &mut Vec<Visit>) -> Result<Option<Cha
     let here = Change {
         path,
         before,
+        moved: !same && node.lower.is_some(),
         after: Some(node),
         rewritten: rewritten || !same,
         opaque,
