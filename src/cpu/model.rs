@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use super::cpuinfo;
 use super::features::{Set, find};
@@ -72,9 +73,12 @@ impl Choice {
 pub struct Model {
     /// CPUs, at least 1.
     pub cpus: u32,
+    level: u8,
+    features: Set,
     answers: Answers,
-    cpuinfo: String,
-    fsgsbase: bool,
+    host_cpuinfo: fn() -> String,
+    /// Made when somebody reads it: most guests do not.
+    cpuinfo: OnceLock<String>,
     emulated: bool,
 }
 
@@ -82,8 +86,8 @@ pub struct Model {
 pub struct HostProcessor<'a> {
     /// Answers CPUID.
     pub ask: Ask<'a>,
-    /// /proc/cpuinfo.
-    pub cpuinfo: &'a str,
+    /// Reads /proc/cpuinfo.
+    pub cpuinfo: fn() -> String,
 }
 
 impl Model {
@@ -120,15 +124,13 @@ impl Model {
             level => leaves::of_level(level, &ask),
         };
         let answers = leaves::answers(leaves, &features, cpus);
-        let cpuinfo = match choice.level {
-            0 => cpuinfo::of_host(host.cpuinfo, &features, cpus),
-            level => cpuinfo::of_level(level, &answers, &features, cpus),
-        };
         Ok(Model {
             cpus,
+            level: choice.level,
+            features,
             answers,
-            cpuinfo,
-            fsgsbase: features.has("fsgsbase"),
+            host_cpuinfo: host.cpuinfo,
+            cpuinfo: OnceLock::new(),
             emulated,
         })
     }
@@ -138,10 +140,9 @@ impl Model {
     /// # Errors
     /// As those of [`Model::new`].
     pub fn here(choice: &Choice, cpus: u32, emulated: bool) -> Result<Model, String> {
-        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let host = HostProcessor {
             ask: &host::cpuid,
-            cpuinfo: &cpuinfo,
+            cpuinfo: || std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default(),
         };
         Model::new(choice, cpus, emulated, &host)
     }
@@ -158,7 +159,10 @@ impl Model {
 
     /// What /proc/cpuinfo says.
     pub fn cpuinfo(&self) -> &str {
-        &self.cpuinfo
+        self.cpuinfo.get_or_init(|| match self.level {
+            0 => cpuinfo::of_host(&(self.host_cpuinfo)(), &self.features, self.cpus),
+            level => cpuinfo::of_level(level, &self.answers, &self.features, self.cpus),
+        })
     }
 
     /// AT_HWCAP.
@@ -171,7 +175,11 @@ impl Model {
     pub fn hwcap2(&self, host: u64) -> u64 {
         /// The FSGSBASE instructions may be used.
         const FSGSBASE: u64 = 1 << 1;
-        if self.fsgsbase { host & FSGSBASE } else { 0 }
+        if self.features.has("fsgsbase") {
+            host & FSGSBASE
+        } else {
+            0
+        }
     }
 }
 
@@ -241,7 +249,9 @@ mod tests {
         let ask = made_up(leaf7);
         let host = HostProcessor {
             ask: &ask,
-            cpuinfo: "processor\t: 0\nmodel name\t: made up\nflags\t\t: fpu avx avx2 own_name\n\n",
+            cpuinfo: || {
+                "processor\t: 0\nmodel name\t: made up\nflags\t\t: fpu avx avx2 own_name\n\n".to_owned()
+            },
         };
         Model::new(&text.parse()?, cpus, false, &host)
     }

@@ -126,7 +126,7 @@ impl Kernel {
             domainname: b"(none)".to_vec(),
         };
         let random = sys::Random::new(seed);
-        let hardware = sys::Hardware::read(model.cpus, model.cpuinfo(), &random);
+        let hardware = sys::Hardware::read(model.cpus, &random);
         let turns = seed.map(|seed| sched::Turns::new(seed, reactor.clone()));
         let host_clock = platform.host_clock().filter(|_| !clock.is_virtual());
         match time::Vdso::new(host_clock, hardware.cpus) {

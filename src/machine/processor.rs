@@ -35,11 +35,9 @@ pub(super) fn choose(options: &Options) -> Result<(Model, bool)> {
         model.map_err(|error| anyhow!("--cpu: {error}"))
     };
     let model = here(&options.cpu)?;
-    if faults {
-        return Ok((model, true));
-    }
-    if !options.cpu.is_host() || options.cpus.is_some() {
+    if !faults && (!options.cpu.is_host() || options.cpus.is_some()) {
         tracing::warn!("this host cannot have CPUID fault: the guest sees the host's processor");
+        return Ok((here(&Choice::default())?, false));
     }
-    Ok((here(&Choice::default())?, false))
+    Ok((model, faults))
 }

@@ -23,7 +23,7 @@ pub(super) fn answer(task: &Task, thread: &mut dyn Thread, code: &[u8]) -> Optio
         _ => return None,
     };
     kernel.reactor.clock_is_read();
-    let counter = u128::from(kernel.clock.now().0) * u128::from(kernel.hardware.khz) / NANOS_PER_MSEC;
+    let counter = u128::from(kernel.clock.now().0) * u128::from(kernel.processor.khz()) / NANOS_PER_MSEC;
     let half = |number: u128| u64::try_from(number & 0xffff_ffff).unwrap_or(0);
     let regs = thread.regs_mut();
     regs.rax = half(counter);

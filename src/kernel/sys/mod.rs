@@ -20,8 +20,6 @@ pub struct Hardware {
     pub cpus: u32,
     /// Memory in bytes.
     pub memory: u64,
-    /// Speed of the processor as /proc/cpuinfo has it, in kHz.
-    pub khz: u64,
     /// Identity of this boot, a UUID.
     pub boot_id: String,
     /// Whether nothing may be told that changes by itself.
@@ -29,13 +27,12 @@ pub struct Hardware {
 }
 
 impl Hardware {
-    /// The machine that uvm runs on, with so many CPUs and this text in /proc/cpuinfo.
-    pub fn read(cpus: u32, cpuinfo: &str, random: &Random) -> Hardware {
+    /// The machine that uvm runs on, with so many CPUs.
+    pub fn read(cpus: u32, random: &Random) -> Hardware {
         let memory = nix::sys::sysinfo::sysinfo().map_or(0, |info| info.ram_total());
         Hardware {
             cpus,
             memory,
-            khz: khz(cpuinfo).unwrap_or(1_000_000),
             boot_id: random.uuid(),
             steady: random.is_seeded(),
         }
@@ -56,27 +53,5 @@ impl Hardware {
         });
         let free = || nix::sys::sysinfo::sysinfo().map_or(0, |info| info.ram_unused());
         available.unwrap_or_else(free).min(self.memory)
-    }
-}
-
-/// Of `cpu MHz`, a decimal number.
-fn khz(cpuinfo: &str) -> Option<u64> {
-    let line = cpuinfo.lines().find(|line| line.starts_with("cpu MHz"))?;
-    let (whole, fraction) = line.split_once(':')?.1.trim().split_once('.')?;
-    let thousandths = format!("{fraction:0<3}");
-    let khz = whole.parse::<u64>().ok()?.checked_mul(1000)? + thousandths.get(..3)?.parse::<u64>().ok()?;
-    (khz > 0).then_some(khz)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_speed_is_read_from_the_text() {
-        assert_eq!(khz("processor\t: 0\ncpu MHz\t\t: 2799.998\n"), Some(2_799_998));
-        assert_eq!(khz("cpu MHz : 3000.5\n"), Some(3_000_500));
-        assert_eq!(khz("cpu MHz : fast\n"), None);
-        assert_eq!(khz(""), None);
     }
 }
