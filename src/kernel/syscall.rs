@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::Kernel;
 use super::fs::{Fd, File};
-use super::stop::{Errno, SysResult};
+use super::mm::forget_unlinked;
+use super::stop::{Errno, Stop, SysResult};
 use super::task::Task;
 use super::time::Instant;
 use super::user_memory::{UserAddr, UserCString, UserMemory, UserRef};
@@ -188,8 +189,16 @@ pub trait Tracer: Send + Sync {
     fn finish(&self);
 }
 
-/// Run the handler of the call in `cx`; ENOSYS for a number that no row has.
+/// Run the handler of the call in `cx`; ENOSYS for a number that no row has. Who finds no space has another try when some
+/// was held by deleted files that are not mapped any more.
 pub fn dispatch(cx: &mut SyscallCx<'_>) -> SysResult<u64> {
+    match handle(cx) {
+        Err(Stop::Errno(Errno::ENOSPC, _)) if forget_unlinked(cx.kernel) => Err(WaitFor::nothing().into()),
+        result => result,
+    }
+}
+
+fn handle(cx: &mut SyscallCx<'_>) -> SysResult<u64> {
     let row = syscall_table::lookup(cx.nr).ok_or(Errno::ENOSYS)?;
     match row.subsystem {
         Subsystem::Ipc => super::ipc::dispatch(cx),

@@ -187,6 +187,44 @@ CHECK(noexec_and_nosuid)
 	OK(umount2("m", 0));
 }
 
+/* Bytes that are free in the file system of mount_tmpfs. */
+static long room(void)
+{
+	struct statfs fs;
+	OK(statfs("m", &fs));
+	return fs.f_bfree * fs.f_bsize;
+}
+
+CHECK(unmapped_files_are_given_up)
+{
+	enum { SIZE = 640 << 10 };
+	static char data[SIZE];
+	need_mounts();
+	mount_tmpfs("m");
+	long all = room();
+	char *p = NULL;
+	for (int i = 0; i < 4; i++) {
+		int fd = OK(open("m/f", O_RDWR | O_CREAT | O_EXCL, 0600));
+		EQ(write(fd, data, SIZE), SIZE);
+		p = OK(mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
+		p[0] = 1;
+		OK(close(fd));
+		OK(unlink("m/f"));
+		if (i < 3)
+			OK(munmap(p, SIZE));
+	}
+	EQ(room(), all - SIZE);
+	ERR(umount2("m", 0), EBUSY);
+	EQ(p[0], 1);
+	CHILD(pid)
+		OK(munmap(p, SIZE));
+	REAP(pid);
+	EQ(room(), all - SIZE);
+	OK(munmap(p, SIZE));
+	EQ(room(), all);
+	OK(umount2("m", 0));
+}
+
 CHECK(mounts_are_listed)
 {
 	static char text[65536];

@@ -3,15 +3,16 @@
 
 pub(in crate::kernel) mod limits;
 mod memfd;
+mod names;
 mod ranges;
 mod syscalls;
 #[cfg(test)]
 mod tests;
 
 pub use memfd::HiddenFiles;
+pub use names::{forget_unlinked, forget_unmapped};
 pub(in crate::kernel) use syscalls::dispatch;
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -20,14 +21,10 @@ use super::fs::{InUse, MountFlags, Path};
 use super::stop::Errno;
 use super::sync::{Lock, Rank};
 use super::task::Task;
-use crate::platform::{
-    Freedom, HostFile, Mapping, MappingUsage, PAGE_SIZE, Room, Space, SpaceSize, USER_END,
-};
+use crate::platform::{Freedom, Mapping, MappingUsage, PAGE_SIZE, Space, SpaceSize, USER_END};
 use limits::Limits;
+use names::MappedFiles;
 use ranges::RangeSet;
-
-/// How many file names an address space remembers before those no longer mapped are looked for.
-const NAMES_BEFORE_PRUNING: usize = 1024;
 
 /// One guest address space, shared by the threads (and vfork children) that run in it.
 pub struct Mm {
@@ -62,10 +59,8 @@ pub struct MmState {
     pub stack_top: u64,
     /// The auxiliary vector as written on the stack.
     pub auxv: Vec<u8>,
-    /// Guest names of mapped files by host device and inode.
-    pub files: HashMap<(u64, u64), Path>,
-    /// What counts the memory of mapped files that are copies.
-    rooms: HashMap<(u64, u64), Room>,
+    /// What files are mapped.
+    pub files: MappedFiles,
     /// PR_SET_DUMPABLE.
     pub dumpable: i32,
     /// Whether there has ever been a shared mapping: without one, no futex can be another address space's too.
@@ -77,35 +72,11 @@ pub struct MmState {
 }
 
 impl MmState {
-    /// Remember the guest's name of a mapped file. Names of files long unmapped are dropped now and then.
-    pub fn remember_file(&mut self, space: &dyn Space, file: &HostFile, path: Path) {
-        let key = file.key();
-        self.name_file(file, path);
-        let count = self.files.len();
-        if count >= NAMES_BEFORE_PRUNING
-            && count.is_power_of_two()
-            && let Ok(mappings) = space.mappings()
-        {
-            let mut used: HashSet<_> = mappings.iter().filter_map(|m| m.file).collect();
-            used.insert(key);
-            self.files.retain(|key, _| used.contains(key));
-            self.rooms.retain(|key, _| used.contains(key));
-        }
-    }
-
-    /// The same of a file of a new program.
-    pub fn name_file(&mut self, file: &HostFile, path: Path) {
-        self.files.insert(file.key(), path);
-        if let Some(room) = file.room() {
-            self.rooms.insert(file.key(), room.clone());
-        }
-    }
-
     /// Whether the file behind `mapping` lies on a mount that forbids executing.
     fn is_noexec(&self, mapping: &Mapping) -> bool {
         mapping
             .file
-            .and_then(|key| self.files.get(&key))
+            .and_then(|key| self.files.get(key))
             .is_some_and(is_noexec)
     }
 

@@ -17,7 +17,7 @@ fn kib(bytes: u64) -> u64 {
 
 /// The name of a mapping: a path, or what the kernel calls it.
 fn name(found: &Found, state: &MmState, mapping: &Mapping) -> (Option<(u64, u64)>, Vec<u8>) {
-    if let Some(path) = mapping.file.and_then(|key| state.files.get(&key)) {
+    if let Some(path) = mapping.file.and_then(|key| state.files.get(key)) {
         let id = path
             .inode()
             .metadata()

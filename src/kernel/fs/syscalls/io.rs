@@ -6,6 +6,7 @@ use crate::kernel::fs::access::without_suid;
 use crate::kernel::fs::grant;
 use crate::kernel::fs::inotify::Notice;
 use crate::kernel::fs::{Fd, File, FileType, Inode, OpenFlags, SetAttr};
+use crate::kernel::mm::forget_unlinked;
 use crate::kernel::signal::{self, SigInfo};
 use crate::kernel::stop::{Errno, Stop, SysResult, fail};
 use crate::kernel::syscall::SyscallCx;
@@ -320,7 +321,8 @@ pub(super) fn write_to(
     if let At::Offset(offset) = at {
         check_end(offset, Source::remaining(&buf))?;
     }
-    if file.inode.file_type() == FileType::Regular && file.path.is_some() {
+    let regular = file.inode.file_type() == FileType::Regular && file.path.is_some();
+    if regular {
         if Source::remaining(&buf) == 0 {
             return Ok(0);
         }
@@ -328,8 +330,14 @@ pub(super) fn write_to(
         buf.limit(usize::try_from(room).unwrap_or(usize::MAX));
         drop_suid(cx, &file.inode)?;
     }
+    let kernel = cx.kernel;
     let moved = transfer(cx, file, buf, at, flags, |file, pos, buf| {
-        file.ops.write(file, pos, buf)
+        let moved = file.ops.write(file, pos, buf)?;
+        if regular && Source::remaining(buf) > 0 && forget_unlinked(kernel) {
+            // There may be space for the rest now.
+            return Ok(moved + file.ops.write(file, pos, buf).unwrap_or(0));
+        }
+        Ok(moved)
     })?;
     if moved > 0 {
         file.happened(Notice::MODIFY);

@@ -3,6 +3,7 @@
 use super::{lookup_at, read_path};
 use crate::kernel::fs::walk::{WalkCx, WalkFlags};
 use crate::kernel::fs::{Fd, FileType, MountFlags, Path};
+use crate::kernel::mm::forget_unmapped;
 use crate::kernel::stop::{Errno, SysResult, fail};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::task::Capability;
@@ -123,6 +124,7 @@ pub(super) fn umount2(cx: &mut SyscallCx<'_>, target: UserCString, flags: i32) -
         return fail!(EINVAL);
     }
     let vfs = &cx.kernel.vfs;
+    forget_unmapped(cx.kernel, &|mapped| mapped.mount.id == path.mount.id);
     let mount = vfs.mounts.unmount(path, flags & libc::MNT_DETACH != 0)?;
     vfs.names.forget_fs(&mount.fs);
     Ok(())

@@ -5,6 +5,7 @@ use crate::kernel::abi::fs::{Stat, Statfs, Statx};
 use crate::kernel::fs::access::{self, Access};
 use crate::kernel::fs::walk::{WalkCx, WalkFlags};
 use crate::kernel::fs::{Fd, FileType, Link, Metadata, MountFlags, Path};
+use crate::kernel::mm::forget_unlinked;
 use crate::kernel::stop::{Errno, SysResult, fail};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::task::Creds;
@@ -94,6 +95,7 @@ pub(super) fn fstatfs(cx: &mut SyscallCx<'_>, fd: Fd, buf: UserRef<Statfs>) -> S
 fn put_statfs(cx: &SyscallCx<'_>, path: &Path, buf: UserRef<Statfs>) -> SysResult<()> {
     const ST_VALID: u64 = 0x20;
     const ST_RELATIME: u64 = 0x1000;
+    forget_unlinked(cx.kernel);
     let fs = path.inode().fs();
     let mut statfs = Statfs::from(&fs.statfs()?);
     let dev = fs.dev();

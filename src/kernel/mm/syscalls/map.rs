@@ -95,7 +95,8 @@ pub fn mmap(
     state.forget(at, at.saturating_add(len));
     state.shares_memory |= kind.contains(MapFlags::SHARED);
     if let (Some(host_file), Some(path)) = (&host_file, path) {
-        state.remember_file(&*mm.space, host_file, path);
+        state.files.add(host_file, path, len);
+        state.files.sweep(&*mm.space);
     }
     if let Some(flags) = locks {
         state.locked.insert(at, at.saturating_add(len));
@@ -278,7 +279,7 @@ pub fn mprotect(cx: &mut SyscallCx<'_>, addr: u64, len: u64, prot: u64) -> SysRe
 
 /// EACCES when part of a range maps a file of a noexec mount.
 fn check_exec(mm: &Mm, start: u64, end: u64) -> Result<(), Errno> {
-    let has_any = |state: &MmState| state.files.values().any(is_noexec);
+    let has_any = |state: &MmState| state.files.paths().any(is_noexec);
     if !has_any(&mm.state.lock()) {
         return Ok(());
     }

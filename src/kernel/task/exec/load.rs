@@ -236,7 +236,7 @@ fn describe(
     state.auxv = layout.auxv;
     state.dumpable = i32::from(dumpable);
     for part in std::iter::once(main).chain(interpreter) {
-        state.name_file(&part.host, part.path.clone());
+        state.files.add(&part.host, part.path.clone(), 0);
     }
     drop(state);
     mm
