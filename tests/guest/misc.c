@@ -160,6 +160,76 @@ CHECK(inotify_self_events_and_removal)
 	expect_event(fd, wd, IN_IGNORED, "");
 }
 
+enum { SELF_EVENTS = IN_MODIFY | IN_ATTRIB | IN_CLOSE_WRITE | IN_DELETE_SELF | IN_MOVE_SELF };
+
+CHECK(inotify_watches_last_as_long_as_the_file)
+{
+	int fd = OK(inotify_init1(IN_NONBLOCK)), f = OK(open("f", O_RDWR | O_CREAT, 0600));
+	OK(link("f", "other"));
+	int wd = OK(inotify_add_watch(fd, "f", SELF_EVENTS));
+	OK(unlink("other"));
+	expect_event(fd, wd, IN_ATTRIB, "");
+	OK(unlink("f"));
+	EQ(write(f, "x", 1), 1);
+	expect_event(fd, wd, IN_ATTRIB, "");
+	expect_event(fd, wd, IN_MODIFY, "");
+	char c[64];
+	ERR(read(fd, c, sizeof c), EAGAIN);
+	OK(close(f));
+	expect_event(fd, wd, IN_CLOSE_WRITE, "");
+	expect_event(fd, wd, IN_DELETE_SELF, "");
+	expect_event(fd, wd, IN_IGNORED, "");
+
+	OK(mkdir("d", 0755));
+	OK(chdir("d"));
+	wd = OK(inotify_add_watch(fd, ".", IN_DELETE_SELF | IN_ATTRIB));
+	OK(rmdir("../d"));
+	ERR(read(fd, c, sizeof c), EAGAIN);
+	OK(chdir(".."));
+	expect_event(fd, wd, IN_DELETE_SELF, "");
+	expect_event(fd, wd, IN_IGNORED, "");
+}
+
+CHECK(inotify_of_replaced_files)
+{
+	int fd = OK(inotify_init1(IN_NONBLOCK)), f = OK(open("f", O_RDWR | O_CREAT, 0600));
+	write_file("new", "");
+	int new = OK(inotify_add_watch(fd, "new", SELF_EVENTS)), wd = OK(inotify_add_watch(fd, "f", SELF_EVENTS));
+	OK(rename("new", "f"));
+	expect_event(fd, wd, IN_ATTRIB, "");
+	expect_event(fd, new, IN_MOVE_SELF, "");
+	char c[64];
+	ERR(read(fd, c, sizeof c), EAGAIN);
+	OK(close(f));
+	expect_event(fd, wd, IN_CLOSE_WRITE, "");
+	expect_event(fd, wd, IN_DELETE_SELF, "");
+	expect_event(fd, wd, IN_IGNORED, "");
+}
+
+CHECK(inotify_of_files_without_names)
+{
+	char name[64], c[64];
+	int fd = OK(inotify_init1(IN_NONBLOCK)), f = OK(open(".", O_TMPFILE | O_RDWR, 0600));
+	snprintf(name, sizeof name, "/proc/self/fd/%d", f);
+	int wd = OK(inotify_add_watch(fd, name, SELF_EVENTS));
+	OK(close(f));
+	expect_event(fd, wd, IN_CLOSE_WRITE, "");
+	expect_event(fd, wd, IN_DELETE_SELF, "");
+	expect_event(fd, wd, IN_IGNORED, "");
+
+	/* What was mapped once does not hold a file. */
+	f = OK(open("f", O_RDWR | O_CREAT, 0600));
+	void *p = OK(mmap(NULL, 4096, PROT_READ, MAP_SHARED, f, 0));
+	OK(close(f));
+	OK(munmap(p, 4096));
+	wd = OK(inotify_add_watch(fd, "f", SELF_EVENTS));
+	OK(unlink("f"));
+	expect_event(fd, wd, IN_ATTRIB, "");
+	expect_event(fd, wd, IN_DELETE_SELF, "");
+	expect_event(fd, wd, IN_IGNORED, "");
+	ERR(read(fd, c, sizeof c), EAGAIN);
+}
+
 CHECK(inotify_errors)
 {
 	int fd = OK(inotify_init1(0));

@@ -5,8 +5,9 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
+use super::inotify::Watches;
 use super::names::AbsentName;
 use super::{Inode, Mount};
 use crate::kernel::sync::{Lock, LockGuard, Rank, lock_two};
@@ -25,6 +26,8 @@ pub struct Dentry {
     unlinked: AtomicBool,
     /// An O_TMPFILE file, which may get a name although it has none.
     linkable: AtomicBool,
+    /// Told when nobody uses it any more: of one whose name was removed.
+    watches: OnceLock<Arc<Watches>>,
     /// Mounts of any tree upon it: lets the walk skip the mount table.
     pub(super) mounted_on: AtomicU32,
     /// Used since the name cache's hand last passed.
@@ -91,6 +94,7 @@ impl Dentry {
             children: Lock::new(Rank::Dentry, Children::default()),
             unlinked: AtomicBool::new(false),
             linkable: AtomicBool::new(false),
+            watches: OnceLock::new(),
             mounted_on: AtomicU32::new(0),
             used: AtomicBool::new(true),
             slot: AtomicU32::new(0),
@@ -110,6 +114,11 @@ impl Dentry {
     /// Whether the name was removed while the dentry was in use.
     pub fn is_unlinked(&self) -> bool {
         self.unlinked.load(Ordering::Relaxed)
+    }
+
+    /// It has no name, or no longer: tell when it is out of use too.
+    pub(super) fn tell_when_gone(&self, watches: &Arc<Watches>) {
+        self.watches.get_or_init(|| watches.clone());
     }
 
     /// Whether link(2) may name it although its inode has no name left.
@@ -349,6 +358,9 @@ impl Children {
 impl Drop for Dentry {
     /// Release the chain of parents in a loop: a path can be deeper than the host stack.
     fn drop(&mut self) {
+        if let Some(watches) = self.watches.get() {
+            watches.out_of_use(&self.inode);
+        }
         let mut parent = self.place.get_mut().parent.take();
         while let Some(mut dentry) = parent.and_then(Arc::into_inner) {
             parent = dentry.place.get_mut().parent.take();

@@ -178,13 +178,17 @@ impl Watches {
         self.count.load(Ordering::SeqCst) > 0
     }
 
+    /// Whether anybody watches this.
+    pub(super) fn has(&self, inode: &Arc<dyn Inode>) -> bool {
+        self.any() && id_of(inode).is_some_and(|id| self.by_inode.lock().contains_key(&id))
+    }
+
     /// Something happened to a file: tell its watchers, and by name those of its directory.
     pub fn happened(&self, dentry: &Dentry, what: Notice) {
         if !self.any() {
             return;
         }
         let what = what | is_dir(&dentry.inode);
-        self.tell(&dentry.inode, what, b"", 0);
         if let Some(parent) = dentry.parent() {
             let skip = if dentry.is_unlinked() {
                 Notice::EXCL_UNLINK
@@ -193,6 +197,7 @@ impl Watches {
             };
             self.tell_unless(&parent.inode, what, &dentry.name(), 0, skip);
         }
+        self.tell(&dentry.inode, what, b"", 0);
     }
 
     /// A name appeared in or vanished from a directory.
@@ -202,15 +207,20 @@ impl Watches {
         }
     }
 
-    /// An inode lost a name: its own watchers hear of it, and lose their watch with the last one.
+    /// An inode lost a name.
     pub(super) fn name_lost(&self, inode: &Arc<dyn Inode>) {
+        if self.any() {
+            self.tell(inode, Notice::ATTRIB | is_dir(inode), b"", 0);
+        }
+    }
+
+    /// Nobody uses an inode by one of its former names any more: with the last name, those who watch it lose their watch.
+    pub(super) fn out_of_use(&self, inode: &Arc<dyn Inode>) {
         if !self.any() {
             return;
         }
-        let left = inode.metadata().map_or(0, |meta| meta.nlink);
-        let directory = inode.file_type() == FileType::Directory;
-        if left > 0 && !directory {
-            self.tell(inode, Notice::ATTRIB, b"", 0);
+        let names = inode.metadata().map_or(0, |meta| meta.nlink);
+        if names > 0 && inode.file_type() != FileType::Directory {
             return;
         }
         self.tell(inode, Notice::DELETE_SELF, b"", 0);
@@ -219,8 +229,14 @@ impl Watches {
         }
     }
 
-    /// A name was moved.
-    pub(super) fn moved(&self, from: (&Dentry, &[u8]), to: (&Dentry, &[u8]), inode: &Arc<dyn Inode>) {
+    /// A name was moved, maybe to where `replaced` had its name.
+    pub(super) fn moved(
+        &self,
+        from: (&Dentry, &[u8]),
+        to: (&Dentry, &[u8]),
+        inode: &Arc<dyn Inode>,
+        replaced: Option<&Arc<dyn Inode>>,
+    ) {
         if !self.any() {
             return;
         }
@@ -228,6 +244,9 @@ impl Watches {
         let kind = is_dir(inode);
         self.tell(&from.0.inode, Notice::MOVED_FROM | kind, from.1, cookie);
         self.tell(&to.0.inode, Notice::MOVED_TO | kind, to.1, cookie);
+        if let Some(replaced) = replaced {
+            self.name_lost(replaced);
+        }
         self.tell(inode, Notice::MOVE_SELF, b"", 0);
     }
 

@@ -97,8 +97,8 @@ impl NameCache {
         }
         let evicted = {
             let mut ring = self.ring.lock();
-            // Looked at again: another thread may have been faster.
-            if dentry.slot.load(Ordering::Relaxed) != 0 {
+            // Looked at again: another thread may have been faster, also in removing the name.
+            if dentry.slot.load(Ordering::Relaxed) != 0 || dentry.is_unlinked() {
                 return;
             }
             let (index, evicted) = ring.claim(self.capacity);

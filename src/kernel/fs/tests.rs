@@ -59,7 +59,7 @@ fn unlink(vfs: &Vfs, dir: &Path, name: &[u8]) -> Result<Arc<Dentry>, Errno> {
     let victim = vfs.child(&dir.dentry, name)?;
     change.begin();
     dir.inode().unlink(name, false)?;
-    vfs.removed(&dir.dentry, name, &victim);
+    vfs.removed(&dir.dentry, name, victim.clone());
     Ok(victim)
 }
 
@@ -460,7 +460,7 @@ fn removed_and_unreachable_places_say_so() {
     let root = vfs.mounts.root();
     let gone = make_dir(&vfs, &root, b"gone");
     root.inode().unlink(b"gone", true).expect("rmdir");
-    vfs.removed(&root.dentry, b"gone", &gone.dentry);
+    vfs.removed(&root.dentry, b"gone", gone.dentry.clone());
     assert_eq!(gone.text(&root).shown(), b"/gone (deleted)");
     let jail = make_dir(&vfs, &root, b"jail");
     let text = make_dir(&vfs, &root, b"outside").text(&jail);

@@ -15,7 +15,7 @@ use super::names::NameCache;
 use super::pipe::HostPipes;
 use super::special::SpecialFiles;
 use super::types::FsTypes;
-use super::{BusyFiles, Dentry, FileSystem, FsContext, Inode, MountFlags, MountTree};
+use super::{BusyFiles, Dentry, FileSystem, FileType, FsContext, Inode, MountFlags, MountTree};
 use crate::kernel::stop::Errno;
 use crate::kernel::sync::{Lock, Rank};
 
@@ -128,13 +128,17 @@ impl Vfs {
     }
 
     /// The name of `victim` was removed from a directory.
-    pub fn removed(&self, dir: &Arc<Dentry>, name: &[u8], victim: &Arc<Dentry>) {
+    pub fn removed(&self, dir: &Arc<Dentry>, name: &[u8], victim: Arc<Dentry>) {
         if let Some(gone) = dir.removed(name) {
             self.names.forget(&gone);
         }
-        self.watches
-            .name_changed(dir, name, &victim.inode, Notice::DELETE);
-        self.watches.name_lost(&victim.inode);
+        let inode = victim.inode.clone();
+        if inode.file_type() != FileType::Directory {
+            self.watches.name_lost(&inode);
+        }
+        victim.tell_when_gone(&self.watches);
+        drop(victim);
+        self.watches.name_changed(dir, name, &inode, Notice::DELETE);
     }
 
     /// The name of `moving` became another; with `exchange` two names were swapped.
@@ -149,11 +153,16 @@ impl Vfs {
         if let Some(replaced) = from.0.moved(from.1, to.0, to.1, exchange) {
             self.names.forget(&replaced);
         }
-        self.watches.moved((from.0, from.1), (to.0, to.1), &moving.inode);
-        match other {
-            Some(other) if exchange => self.watches.moved((to.0, to.1), (from.0, from.1), &other.inode),
-            Some(replaced) => self.watches.name_lost(&replaced.inode),
-            None => {}
+        let replaced = other.filter(|_| !exchange);
+        if let Some(replaced) = replaced {
+            replaced.tell_when_gone(&self.watches);
+        }
+        let replaced = replaced.map(|dentry| &dentry.inode);
+        self.watches
+            .moved((from.0, from.1), (to.0, to.1), &moving.inode, replaced);
+        if let Some(other) = other.filter(|_| exchange) {
+            self.watches
+                .moved((to.0, to.1), (from.0, from.1), &other.inode, None);
         }
     }
 }

@@ -195,7 +195,7 @@ impl BlockDevices {
         if let Ok(victim) = kernel.vfs.child(&directory.dentry, name)
             && directory.inode().unlink(name, false).is_ok()
         {
-            kernel.vfs.removed(&directory.dentry, name, &victim);
+            kernel.vfs.removed(&directory.dentry, name, victim);
         }
     }
 }

@@ -4,6 +4,7 @@ use super::{parent_at, read_path, start_of};
 use crate::kernel::fs::access::{self, Access};
 use crate::kernel::fs::walk::{Last, Parent, WalkCx, WalkFlags};
 use crate::kernel::fs::{Dentry, Fd, FileType, NameChange, Path, create};
+use crate::kernel::mm::forget_unmapped;
 use crate::kernel::stop::{Errno, SysResult, fail};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::task::Capability;
@@ -199,8 +200,16 @@ pub(super) fn unlinkat(cx: &mut SyscallCx<'_>, dirfd: Fd, path: UserCString, fla
     }
     change.begin();
     parent.dir.inode().unlink(name, directory)?;
-    cx.kernel.vfs.removed(&parent.dir.dentry, name, &victim);
+    let_go(cx, &victim);
+    cx.kernel.vfs.removed(&parent.dir.dentry, name, victim);
     Ok(())
+}
+
+/// A name goes. Those who watch the file are to hear when it goes too, so it is not to be held by having been mapped.
+fn let_go(cx: &SyscallCx<'_>, dentry: &Arc<Dentry>) {
+    if cx.kernel.vfs.watches.has(&dentry.inode) {
+        forget_unmapped(cx.kernel, &|mapped| Arc::ptr_eq(&mapped.dentry, dentry));
+    }
 }
 
 fn is_dir(dentry: &Dentry) -> bool {
@@ -284,6 +293,9 @@ pub(super) fn renameat2(
     }
     change.begin();
     from.dir.inode().rename(name, to.dir.inode(), new_name, flags)?;
+    if let Some(replaced) = replaced.as_ref().filter(|_| !exchange) {
+        let_go(cx, replaced);
+    }
     let (from, to) = ((&from.dir.dentry, name), (&to.dir.dentry, new_name));
     cx.kernel
         .vfs

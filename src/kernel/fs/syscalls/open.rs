@@ -231,12 +231,12 @@ fn unnamed(cx: &mut SyscallCx<'_>, dir: &Path, request: &Request) -> SysResult<A
     let args = create::args(cx.task, dir, libc::S_IFREG | request.mode, 0)?;
     let inode = dir.inode().create_unnamed(&args)?;
     let name = format!("#{}", inode.metadata()?.ino);
+    let linkable = !request.has(OpenFlags::EXCL);
     let path = Path {
         mount: dir.mount.clone(),
-        dentry: dir
-            .dentry
-            .unnamed(inode, name.into_bytes(), !request.has(OpenFlags::EXCL)),
+        dentry: dir.dentry.unnamed(inode, name.into_bytes(), linkable),
     };
+    path.dentry.tell_when_gone(&cx.kernel.vfs.watches);
     created(cx, path, request)
 }
 
