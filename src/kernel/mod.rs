@@ -5,7 +5,7 @@
 //!
 //! # Lock order
 //! Locks are taken in the order of [`sync::Rank`], outermost first; debug builds check every acquisition:
-//! Epoll, File, Timer, Names, Pids, Group, Signal, Task, Mm, Files, FsContext, Mounts, Tty, Object, Dentry, Journal, Operation,
+//! Turn, Epoll, File, Timer, Names, Pids, Group, Signal, Task, Mm, Files, FsContext, Mounts, Tty, Object, Dentry, Journal, Operation,
 //! Directory, Inode, Table, Ready, WaitQueue, Reactor, Leaf.
 
 use std::sync::Arc;

@@ -6,6 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Place of a lock in the order written at the top of [`crate::kernel`]. A thread takes locks only in rising order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
+    /// A pipe while bytes move: held around what the file does that they come from or go to, as Linux holds the pipe's mutex.
+    Turn,
     /// An epoll instance's interest list, nested ones by depth: held while the files on it are asked what is ready.
     Epoll,
     /// Position of an open file description: held around whatever its file does, as Linux holds f_pos_lock.

@@ -4,6 +4,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
+#include <sys/sendfile.h>
 #include <sys/ioctl.h>
 #include <sys/personality.h>
 #include <sys/random.h>
@@ -227,6 +228,31 @@ CHECK(inotify_of_files_without_names)
 	expect_event(fd, wd, IN_ATTRIB, "");
 	expect_event(fd, wd, IN_DELETE_SELF, "");
 	expect_event(fd, wd, IN_IGNORED, "");
+	ERR(read(fd, c, sizeof c), EAGAIN);
+}
+
+CHECK(inotify_of_transfers)
+{
+	int in = OK(open("in", O_RDWR | O_CREAT, 0600)), out = OK(open("out", O_RDWR | O_CREAT, 0600));
+	int p[2], fd = OK(inotify_init1(IN_NONBLOCK));
+	EQ(write(in, "abcdef", 6), 6);
+	OK(pipe(p));
+	int from = OK(inotify_add_watch(fd, "in", IN_ACCESS | IN_MODIFY));
+	int to = OK(inotify_add_watch(fd, "out", IN_ACCESS | IN_MODIFY));
+	off_t at = 0;
+	loff_t off = 0;
+	EQ(sendfile(out, in, &at, 3), 3);
+	expect_event(fd, from, IN_ACCESS, "");
+	expect_event(fd, to, IN_MODIFY, "");
+	EQ(copy_file_range(in, &off, out, NULL, 3, 0), 3);
+	expect_event(fd, from, IN_ACCESS, "");
+	expect_event(fd, to, IN_MODIFY, "");
+	EQ(splice(in, &off, p[1], NULL, 3, 0), 3);
+	expect_event(fd, from, IN_ACCESS, "");
+	EQ(splice(p[0], NULL, out, NULL, 3, 0), 3);
+	expect_event(fd, to, IN_MODIFY, "");
+	char c[64];
+	EQ(sendfile(out, in, NULL, 3), 0);
 	ERR(read(fd, c, sizeof c), EAGAIN);
 }
 

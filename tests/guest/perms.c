@@ -2,6 +2,7 @@
 #include "check.h"
 #include <grp.h>
 #include <sys/fsuid.h>
+#include <sys/sendfile.h>
 
 enum { ALICE = 1001, BOB = 1002, STAFF = 2001 };
 
@@ -340,6 +341,19 @@ CHECK(write_clears_setuid)
 	EQ(mode_of("f"), 0777);
 	OK(chmod("f", 06777));
 	AS(BOB, BOB, OK(truncate("f", 0)));
+	EQ(mode_of("f"), 0777);
+	write_file("from", "abc");
+	OK(chmod("from", 0644));
+	OK(chmod("f", 06777));
+	AS(BOB, BOB, {
+		int fd = OK(open("f", O_WRONLY));
+		int from = OK(open("from", O_RDONLY));
+		EQ(sendfile(fd, from, NULL, 3), 3);
+		EQ(sendfile(fd, from, NULL, 3), 0);
+	});
+	EQ(mode_of("f"), 0777);
+	OK(chmod("f", 04777));
+	AS(BOB, BOB, EQ(copy_file_range(OK(open("from", O_RDONLY)), NULL, OK(open("f", O_WRONLY)), NULL, 3, 0), 3));
 	EQ(mode_of("f"), 0777);
 	OK(chmod("f", 04777));
 	/* Root has CAP_FSETID. */

@@ -432,3 +432,33 @@ CHECK(ping_pong)
 	close(a[1]);
 	REAP(pid);
 }
+
+CHECK(splices_of_one_pipe_share_its_bytes)
+{
+	enum { PAGES = 2000, MOVERS = 2 };
+	static char page[4096];
+	static const char *names[MOVERS] = { "0", "1" };
+	pid_t pids[MOVERS];
+	int p[2];
+	OK(pipe(p));
+	for (int i = 0; i < MOVERS; i++) {
+		CHILD(pid) {
+			OK(close(p[1]));
+			int out = OK(open(names[i], O_WRONLY | O_CREAT, 0600));
+			while (OK(splice(p[0], NULL, out, NULL, 65536, 0)) > 0)
+				;
+		}
+		pids[i] = pid;
+	}
+	for (int i = 0; i < PAGES; i++)
+		EQ(write(p[1], page, sizeof page), sizeof page);
+	OK(close(p[1]));
+	off_t total = 0;
+	for (int i = 0; i < MOVERS; i++) {
+		struct stat st;
+		REAP(pids[i]);
+		OK(stat(names[i], &st));
+		total += st.st_size;
+	}
+	EQ(total, PAGES * (long)sizeof page);
+}

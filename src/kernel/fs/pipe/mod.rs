@@ -10,7 +10,7 @@ use self::hosted::{History, Hosted};
 use super::{AnonKind, File, FileOps, OpenFlags, Ticket};
 use crate::kernel::signal::{self, SigInfo};
 use crate::kernel::stop::{Errno, SysResult, fail};
-use crate::kernel::sync::{Lock, Rank, lock_two};
+use crate::kernel::sync::{Lock, LockGuard, Rank, lock_two};
 use crate::kernel::syscall::SyscallCx;
 use crate::kernel::task::{Capability, Creds, current};
 use crate::kernel::user_memory::{Sink, Source, UserAddr, UserRef};
@@ -36,6 +36,7 @@ pub const MAX_CAPACITY: usize = 1 << 20;
 
 /// A pipe: what its ends share.
 pub struct Pipe {
+    turn: Lock<()>,
     state: Lock<State>,
     queue: WaitQueue,
 }
@@ -89,6 +90,7 @@ impl State {
 impl Pipe {
     fn new() -> Arc<Pipe> {
         Arc::new(Pipe {
+            turn: Lock::new(Rank::Turn, ()),
             state: Lock::new(
                 Rank::Object,
                 State {
@@ -147,9 +149,12 @@ impl Pipe {
         self.len() == 0
     }
 
-    /// Bytes that can be written without waiting. It must have been [reclaimed](Pipe::reclaim), as for all that follow.
-    pub fn room(&self) -> usize {
-        self.state.lock().room()
+    /// Have all others wait who move bytes.
+    pub fn turn(&self) -> Turn<'_> {
+        Turn {
+            pipe: self,
+            _held: self.turn.lock(),
+        }
     }
 
     /// F_GETPIPE_SZ.
@@ -184,27 +189,13 @@ impl Pipe {
         Ok(capacity)
     }
 
-    /// Copy up to `max` bytes without taking them (splice, tee).
-    pub fn peek(&self, max: usize) -> Vec<u8> {
-        let state = self.state.lock();
-        state.data.iter().take(max).copied().collect()
-    }
-
-    /// Drop the first `count` bytes, which a [`Pipe::peek`] has moved elsewhere.
-    pub fn consume(&self, count: usize) {
-        let mut state = self.state.lock();
-        let before = state.room();
-        state.remove(count);
-        drop(state);
-        self.made_room(before);
-    }
-
     /// Move (`take`) or copy up to `max` bytes to another pipe without waiting: splice(2) and tee(2) between pipes.
     /// EINVAL for the same pipe; EPIPE when nobody can read `to`. 0 means that `self` is empty and has no writers left.
     pub fn transfer(&self, to: &Pipe, max: usize, take: bool) -> SysResult<usize> {
         if std::ptr::eq(self, to) {
             return fail!(EINVAL);
         }
+        let _turns = lock_two(&self.turn, &to.turn);
         let (mut source, mut target) = lock_two(&self.state, &to.state);
         if target.readers == 0 {
             drop((source, target));
@@ -248,6 +239,7 @@ impl Pipe {
         if to.remaining() == 0 {
             return Ok(0);
         }
+        let _turn = self.turn.lock();
         let mut state = self.state.lock();
         state.settle(&self.queue);
         if state.data.is_empty() && state.is_hosted() {
@@ -298,6 +290,11 @@ impl Pipe {
     }
 
     fn write(&self, nonblocking: bool, packets: bool, from: &mut dyn Source) -> SysResult<usize> {
+        let _turn = self.turn.lock();
+        self.append(nonblocking, packets, from)
+    }
+
+    fn append(&self, nonblocking: bool, packets: bool, from: &mut dyn Source) -> SysResult<usize> {
         let wanted = from.remaining();
         if wanted == 0 {
             return Ok(0);
@@ -356,6 +353,40 @@ impl Pipe {
             Some(wait) => Err(wait.into()),
             None => Ok(moved),
         }
+    }
+}
+
+/// The right to move bytes from or to a pipe, which must have been [reclaimed](Pipe::reclaim): nobody else does meanwhile.
+pub struct Turn<'a> {
+    pipe: &'a Pipe,
+    _held: LockGuard<'a, ()>,
+}
+
+impl Turn<'_> {
+    /// Bytes that can be written without waiting.
+    pub fn room(&self) -> usize {
+        self.pipe.state.lock().room()
+    }
+
+    /// Copy up to `max` bytes without taking them.
+    pub fn peek(&self, max: usize) -> Vec<u8> {
+        let state = self.pipe.state.lock();
+        state.data.iter().take(max).copied().collect()
+    }
+
+    /// Drop the first `count` bytes, which a [`Turn::peek`] has moved elsewhere.
+    pub fn consume(&self, count: usize) {
+        let mut state = self.pipe.state.lock();
+        let before = state.room();
+        state.remove(count);
+        drop(state);
+        self.pipe.made_room(before);
+    }
+
+    /// Write by this end of the pipe.
+    pub fn write(&self, end: &File, from: &mut dyn Source) -> SysResult<usize> {
+        let packets = end.flags().contains(OpenFlags::DIRECT);
+        self.pipe.append(end.nonblocking(), packets, from)
     }
 }
 

@@ -328,7 +328,7 @@ pub(super) fn write_to(
         }
         let room = room_to_write(cx, file, at)?;
         buf.limit(usize::try_from(room).unwrap_or(usize::MAX));
-        drop_suid(cx, &file.inode)?;
+        drop_privileges(cx, &file.inode)?;
     }
     let kernel = cx.kernel;
     let moved = transfer(cx, file, buf, at, flags, |file, pos, buf| {
@@ -400,7 +400,8 @@ pub(super) fn mode_after_write(cx: &SyscallCx<'_>, inode: &Arc<dyn Inode>) -> Re
     Ok((after != mode).then_some(after & 0o7777))
 }
 
-fn drop_suid(cx: &SyscallCx<'_>, inode: &Arc<dyn Inode>) -> SysResult<()> {
+/// A write is about to take set-user-id bits away.
+pub(super) fn drop_privileges(cx: &SyscallCx<'_>, inode: &Arc<dyn Inode>) -> SysResult<()> {
     if let Some(mode) = mode_after_write(cx, inode)? {
         inode.set_attr(&SetAttr {
             mode: Some(mode),
@@ -556,7 +557,7 @@ pub(super) fn fallocate(cx: &mut SyscallCx<'_>, fd: Fd, mode: i32, offset: i64, 
         if mode & (KEEP_SIZE | PUNCH_HOLE) == 0 {
             check_size_limit(cx, end)?;
         }
-        drop_suid(cx, &file.inode)?;
+        drop_privileges(cx, &file.inode)?;
     }
     cx.in_steps(length, |done| {
         file.ops.allocate(&file, mode, start + done, length - done)

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::inode_id;
-use super::io::{At, RWF_NOWAIT, read_from, readable, room_to_write, writable, write_to};
+use super::io::{At, RWF_NOWAIT, drop_privileges, read_from, readable, room_to_write, writable, write_to};
+use crate::kernel::fs::inotify::Notice;
 use crate::kernel::fs::pipe::Pipe;
 use crate::kernel::fs::{Fd, File, FileType, OpenFlags};
 use crate::kernel::stop::{Errno, Stop, SysResult, fail};
@@ -31,6 +32,10 @@ impl Place {
             Some(at) => Some(u64::try_from(cx.memory.read(at)?).map_err(|_| Errno::EINVAL)?),
         };
         Ok(Place { file, offset })
+    }
+
+    fn is_regular(&self) -> bool {
+        self.file.inode.file_type() == FileType::Regular && self.file.path.is_some()
     }
 
     fn position(&self) -> u64 {
@@ -68,12 +73,25 @@ impl Place {
     }
 
     /// Write at the place and move it: how many bytes went, and why not more.
-    fn write(&mut self, bytes: &[u8]) -> (usize, SysResult<()>) {
+    fn write(&mut self, cx: &SyscallCx<'_>, bytes: &[u8]) -> (usize, SysResult<()>) {
+        if self.is_regular()
+            && let Err(stop) = drop_privileges(cx, &self.file.inode)
+        {
+            return (0, Err(stop));
+        }
         let mut source = KernelSource::new(bytes);
         let result = self.file.ops.write(&self.file, &mut self.position(), &mut source);
         let written = bytes.len() - source.remaining();
         self.advance(written);
         (written, result.map(|_| ()))
+    }
+}
+
+/// Bytes have gone from one file to another: who watches them hears of it.
+fn tell(from: &File, to: &File, moved: usize) {
+    if moved > 0 {
+        from.happened(Notice::ACCESS);
+        to.happened(Notice::MODIFY);
     }
 }
 
@@ -89,7 +107,7 @@ fn pump(cx: &mut SyscallCx<'_>, from: &mut Place, to: &mut Place, len: usize) ->
         if bytes.is_empty() {
             break;
         }
-        let (written, result) = to.write(&bytes);
+        let (written, result) = to.write(cx, &bytes);
         from.advance(written);
         moved += written;
         match result {
@@ -103,6 +121,7 @@ fn pump(cx: &mut SyscallCx<'_>, from: &mut Place, to: &mut Place, len: usize) ->
             Err(stop) => return Err(stop),
         }
     }
+    tell(&from.file, &to.file, moved);
     Ok(moved)
 }
 
@@ -259,6 +278,7 @@ pub(super) fn splice(
         (None, Some(pipe)) => into_pipe(&mut from, &pipe, &to.file, len),
     };
     let moved = unless_blocking(result, nonblocking)?;
+    tell(&from.file, &to.file, moved);
     from.finish(cx, off_in)?;
     to.finish(cx, off_out)?;
     Ok(moved)
@@ -269,13 +289,14 @@ fn out_of_pipe(cx: &SyscallCx<'_>, pipe: &Pipe, file: &File, to: &mut Place, len
         return fail!(EINVAL);
     }
     let len = limited(cx, to, len)?;
+    let turn = pipe.turn();
     wait_ready(file, Events::READ)?;
-    let bytes = pipe.peek(len);
+    let bytes = turn.peek(len);
     if bytes.is_empty() {
         return Ok(0);
     }
-    let (written, result) = to.write(&bytes);
-    pipe.consume(written);
+    let (written, result) = to.write(cx, &bytes);
+    turn.consume(written);
     if written > 0 {
         Ok(written)
     } else {
@@ -284,8 +305,9 @@ fn out_of_pipe(cx: &SyscallCx<'_>, pipe: &Pipe, file: &File, to: &mut Place, len
 }
 
 fn into_pipe(from: &mut Place, pipe: &Pipe, file: &File, len: usize) -> SysResult<usize> {
+    let turn = pipe.turn();
     wait_ready(file, Events::WRITE)?;
-    let room = pipe.room().min(len);
+    let room = turn.room().min(len);
     if room == 0 {
         return fail!(EPIPE);
     }
@@ -294,7 +316,7 @@ fn into_pipe(from: &mut Place, pipe: &Pipe, file: &File, len: usize) -> SysResul
         return Ok(0);
     }
     let mut source = KernelSource::new(&bytes);
-    let result = file.ops.write(file, &mut 0, &mut source);
+    let result = turn.write(file, &mut source);
     let written = bytes.len() - source.remaining();
     from.advance(written);
     if written > 0 { Ok(written) } else { result }
@@ -316,7 +338,9 @@ pub(super) fn tee(cx: &mut SyscallCx<'_>, input: Fd, out: Fd, len: u64, flags: u
     for pipe in [from, to] {
         unless_blocking(pipe.reclaim(), nonblocking)?;
     }
-    unless_blocking(from.transfer(to, cut(len), false), nonblocking)
+    let copied = unless_blocking(from.transfer(to, cut(len), false), nonblocking)?;
+    tell(&source, &target, copied);
+    Ok(copied)
 }
 
 /// vmsplice(2): the pages are copied, which a caller that leaves them alone cannot tell.
