@@ -3,6 +3,7 @@
 #include <grp.h>
 #include <sys/fsuid.h>
 #include <sys/sendfile.h>
+#include <sys/xattr.h>
 
 enum { ALICE = 1001, BOB = 1002, STAFF = 2001 };
 
@@ -328,6 +329,46 @@ CHECK(chown_clears_setuid)
 	OK(chmod("d", 06755));
 	OK(chown("d", BOB, BOB));
 	EQ(mode_of("d"), 06755);
+}
+
+/* Gives a file capabilities (CAP_NET_RAW); false when a file has had none since the last time. */
+static bool renew_file_caps(const char *path)
+{
+	static const unsigned char caps[20] = { 1, 0, 0, 2, 0, 0x20 };
+	bool had = removexattr(path, "security.capability") == 0;
+	if (!had)
+		EQ(errno, ENODATA);
+	OK(setxattr(path, "security.capability", caps, sizeof caps, 0));
+	return had;
+}
+
+CHECK(changes_clear_file_capabilities)
+{
+	char byte = 'x';
+	need_root();
+	if (!has_capability(CAP_SETFCAP))
+		SKIP("needs CAP_SETFCAP");
+	make("f", 0, 0, 0755);
+	int fd = OK(open("f", O_RDWR));
+	EXPECT(!renew_file_caps("f"));
+	OK(chmod("f", 0700));
+	EXPECT(renew_file_caps("f"));
+	EQ(write(fd, &byte, 1), 1);
+	EXPECT(!renew_file_caps("f"));
+	EQ(pwrite(fd, &byte, 1, 0), 1);
+	EXPECT(!renew_file_caps("f"));
+	OK(ftruncate(fd, 0));
+	EXPECT(!renew_file_caps("f"));
+	OK(truncate("f", 0));
+	EXPECT(!renew_file_caps("f"));
+	OK(close(OK(open("f", O_WRONLY | O_TRUNC))));
+	EXPECT(!renew_file_caps("f"));
+	OK(fallocate(fd, 0, 0, 100));
+	EXPECT(!renew_file_caps("f"));
+	OK(chown("f", ALICE, ALICE));
+	EXPECT(!renew_file_caps("f"));
+	OK(lchown("f", -1, -1));
+	EXPECT(!renew_file_caps("f"));
 }
 
 CHECK(write_clears_setuid)

@@ -200,6 +200,11 @@ pub trait Inode: Send + Sync + Any {
     /// Change attributes.
     fn set_attr(&self, change: &SetAttr) -> Result<(), Errno>;
 
+    /// Contents or owner are about to change: take capabilities (security.capability) away, where the host does not do that.
+    fn drop_capabilities(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+
     /// Nobody has it open for writing, and it is going to be executed: see that nobody writes it all the same.
     fn keep_from_writing(&self) -> Result<(), Errno> {
         Ok(())

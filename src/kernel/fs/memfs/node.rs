@@ -353,6 +353,13 @@ impl Inode for Node {
         self.committed(())
     }
 
+    fn drop_capabilities(&self) -> Result<(), Errno> {
+        match xattr::drop_capabilities(self)? {
+            true => self.committed(()),
+            false => Ok(()),
+        }
+    }
+
     fn keep_from_writing(&self) -> Result<(), Errno> {
         self.seal(&mut self.state.lock())
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::data::Data;
 use super::lending::CAPABILITY;
 use super::node::Node;
 use crate::kernel::fs::FileType;
@@ -121,4 +122,20 @@ pub(super) fn remove(node: &Node, name: &[u8]) -> Result<(), Errno> {
     node.tree.recharge(&mut state.xattrs_charged, left as u64);
     state.ctime = now;
     Ok(())
+}
+
+/// Whether there were any.
+pub(super) fn drop_capabilities(node: &Node) -> Result<bool, Errno> {
+    let state = node.state.lock();
+    let own = state.xattrs.as_ref().map(|own| own.contains_key(CAPABILITY));
+    // Who made contents of its own has been here.
+    let unchanged = matches!(state.data, Data::Lower | Data::Copying { .. });
+    drop(state);
+    if !own.unwrap_or_else(|| unchanged && get(node, CAPABILITY).is_ok()) {
+        return Ok(false);
+    }
+    match remove(node, CAPABILITY) {
+        Err(Errno::ENODATA) => Ok(false),
+        removed => removed.map(|()| true),
+    }
 }

@@ -124,6 +124,9 @@ fn change_owner(cx: &SyscallCx<'_>, path: &Path, uid: u32, gid: u32) -> SysResul
     if mode.is_some() && !access::owns(&creds, &meta) {
         return fail!(EPERM);
     }
+    if meta.file_type() != FileType::Directory {
+        path.inode().drop_capabilities()?;
+    }
     change(
         cx,
         path,

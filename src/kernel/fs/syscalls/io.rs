@@ -400,8 +400,9 @@ pub(super) fn mode_after_write(cx: &SyscallCx<'_>, inode: &Arc<dyn Inode>) -> Re
     Ok((after != mode).then_some(after & 0o7777))
 }
 
-/// A write is about to take set-user-id bits away.
+/// A write is about to take set-user-id bits and capabilities away.
 pub(super) fn drop_privileges(cx: &SyscallCx<'_>, inode: &Arc<dyn Inode>) -> SysResult<()> {
+    inode.drop_capabilities()?;
     if let Some(mode) = mode_after_write(cx, inode)? {
         inode.set_attr(&SetAttr {
             mode: Some(mode),

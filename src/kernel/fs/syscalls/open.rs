@@ -350,6 +350,7 @@ pub(super) fn set_size(
     inode: &Arc<dyn crate::kernel::fs::Inode>,
     size: u64,
 ) -> SysResult<()> {
+    inode.drop_capabilities()?;
     let mode = super::io::mode_after_write(cx, inode)?;
     Ok(inode.set_attr(&SetAttr {
         size: Some(size),
