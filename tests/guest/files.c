@@ -688,6 +688,21 @@ CHECK(fsize_limit)
 	OK(ftruncate(fd, 100));
 }
 
+CHECK(fsize_limit_is_for_files_that_grow)
+{
+	signal(SIGXFSZ, SIG_IGN);
+	int fd = OK(open("f", O_RDWR | O_CREAT, 0600));
+	OK(ftruncate(fd, 4000));
+	struct rlimit lim = { 1000, 1000 };
+	OK(setrlimit(RLIMIT_FSIZE, &lim));
+	OK(ftruncate(fd, 4000));
+	OK(ftruncate(fd, 3000));
+	OK(truncate("f", 2000));
+	OK(fallocate(fd, 0, 0, 2000));
+	ERR(fallocate(fd, 0, 0, 2001), EFBIG);
+	ERR(truncate("f", 2001), EFBIG);
+}
+
 CHECK(fsync_and_friends)
 {
 	int p[2], fd = make("f", "abc");

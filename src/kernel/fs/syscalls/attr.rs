@@ -170,7 +170,7 @@ pub(super) fn truncate(cx: &mut SyscallCx<'_>, path: UserCString, length: i64) -
     }
     access::may_at(&cx.task.creds(), &path, Access::WRITE)?;
     let _in_use = cx.kernel.vfs.busy.begin(path.inode(), Use::Write)?;
-    check_size_limit(cx, size)?;
+    check_size_limit(cx, path.inode(), size)?;
     set_size(cx, path.inode(), size)?;
     cx.kernel.vfs.watches.happened(&path.dentry, Notice::MODIFY);
     Ok(())
@@ -183,7 +183,7 @@ pub(super) fn ftruncate(cx: &mut SyscallCx<'_>, fd: Fd, length: i64) -> SysResul
     if file.inode.file_type() != FileType::Regular || !file.flags().writable() {
         return fail!(EINVAL);
     }
-    check_size_limit(cx, size)?;
+    check_size_limit(cx, &file.inode, size)?;
     set_size(cx, &file.inode, size)?;
     file.happened(Notice::MODIFY);
     Ok(())

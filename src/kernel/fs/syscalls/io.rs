@@ -382,9 +382,9 @@ fn too_big(cx: &SyscallCx<'_>) -> Errno {
     Errno::EFBIG
 }
 
-/// EFBIG and SIGXFSZ when a file of `size` bytes would exceed RLIMIT_FSIZE.
-pub(super) fn check_size_limit(cx: &SyscallCx<'_>, size: u64) -> Result<(), Errno> {
-    if size > cx.task.group.soft_limit(libc::RLIMIT_FSIZE) {
+/// EFBIG and SIGXFSZ when a file would grow to `size` bytes, beyond RLIMIT_FSIZE.
+pub(super) fn check_size_limit(cx: &SyscallCx<'_>, inode: &Arc<dyn Inode>, size: u64) -> Result<(), Errno> {
+    if size > cx.task.group.soft_limit(libc::RLIMIT_FSIZE) && size > inode.metadata()?.size {
         return Err(too_big(cx));
     }
     Ok(())
@@ -556,7 +556,7 @@ pub(super) fn fallocate(cx: &mut SyscallCx<'_>, fd: Fd, mode: i32, offset: i64, 
     }
     if file.inode.file_type() == FileType::Regular {
         if mode & (KEEP_SIZE | PUNCH_HOLE) == 0 {
-            check_size_limit(cx, end)?;
+            check_size_limit(cx, &file.inode, end)?;
         }
         drop_privileges(cx, &file.inode)?;
     }
