@@ -252,6 +252,49 @@ CHECK(stacked_mounts)
 	OK(umount2("m", 0));
 }
 
+CHECK(mounts_on_dot_stack_up)
+{
+	need_mounts();
+	mount_tmpfs("m");
+	OK(mkdir("m/d", 0755));
+	OK(chdir("m"));
+	OK(mount("none", ".", "tmpfs", 0, NULL));
+	OK(mkdir("../m/second", 0755));
+	OK(mount("d", ".", NULL, MS_BIND, NULL));
+	ERR(access("../m/second", F_OK), ENOENT);
+	OK(umount2(".", 0));
+	OK(access("../m/second", F_OK));
+	ERR(access("../m/d", F_OK), ENOENT);
+	OK(access("d", F_OK));
+	OK(umount2(".", 0));
+	OK(access("../m/d", F_OK));
+	ERR(umount2(".", 0), EBUSY);
+	OK(chdir(".."));
+	OK(umount2("m", 0));
+}
+
+CHECK(pivot_root_on_dot)
+{
+	char back[PATH_MAX];
+	need_mounts();
+	mount_tmpfs("m");
+	OK(mkdir("m/inside", 0755));
+	EXPECT(getcwd(back, sizeof back));
+	OK(chdir("m"));
+	OK(syscall(SYS_pivot_root, ".", "."));
+	OK(access("/inside", F_OK));
+	/* The old root lies upon the new one, and is not left by ".". */
+	ERR(umount2(".", 0), EBUSY);
+	OK(chdir(".."));
+	ERR(access("inside", F_OK), ENOENT);
+	char at[PATH_MAX + 2];
+	snprintf(at, sizeof at, "%s/m", back + 1);
+	OK(syscall(SYS_pivot_root, ".", at));
+	OK(chdir(back));
+	OK(access("m/inside", F_OK));
+	OK(umount2("m", 0));
+}
+
 CHECK(moved_mount)
 {
 	need_mounts();

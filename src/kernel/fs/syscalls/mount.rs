@@ -29,7 +29,8 @@ fn option(cx: &SyscallCx<'_>, from: UserCString) -> Result<Vec<u8>, Errno> {
     cx.memory.read_cstring(from, PATH_MAX)
 }
 
-/// mount(2). Every mount is private: MS_PRIVATE, MS_SLAVE and MS_UNBINDABLE change nothing, MS_SHARED is refused.
+/// mount(2). Every mount is private: MS_PRIVATE, MS_SLAVE and MS_UNBINDABLE change nothing, MS_SHARED is refused. What is
+/// mounted goes upon all that lies at the target, which a walk to `.` does not cross.
 pub(super) fn mount(
     cx: &mut SyscallCx<'_>,
     source: UserCString,
@@ -63,7 +64,7 @@ pub(super) fn mount(
     }
     if flags & libc::MS_BIND != 0 {
         let what = source_path(cx, source)?;
-        mounts.bind(&what, at, flags & libc::MS_REC != 0)?;
+        mounts.bind(&what, mounts.cross(at), flags & libc::MS_REC != 0)?;
         return Ok(());
     }
     if flags & libc::MS_SHARED != 0 {
@@ -74,7 +75,7 @@ pub(super) fn mount(
     }
     if flags & libc::MS_MOVE != 0 {
         let what = source_path(cx, source)?;
-        return Ok(mounts.relocate(&what, at)?);
+        return Ok(mounts.relocate(&what, mounts.cross(at))?);
     }
     let mounter = cx.kernel.vfs.types.find(&fstype)?;
     let fs = mounter(cx.task, &source_name, &data)?;
@@ -87,7 +88,7 @@ pub(super) fn mount(
     if fs.is_read_only() {
         per_mount |= MountFlags::READ_ONLY;
     }
-    mounts.mount(fs, &name, per_mount, at)?;
+    mounts.mount(fs, &name, per_mount, mounts.cross(at))?;
     Ok(())
 }
 
@@ -124,6 +125,7 @@ pub(super) fn umount2(cx: &mut SyscallCx<'_>, target: UserCString, flags: i32) -
         return fail!(EINVAL);
     }
     let vfs = &cx.kernel.vfs;
+    let path = vfs.mounts.cross(path);
     forget_unmapped(cx.kernel, &|mapped| mapped.mount.id == path.mount.id);
     let mount = vfs.mounts.unmount(path, flags & libc::MNT_DETACH != 0)?;
     vfs.names.forget_fs(&mount.fs);
@@ -146,6 +148,7 @@ pub(super) fn pivot_root(
     let root = walk.places.root.clone();
     drop(walk);
     let mounts = &cx.kernel.vfs.mounts;
+    let put_old = mounts.cross(put_old);
     if !root.is_mount_root() || root.mount.at().is_some() {
         return fail!(EINVAL);
     }
