@@ -86,28 +86,36 @@ impl ChangesArgs {
         around: &Around,
         protected: &[PathBuf],
     ) -> Result<u8> {
+        let mut failed = false;
+        // What cannot be written is told; the rest is done all the same, or the guest's work would be gone.
+        let mut done = |done: Result<()>| {
+            if let Err(error) = done {
+                eprintln!("uvm: {error:#}");
+                failed = true;
+            }
+        };
         if let Some(output) = outputs.report {
-            output
-                .write(|out| ended.write_report(out))
-                .context("do: --report")?;
+            let written = output.write(|out| ended.write_report(out));
+            done(written.context("do: --report"));
         }
         if self.diff.is_none() && self.apply.is_empty() && self.export.is_none() {
-            return Ok(ended.status);
+            return Ok(if failed { super::EXIT_FAILURE } else { ended.status });
         }
         let Some(changes) = ended.changes().context("do")? else {
             return Ok(ended.status);
         };
         if let Some(form) = self.diff {
-            self.show(&changes, form, outputs.diff)?;
+            done(self.show(&changes, form, outputs.diff));
         }
         if let Some(output) = outputs.export {
             let written = output.write(|out| changes.export(outputs.latest, out));
-            written.context("do: --export")?;
+            done(written.context("do: --export"));
         }
+        let mut status = ended.status;
         if !self.apply.is_empty() {
-            return self.apply(&changes, ended.status, around, protected);
+            status = self.apply(&changes, status, around, protected)?;
         }
-        Ok(ended.status)
+        Ok(if failed { super::EXIT_FAILURE } else { status })
     }
 
     fn show(&self, changes: &Changes, form: DiffForm, to: Option<Output>) -> Result<()> {
@@ -132,24 +140,45 @@ impl ChangesArgs {
             eprintln!("uvm: do: --apply: the command failed with status {status}; nothing was carried out");
             return Ok(status);
         }
-        let paths = self.apply.iter();
-        let mut chosen: Vec<PathBuf> = paths.map(|path| around.absolute(Path::new(path))).collect();
+        let mut chosen = Vec::new();
+        let mut missing = false;
+        for path in self.apply.iter().filter(|path| !path.is_empty()) {
+            let named = around.absolute(Path::new(path));
+            // Changes are told by where they are: behind links on the way, and behind the last one or at it.
+            let above = named.parent().zip(named.file_name());
+            let places = [
+                above.map_or(named.clone(), |(above, name)| real(above).join(name)),
+                real(&named),
+            ];
+            if !places.iter().any(|place| changes.has(place)) {
+                eprintln!("uvm: do: --apply: nothing has changed at {}", named.display());
+                missing |= named.symlink_metadata().is_err();
+            }
+            chosen.extend(places);
+        }
         if self.apply.iter().any(|path| path.is_empty()) {
             chosen.clear();
-        }
-        for path in chosen.iter().filter(|path| !changes.has(path)) {
-            eprintln!("uvm: do: --apply: nothing has changed at {}", path.display());
         }
         let refused = changes
             .apply(Path::new("/"), &chosen, protected)
             .context("do: --apply")?;
         for one in &refused {
-            eprintln!("uvm: do: --apply: {}: {}; left as it is", one.path, one.reason);
+            eprintln!("uvm: do: --apply: {}: {}", one.path, one.reason);
         }
-        Ok(if refused.is_empty() {
+        Ok(if refused.is_empty() && !missing {
             status
         } else {
             super::EXIT_FAILURE
         })
     }
+}
+
+/// Where a path leads when links are followed as far as it is there.
+fn real(path: &Path) -> PathBuf {
+    for above in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (above.canonicalize(), path.strip_prefix(above)) {
+            return real.components().chain(rest.components()).collect();
+        }
+    }
+    path.to_owned()
 }

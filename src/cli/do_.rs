@@ -71,6 +71,7 @@ pub(super) struct DoArgs {
 
 /// Run the guest, see to its changes, and return the exit status.
 pub(super) fn run(args: DoArgs) -> Result<u8> {
+    check_command(&args.command)?;
     let around = around()?;
     let mut written = Vec::new();
     for path in &args.write {
@@ -143,6 +144,22 @@ pub(super) fn run(args: DoArgs) -> Result<u8> {
         kept::remove(name).with_context(|| format!("do: --keep {name}"))?;
     }
     done
+}
+
+/// Refuse what is no command but a mistyped option.
+fn check_command(command: &[OsString]) -> Result<()> {
+    let Some(first) = command.first().filter(|first| first.as_bytes().starts_with(b"-")) else {
+        return Ok(());
+    };
+    let all: Vec<OsString> = std::env::args_os().collect();
+    let before = all.len().checked_sub(command.len() + 1);
+    if before.is_some_and(|before| all[before] == "--") {
+        return Ok(());
+    }
+    anyhow::bail!(
+        "do: {} is no option; a command that begins so comes behind --",
+        first.display()
+    )
 }
 
 fn around() -> Result<Around> {

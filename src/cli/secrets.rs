@@ -72,6 +72,19 @@ fn is_path(value: &OsStr) -> bool {
     value.as_bytes().contains(&b'/') || value.as_bytes().first() == Some(&b'~')
 }
 
+/// Refuse what means nothing, and the name of a file, which would be taken for that of a variable.
+fn check_name(around: &Around, value: &OsStr, option: &str) -> Result<()> {
+    let shown = value.display();
+    if value.is_empty() {
+        bail!("do: {option}: an empty name; give a path with a slash in it, or a variable");
+    }
+    let is_file = !is_path(value) && around.directory.join(value).symlink_metadata().is_ok();
+    if is_file && std::env::var_os(value).is_none() {
+        bail!("do: {option} {shown}: no variable has this name; for the file of this name give ./{shown}");
+    }
+    Ok(())
+}
+
 impl Secrets {
     /// The list, with what is to be hidden beside it and shown of it. `written` are paths that the user lets through.
     pub(super) fn new(
@@ -104,6 +117,7 @@ impl Secrets {
             }
         }
         for value in hide {
+            check_name(around, value, "--hide")?;
             if is_path(value) {
                 let path = around.absolute(Path::new(value));
                 if path == Path::new("/") {
@@ -115,6 +129,7 @@ impl Secrets {
             }
         }
         for value in show {
+            check_name(around, value, "--show")?;
             if is_path(value) {
                 secrets.reveal(&around.absolute(Path::new(value)), "--show")?;
             } else {

@@ -58,6 +58,129 @@ fn new_directories_get_their_attributes() {
     assert_eq!(told.stdout, "[(b'b', 7.0), (b'b', 7.0)]\n", "{told:?}");
 }
 
+/// A file of the guest may be one of this machine by another name, which something else has by now.
+#[test]
+fn moved_files_are_what_they_were() {
+    let directory = work("moves");
+    let script = "mv text text~; echo edited >text; mv gone t; mv dir/a gone; mv t dir/a; mv dir/sub d; ln -s ../d dir/sub; \
+        mkdir log; for i in 1 2 3; do echo $i >log/$i; done";
+    let outcome = uvm_do(&directory, &["--apply"], script);
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""), "{outcome:?}");
+    let all = |names: &[&str]| -> String { names.iter().map(|name| read(&directory.join(name))).collect() };
+    assert_eq!(all(&["text", "text~"]), "edited\none\ntwo\nthree\n");
+    assert_eq!(all(&["gone", "dir/a", "dir/sub/b", "d/b"]), "a\ngone\nb\nb\n");
+    let script = "cd log; mv 3 4; mv 2 3; mv 1 2; echo 0 >1; ln 2 two; ls -l two 4; chmod 600 2";
+    let outcome = uvm_do(&directory, &["--apply"], script);
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""), "{outcome:?}");
+    assert_eq!(
+        all(&["log/1", "log/2", "log/3", "log/4", "log/two"]),
+        "0\n1\n2\n3\n1\n"
+    );
+}
+
+/// What is not made from a file, for whatever reason, is no reason to remove it.
+#[test]
+fn nothing_goes_for_what_does_not_come() {
+    let directory = work("replaced");
+    let host = directory.join("copy");
+    let options = [
+        &format!("--write={}", directory.join("dir").display())[..],
+        "--apply",
+    ];
+    let script = "cp text copy && rm text && touch dir/begun; until [ -e dir/go ]; do sleep 0.05; done";
+    let begun = directory.join("dir/begun");
+    let writer = std::thread::spawn(move || {
+        while !begun.exists() {
+            std::thread::yield_now();
+        }
+        fs::write(&host, "the host's").expect("write");
+        fs::write(begun.with_file_name("go"), "").expect("write");
+    });
+    let outcome = uvm_do(&directory, &options, script);
+    writer.join().expect("the host does not panic");
+    assert_eq!(outcome.status, 125, "{outcome:?}");
+    assert_eq!(read(&directory.join("text")), "one\ntwo\nthree\n");
+    let outcome = uvm_do(&directory, &["--apply=dir"], "mv dir/a elsewhere");
+    assert_eq!(outcome.status, 125, "{outcome:?}");
+    assert_eq!(read(&directory.join("dir/a")), "a\n");
+}
+
+/// A file that the host adds to a directory that goes, even while changes are carried out.
+#[test]
+fn what_comes_meanwhile_is_not_removed() {
+    let directory = work("meanwhile");
+    let added = directory.join("dir/sub/added");
+    let (watched, to_add) = (directory.clone(), added.clone());
+    let host = std::thread::spawn(move || {
+        let ours = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".uvm-apply");
+        let begun = || {
+            let names = fs::read_dir(&watched).expect("list");
+            names.flatten().any(|entry| ours(&entry.file_name()))
+        };
+        while !begun() && watched.join("dir/sub").exists() {
+            std::thread::yield_now();
+        }
+        fs::write(to_add, "precious").is_ok()
+    });
+    uvm_do(
+        &directory,
+        &["--apply"],
+        "yes | head -c 100000000 >big; rm -r dir/sub",
+    );
+    if host.join().expect("the host does not panic") {
+        assert_eq!(read(&added), "precious");
+    }
+}
+
+#[test]
+fn links_lead_to_what_is_applied() {
+    let directory = work("behind");
+    std::os::unix::fs::symlink("dir", directory.join("way")).expect("link");
+    let outcome = uvm_do(&directory, &["--apply=way"], "echo new >dir/new; echo not >text");
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""), "{outcome:?}");
+    assert_eq!(read(&directory.join("dir/new")), "new\n");
+    assert_eq!(read(&directory.join("text")), "one\ntwo\nthree\n");
+    let outcome = uvm_do(&directory, &["--apply=wya"], "echo new >dir/newer");
+    assert_eq!(outcome.status, 125, "{outcome:?}");
+}
+
+/// An unprivileged user's directory that cannot be written until the guest has changed that.
+#[test]
+fn rights_that_were_given_first() {
+    let directory = work("given");
+    for (path, mode) in [("dir/sub", 0o555), ("dir", 0o555)] {
+        fs::set_permissions(directory.join(path), fs::Permissions::from_mode(mode)).expect("chmod");
+    }
+    let outcome = uvm_do(
+        &directory,
+        &["--apply"],
+        "chmod -R u+w dir; rm -r dir/sub; echo new >dir/new; mkdir -m 300 blind",
+    );
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""), "{outcome:?}");
+    assert_eq!(read(&directory.join("dir/new")), "new\n");
+    assert!(!directory.join("dir/sub").exists() && directory.join("blind").exists());
+    fs::set_permissions(directory.join("blind"), fs::Permissions::from_mode(0o700)).expect("chmod");
+}
+
+/// What cannot be told is no reason to lose the guest's work.
+#[test]
+fn changes_are_carried_out_though_they_cannot_be_shown() {
+    let directory = work("unshown");
+    let mut guest = Command::new("sh");
+    guest.current_dir(&directory);
+    let outcome = run(
+        guest.args([
+            "-c",
+            "\"$0\" do --diff --apply -- sh -c 'echo work >file' >/dev/full",
+            UVM,
+        ]),
+        b"",
+        LIMIT,
+    );
+    assert_eq!(outcome.status, 125, "{outcome:?}");
+    assert_eq!(read(&directory.join("file")), "work\n");
+}
+
 /// What guest root makes set-id for itself is not so for the caller, and capabilities come along where they can.
 #[test]
 fn rights_are_the_files_own() {

@@ -171,7 +171,8 @@ fn patches_are_what_patch_reads() {
     let outcome = uvm_do(
         &directory,
         &["--diff=patch", &to],
-        "echo four >>text; sed -i s/one/ONE/ text; rm gone; echo n >dir/n; printf 'no newline' >odd; rm -r dir/sub",
+        "echo four >>text; sed -i s/one/ONE/ text; rm gone; echo n >dir/n; printf 'no newline' >odd; rm -r dir/sub; \
+         printf 'a\\rb\\ncaf\\351\\n' >bytes",
     );
     assert_eq!((outcome.status, outcome.stdout.as_str()), (0, ""), "{outcome:?}");
     let depth = directory.components().count();
@@ -186,6 +187,7 @@ fn patches_are_what_patch_reads() {
     assert_eq!(read("text").expect("read"), "ONE\ntwo\nthree\nfour\n");
     assert_eq!(read("odd").expect("read"), "no newline");
     assert_eq!(read("dir/n").expect("read"), "n\n");
+    assert_eq!(fs::read(copy.join("bytes")).expect("read"), b"a\rb\ncaf\xe9\n");
     assert!(read("gone").is_err() && read("dir/sub/b").is_err());
 }
 
@@ -251,7 +253,7 @@ fn apply_of_a_part_leaves_the_rest() {
         "uvm: do: --apply: nothing has changed at {}\n",
         directory.join("same").display()
     );
-    assert_eq!((outcome.status, outcome.stderr), (0, told));
+    assert_eq!((outcome.status, outcome.stderr), (125, told));
     assert_eq!(
         fs::read_to_string(directory.join("new/deep/file")).expect("read"),
         "n\n"
@@ -302,17 +304,14 @@ fn what_changed_underneath_is_refused() {
     let outcome = run(&mut guest, b"", LIMIT);
     host.join().expect("the host's part");
     assert_eq!(outcome.status, 125, "{outcome:?}");
-    assert_eq!(outcome.stderr.lines().count(), 3, "{outcome:?}");
+    assert_eq!(outcome.stderr.lines().count(), 4, "{outcome:?}");
     let read = |name: &str| fs::read_to_string(directory.join(name)).expect("read");
     assert_eq!(
         (read("text"), read("new")),
         ("the host's".into(), "the host's".into())
     );
     assert_eq!(read("dir/sub/b"), "b\n");
-    assert!(
-        !directory.join("gone").exists(),
-        "what nobody else touched is carried out"
-    );
+    assert_eq!(read("gone"), "gone\n", "nothing goes when something did not come");
 }
 
 #[test]
@@ -466,6 +465,9 @@ fn mistakes_are_one_line() {
         (vec!["--volume=/tmp:/"], "cover all"),
         (vec!["--volume=/proc:/x"], "not shown to guests"),
         (vec!["--show=~/.ssh/config"], "it is hidden with all of"),
+        (vec!["--hide="], "an empty name"),
+        (vec!["--hide=text"], "give ./text"),
+        (vec!["--aply", "true"], "--aply is no option"),
         (vec!["--diff=colour"], "colour"),
         (vec!["--diff-to=x"], "--diff"),
         (vec!["--max-disk=many"], "many"),

@@ -1,34 +1,30 @@
-//! Carrying changes out on the host, each file at once or not at all.
+//! Carrying changes out on the host, each file at once or not at all, and nothing lost.
 //!
-//! Everything is reached from one descriptor of the root by openat2(2) without following a link, so that what happens on
-//! the host meanwhile cannot lead elsewhere. A file is written under a name of our own beside its place and renamed. What the
-//! host changed since the guest began to look at it is left alone, and with it what is below it.
+//! 1. All are compared with the host. What it changed since the guest began to look is left alone, and with it what is below.
+//! 2. What is new is made under names of our own, a directory with all that is in it. A file of the guest may be one of the host by
+//!    another name: nothing of the host is changed before all is made.
+//! 3. Each takes its place by a rename.
+//! 4. What the guest has removed goes, if all the rest came: it may be what that was made from.
 
-use std::collections::HashMap;
-use std::io::Read;
-use std::os::fd::AsRawFd;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rustix::fs::{
-    AtFlags, CWD, FileType as HostType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Timespec,
-    Timestamps, UTIME_OMIT, Uid, XattrFlags, chmod, chownat, fsetxattr, fstat, mkdirat, mknodat, openat,
-    openat2, renameat_with, statat, symlinkat, utimensat,
-};
+use rustix::fs::{Stat, fstat};
 use rustix::io::Errno;
 
 use super::entry::{Entry, Side, What};
-use super::removal;
+use super::make::Maker;
+use super::place::{Host, Place, ctime, is_directory, is_later, mtime};
+use super::removal::{self, Key, Limits, key};
 use crate::kernel::fs::{FileType, Metadata};
 use crate::kernel::time::Timestamp;
 
-/// A change that was not carried out.
+/// A change that was not carried out, or not as the guest has it.
 pub struct Refused {
     /// The path on the host, fit to be shown.
     pub path: String,
-    /// Why.
+    /// Why, and what has become of it.
     pub reason: String,
 }
 
@@ -43,10 +39,12 @@ pub(super) enum Problem {
     Unseen,
     #[error("--ro says that it is not to be written")]
     ReadOnly,
-    #[error("kept, as something else that was moved could not be")]
+    #[error("kept, as something else is not carried out")]
     Kept,
     #[error("a directory above it was not carried out")]
     Above,
+    #[error("the root is not changed itself")]
+    Root,
     #[error("a socket cannot be carried over")]
     Socket,
     #[error("the guest's owner {0}:{1} takes root to be carried out")]
@@ -67,129 +65,142 @@ impl From<crate::kernel::stop::Errno> for Problem {
     }
 }
 
-/// Carry out `entries`, parents before children, on the directory `root`, which the guest has seen since `since`; nothing at and
-/// below the paths that are `protected`.
+/// What is not to be changed.
+pub(super) struct Spared<'a> {
+    /// Paths of the host, with what is below them.
+    pub(super) protected: &'a [PathBuf],
+    /// Inode numbers of the host's files that the guest has under other names, which are not carried out.
+    pub(super) wanted: HashSet<u64>,
+}
+
+/// Carry out `entries`, parents before children, on the directory `root`, which the guest has seen since `since`.
 pub(super) fn apply(
     root: &Path,
     entries: &[&Entry],
     since: Timestamp,
-    protected: &[PathBuf],
+    spared: Spared<'_>,
 ) -> Result<Vec<Refused>> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = openat(CWD, root, flags, Mode::empty()).with_context(|| format!("{}", root.display()))?;
-    let mut host = Host {
-        root,
+    let mut work = Work {
+        host: Host::open(root).with_context(|| format!("{}", root.display()))?,
+        maker: Maker::new(),
         since,
-        protected,
-        privileged: nix::unistd::geteuid().is_root(),
-        links: HashMap::new(),
-        temporary: 0,
+        protected: spared.protected,
+        wanted: spared.wanted,
+        touched: HashSet::new(),
+        complaints: Vec::new(),
     };
-    let mut refused = Vec::new();
-    let mut blocked: Vec<&[u8]> = Vec::new();
-    let mut directories = Vec::new();
-    let entries = entries.iter().copied().filter(|entry| !entry.path.is_empty());
-    // All are looked at before the first is carried out, as that shows in other names of the same file.
-    let examined: Vec<(&Entry, Option<Problem>)> =
-        entries.map(|entry| (entry, host.examine(entry).err())).collect();
-    // What goes may be what has come elsewhere: it goes when all else is done.
-    let (removed, others): (Vec<_>, Vec<_>) =
-        examined.into_iter().partition(|(entry, _)| entry.after.is_none());
-    let mut lost = false;
-    for (entry, problem) in others.into_iter().chain(removed) {
-        let below = |above: &&&[u8]| {
-            let rest = entry.path.strip_prefix(**above);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-        };
-        let done = match blocked.iter().find(below) {
-            Some(_) => Err(Problem::Above),
-            None if lost && entry.after.is_none() => Err(problem.unwrap_or(Problem::Kept)),
-            None => problem.map_or_else(|| host.carry_out(entry), Err),
-        };
-        match done {
-            Ok(()) if entry.after.is_some() && entry.kind() == FileType::Directory => directories.push(entry),
-            Ok(()) => {}
-            Err(problem) => {
-                if !matches!(problem, Problem::Above) && entry.kind() == FileType::Directory {
-                    blocked.push(&entry.path);
-                }
-                lost |= entry.moved;
-                refused.push(tell(entry, &problem));
-            }
-        }
+    let examine = |entry| Step {
+        entry,
+        problem: work.examine(entry).err(),
+        made: None,
+    };
+    let mut steps: Vec<Step> = entries.iter().copied().map(examine).collect();
+    from_what_changed(&mut steps);
+    work.make(&mut steps);
+    work.put(&mut steps);
+    work.remove(&mut steps);
+    let directories = steps
+        .iter()
+        .rev()
+        .filter(|step| step.is_kept_directory() && !step.opens());
+    for step in directories {
+        // Last and from below: it may lose its right to be written.
+        let done = work.set_attributes(step.entry);
+        work.finish(step.entry, done);
     }
-    refused.sort_by(|one, other| one.path.cmp(&other.path));
-    // Last and from below: a directory may have lost its right to be written.
-    for entry in directories.into_iter().rev() {
-        if let Err(problem) = host.finish_directory(entry) {
-            refused.push(tell(entry, &problem));
-        }
-    }
-    Ok(refused)
+    let refused = steps
+        .iter()
+        .filter_map(|step| Some((step.entry, step.problem.as_ref()?)));
+    let refused = refused.map(|(entry, problem)| tell(entry, &format!("{problem}; left as it is")));
+    let mut all: Vec<Refused> = refused.chain(work.complaints).collect();
+    all.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(all)
 }
 
-fn tell(entry: &Entry, problem: &Problem) -> Refused {
+/// What the guest has moved is not what it was either, if the host has changed it where it came from.
+fn from_what_changed(steps: &mut [Step<'_>]) {
+    let changed = steps
+        .iter()
+        .filter(|step| matches!(step.problem, Some(Problem::Changed)));
+    let changed: HashSet<u64> = changed
+        .filter_map(|step| Some(step.entry.before.as_ref()?.meta.ino))
+        .collect();
+    for step in steps {
+        let is_changed = step.entry.moved.is_some_and(|ino| changed.contains(&ino));
+        if is_changed && step.problem.is_none() {
+            step.problem = Some(Problem::Changed);
+        }
+    }
+}
+
+fn tell(entry: &Entry, reason: &str) -> Refused {
     Refused {
         path: super::quoted(&[b"/", entry.path.as_slice()].concat()),
-        reason: problem.to_string(),
+        reason: reason.to_owned(),
     }
 }
 
-/// The tree that is changed.
-struct Host<'a> {
-    root: OwnedFd,
+/// A change on its way.
+struct Step<'a> {
+    entry: &'a Entry,
+    problem: Option<Problem>,
+    made: Option<Made>,
+}
+
+/// Where what belongs at a path is for now.
+enum Made {
+    /// This file, at a path of our own.
+    At(Vec<u8>, Key),
+    /// In a directory that is at one.
+    Inside,
+}
+
+impl Step<'_> {
+    /// Whether something of the host goes for good.
+    fn removes(&self) -> bool {
+        let before = self.entry.before.as_ref();
+        let was_directory = before.is_some_and(|before| before.kind() == FileType::Directory);
+        self.entry.after.is_none() || self.entry.what.contains(What::KIND) && was_directory
+    }
+
+    /// Whether it is about a directory that stays and may get other attributes.
+    fn is_kept_directory(&self) -> bool {
+        let is_directory = self.entry.after.is_some() && self.entry.kind() == FileType::Directory;
+        self.problem.is_none() && is_directory && !self.entry.is_new()
+    }
+
+    /// Whether it is a directory that its owner could not write to.
+    fn opens(&self) -> bool {
+        let mode = |side: &Option<Side>| side.as_ref().map_or(0, |side| side.meta.mode);
+        let writable = |side| mode(side) & 0o200 != 0;
+        self.is_kept_directory() && !writable(&self.entry.before) && writable(&self.entry.after)
+    }
+
+    /// Whether what the guest has here is refused.
+    fn is_lost(&self) -> bool {
+        let matters = !matches!(self.problem, None | Some(Problem::Socket | Problem::Root));
+        matters && self.entry.after.is_some()
+    }
+}
+
+struct Work<'a> {
+    host: Host,
+    maker: Maker,
     since: Timestamp,
     protected: &'a [PathBuf],
-    privileged: bool,
-    /// Paths of files with several names that were made, by the guest's inode number.
-    links: HashMap<u64, Vec<u8>>,
-    /// Number of the next name of our own.
-    temporary: u64,
+    wanted: HashSet<u64>,
+    /// Files that we have changed under one of their names.
+    touched: HashSet<Key>,
+    /// What did not become all that it should.
+    complaints: Vec<Refused>,
 }
 
-/// A directory of the host and a name in it.
-pub(super) struct Place<'a> {
-    pub(super) directory: OwnedFd,
-    pub(super) name: &'a [u8],
-}
-
-impl Place<'_> {
-    /// What is there; none if nothing is.
-    fn stat(&self) -> Result<Option<Stat>, Problem> {
-        match statat(&self.directory, self.name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(stat)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(errno.into()),
-        }
-    }
-}
-
-pub(super) fn timestamp(sec: i64, nsec: u64) -> Timestamp {
-    Timestamp {
-        sec,
-        nsec: u32::try_from(nsec).unwrap_or(0),
-    }
-}
-
-impl Host<'_> {
-    /// Where a path of the guest is on the host.
-    fn place<'a>(&self, path: &'a [u8]) -> Result<Place<'a>, Problem> {
-        let cut = path.iter().rposition(|&byte| byte == b'/');
-        let (above, name) = match cut {
-            Some(cut) => (&path[..cut], &path[cut + 1..]),
-            None => (&b"."[..], path),
-        };
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = match openat2(&self.root, above, flags, Mode::empty(), resolve) {
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Err(Problem::Changed),
-            opened => opened?,
-        };
-        Ok(Place { directory, name })
-    }
-
+impl Work<'_> {
     /// Whether the host has changed what an entry is about since the guest looked at it.
     fn examine(&self, entry: &Entry) -> Result<(), Problem> {
+        if entry.path.is_empty() {
+            return Err(Problem::Root);
+        }
         let goes = entry.after.is_none() || entry.what.contains(What::KIND);
         let path = super::absolute(entry);
         let is_kept = |top: &PathBuf| path.starts_with(top) || goes && top.starts_with(&path);
@@ -199,314 +210,307 @@ impl Host<'_> {
         let Some(before) = &entry.before else {
             return Ok(());
         };
-        let place = self.place(&entry.path)?;
+        let place = self.host.place(&entry.path)?;
         let now = place.stat()?.ok_or(Problem::Changed)?;
-        check(&now, &before.meta)?;
-        let directory = is_directory(&now);
-        if goes || !directory {
-            let ctime = timestamp(now.st_ctime, now.st_ctime_nsec);
+        self.compare(&now, &before.meta)?;
+        if goes || !is_directory(&now) {
+            let ctime = ctime(&now);
             if ctime != before.meta.ctime || is_later(ctime, self.since) {
                 return Err(Problem::Changed);
             }
         }
-        if goes && directory {
-            removal::check(&place, &now, &before.inode, self.since)?;
+        if goes && self.wanted.contains(&before.meta.ino) {
+            return Err(Problem::Kept);
+        }
+        if goes && is_directory(&now) {
+            removal::check(&place, Some(&before.inode), &self.limits())?;
         }
         Ok(())
     }
 
-    fn carry_out(&mut self, entry: &Entry) -> Result<(), Problem> {
-        let place = self.place(&entry.path)?;
+    fn limits(&self) -> Limits<'_> {
+        Limits {
+            since: self.since,
+            touched: &self.touched,
+            wanted: &self.wanted,
+        }
+    }
+
+    /// Whether a file is what it was: the same kind of file, mode, size and time of its contents. A directory, in which something
+    /// was carried out perhaps, is told by its mode and owner, and what we have changed ourselves is not told.
+    fn compare(&self, now: &Stat, before: &Metadata) -> Result<(), Problem> {
+        let same_size = now.st_size.cast_unsigned() == before.size;
+        let same_owner = (now.st_uid, now.st_gid) == (before.uid, before.gid);
+        let same_contents = if is_directory(now) {
+            same_owner
+        } else {
+            same_size && mtime(now) == before.mtime
+        };
+        if self.touched.contains(&key(now)) || now.st_mode == before.mode && same_contents {
+            Ok(())
+        } else {
+            Err(Problem::Changed)
+        }
+    }
+
+    /// Note that we have changed a file, which its other names will show.
+    fn touch(&mut self, now: Option<&Stat>) {
+        self.touched.extend(now.filter(|now| now.st_nlink > 1).map(key));
+    }
+
+    /// What is at an entry's place, if it is what the guest saw there.
+    fn look(&self, entry: &Entry, place: &Place<'_>) -> Result<Option<Stat>, Problem> {
         let now = place.stat()?;
         match (&entry.before, &now) {
-            (None, Some(_)) => return Err(Problem::Taken),
-            (Some(_), None) => return Err(Problem::Changed),
-            (Some(before), Some(now)) => check(now, &before.meta)?,
-            (None, None) => {}
-        }
-        let Some(after) = &entry.after else {
-            return now.map_or(Ok(()), |now| removal::remove(&place, &now));
-        };
-        if entry.what.contains(What::KIND) && after.kind() == FileType::Socket {
-            return Err(Problem::Socket);
-        }
-        let fresh = entry.is_new();
-        if fresh || (entry.what.contains(What::CONTENTS) && after.kind() != FileType::Directory) {
-            self.put(entry, after, &place)
-        } else if after.kind() != FileType::Directory {
-            self.set_attributes(entry, after, &place)
-        } else {
-            Ok(())
+            (None, Some(_)) => Err(Problem::Taken),
+            (Some(_), None) => Err(Problem::Changed),
+            (Some(before), Some(stat)) => self.compare(stat, &before.meta).map(|()| now),
+            (None, None) => Ok(now),
         }
     }
 
-    /// Put a file in its place: a new name, or instead of what is there.
-    fn put(&mut self, entry: &Entry, after: &Side, place: &Place<'_>) -> Result<(), Problem> {
-        let ours = format!(".uvm-apply-{}-{}", std::process::id(), self.temporary).into_bytes();
-        self.temporary += 1;
-        let ours = Place {
-            directory: place.directory.try_clone()?,
-            name: &ours,
-        };
-        let done = self
-            .make(entry, after, &ours)
-            .and_then(|()| exchange(entry, &ours, place));
+    /// Make all that is new.
+    fn make(&mut self, steps: &mut [Step<'_>]) {
+        for step in steps.iter_mut().filter(|step| step.opens()) {
+            // The guest has written to it then.
+            step.problem = self.set_attributes(step.entry).err();
+        }
+        let mut blocked = Blocked::default();
+        // The last directory that was made, and where. What is in it comes next.
+        let mut inside: Option<(&[u8], Vec<u8>)> = None;
+        for step in steps.iter_mut() {
+            let entry = step.entry;
+            if blocked.has(entry) {
+                step.problem = Some(Problem::Above);
+            }
+            if let (None, Some(after)) = (&step.problem, &entry.after)
+                && (entry.is_new() || entry.what.contains(What::CONTENTS))
+            {
+                let around = inside.as_ref().filter(|(above, _)| is_below(&entry.path, above));
+                let (path, is_inside) = match around {
+                    Some((above, ours)) => ([ours, &entry.path[above.len()..]].concat(), true),
+                    None => (self.host.own_path(&entry.path), false),
+                };
+                match self.maker.make(&self.host, entry, after, &path) {
+                    Ok(_) if is_inside => step.made = Some(Made::Inside),
+                    Ok(key) => {
+                        if after.kind() == FileType::Directory {
+                            inside = Some((&entry.path, path.clone()));
+                        }
+                        step.made = Some(Made::At(path, key));
+                    }
+                    Err(problem) => step.problem = Some(problem),
+                }
+            }
+            blocked.note(step);
+        }
+        self.finish_made(steps);
+    }
+
+    /// Attributes of directories that were made, now that all is in them, from below.
+    fn finish_made(&mut self, steps: &[Step<'_>]) {
+        let mut tops: Vec<(&[u8], &[u8])> = Vec::new();
+        for step in steps {
+            if let Some(Made::At(ours, _)) = &step.made {
+                tops.push((&step.entry.path, ours));
+            }
+        }
+        let new = |step: &&Step| step.made.is_some() && step.entry.kind() == FileType::Directory;
+        for step in steps.iter().rev().filter(new) {
+            let entry = step.entry;
+            while tops.last().is_some_and(|(top, _)| !is_below(&entry.path, top)) {
+                tops.pop();
+            }
+            let Some((top, ours)) = tops.last() else { return };
+            let path = [ours, &entry.path[top.len()..]].concat();
+            let place = self.host.place(&path);
+            let done = place.and_then(|place| self.maker.finish_new(entry, &place));
+            self.finish(entry, done);
+        }
+    }
+
+    /// Tell of a directory whose attributes could not be set.
+    fn finish(&mut self, entry: &Entry, done: Result<(), Problem>) {
+        if let Err(problem) = done {
+            let reason = format!("not all its attributes could be set: {problem}");
+            self.complaints.push(tell(entry, &reason));
+        }
+    }
+
+    /// Put what was made in its place, and set attributes of files that stay.
+    fn put(&mut self, steps: &mut [Step<'_>]) {
+        let lost = steps.iter().filter(|step| step.is_lost());
+        self.wanted.extend(lost.filter_map(|step| step.entry.moved));
+        let mut blocked = Blocked::default();
+        for step in steps.iter_mut().filter(|step| !step.removes()) {
+            if blocked.has(step.entry) && step.problem.is_none() {
+                step.problem = Some(Problem::Above);
+            }
+            if step.problem.is_none() {
+                let done = match &step.made {
+                    Some(Made::At(ours, key)) => self.put_one(step.entry, ours, *key),
+                    Some(Made::Inside) => Ok(()),
+                    None if step.is_kept_directory() => Ok(()),
+                    None => self.set_attributes(step.entry),
+                };
+                step.problem = done.err();
+            }
+            if step.is_lost() {
+                self.wanted.extend(step.entry.moved);
+            }
+            blocked.note(step);
+        }
+    }
+
+    fn put_one(&mut self, entry: &Entry, ours: &[u8], made: Key) -> Result<(), Problem> {
+        let ours = self.host.place(ours)?;
+        let mut left = made;
+        let done = self.host.place(&entry.path).and_then(|place| {
+            let now = self.look(entry, &place)?;
+            if ours.stat()?.as_ref().map(key) != Some(made) {
+                return Err(Problem::Changed);
+            }
+            match &entry.before {
+                None => ours.rename(&place),
+                Some(before) if self.wanted.contains(&before.meta.ino) => Err(Problem::Kept),
+                Some(_) => {
+                    ours.exchange(&place)?;
+                    self.touch(now.as_ref());
+                    left = now.as_ref().map_or(made, key);
+                    Ok(())
+                }
+            }
+        });
         // What is left under our name is what was there before, or what came to nothing.
-        let left = match ours.stat() {
-            Ok(Some(stat)) => removal::remove(&ours, &stat),
+        let gone = match ours.stat() {
+            Ok(Some(_)) => removal::remove(&ours, left).map(drop),
             nothing => nothing.map(drop),
         };
-        done.and(left)
+        done.and(gone)
     }
 
-    /// Make a file under a name of our own, with all its attributes; a directory gets them last.
-    fn make(&mut self, entry: &Entry, after: &Side, place: &Place<'_>) -> Result<(), Problem> {
-        let (at, ours) = (&place.directory, place.name);
-        if after.meta.nlink > 1
-            && let Some(known) = self.links.get(&after.meta.ino)
-        {
-            let known = self.place(known)?;
-            return Ok(rustix::fs::linkat(
-                &known.directory,
-                known.name,
-                at,
-                ours,
-                AtFlags::empty(),
-            )?);
-        }
-        let private = Mode::from_raw_mode(0o600);
-        let mut file = None;
-        match after.kind() {
-            FileType::Regular => {
-                let flags =
-                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let made = std::fs::File::from(openat(at, ours, flags, private)?);
-                copy(after, &made)?;
-                file = Some(made);
-            }
-            FileType::Symlink => symlinkat(after.link()?, at, ours)?,
-            FileType::Fifo => mknodat(at, ours, HostType::Fifo, private, 0)?,
-            FileType::CharDevice => mknodat(at, ours, HostType::CharacterDevice, private, after.meta.rdev)?,
-            FileType::BlockDevice => mknodat(at, ours, HostType::BlockDevice, private, after.meta.rdev)?,
-            FileType::Socket => return Err(Problem::Socket),
-            FileType::Directory => return Ok(mkdirat(at, ours, Mode::from_raw_mode(0o700))?),
-        }
-        self.attributes(entry, after, place, true)?;
-        // A change of owner takes capabilities away.
-        if let Some(file) = file {
-            for (name, value) in after.xattrs()? {
-                fsetxattr(&file, name.as_slice(), &value, XattrFlags::empty())?;
-            }
-        }
-        if after.meta.nlink > 1 {
-            self.links.insert(after.meta.ino, entry.path.clone());
-        }
-        Ok(())
-    }
-
-    fn set_attributes(&self, entry: &Entry, after: &Side, place: &Place<'_>) -> Result<(), Problem> {
-        self.attributes(entry, after, place, false)?;
-        let loses_some = after.kind() == FileType::Regular && entry.what.contains(What::OWNER);
-        if loses_some || entry.what.contains(What::XATTRS) {
-            self.set_xattrs(entry, after, place)?;
-        }
-        Ok(())
-    }
-
-    fn set_xattrs(&self, entry: &Entry, after: &Side, place: &Place<'_>) -> Result<(), Problem> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = openat(&place.directory, place.name, flags, Mode::empty())?;
-        let wanted = after.xattrs()?;
-        let old = entry
-            .before
-            .as_ref()
-            .map(Side::xattrs)
-            .transpose()?
-            .unwrap_or_default();
-        for (name, _) in old
-            .iter()
-            .filter(|(name, _)| wanted.iter().all(|(n, _)| n != name))
-        {
-            rustix::fs::fremovexattr(&file, name.as_slice())?;
-        }
-        for (name, value) in wanted {
-            fsetxattr(&file, name.as_slice(), &value, XattrFlags::empty())?;
-        }
-        Ok(())
-    }
-
-    /// Owner, mode and time of a file; of a new one all that differ from what a new file gets.
-    fn attributes(&self, entry: &Entry, after: &Side, place: &Place<'_>, new: bool) -> Result<(), Problem> {
-        let meta = &after.meta;
-        if !self.privileged && entry.what.contains(What::OWNER) {
-            return Err(Problem::Owner(meta.uid, meta.gid));
-        }
-        let owned = new.then(|| self.own(entry, meta, place)).transpose()?;
-        if self.privileged && !new && entry.what.contains(What::OWNER) {
-            chown(place, meta)?;
-        }
-        if after.kind() != FileType::Symlink && (new || entry.what.intersects(What::MODE | What::OWNER)) {
-            // Whoever it belongs to now, it is not to act for that one.
-            let mask = if owned == Some(false) { 0o1777 } else { 0o7777 };
-            set_mode(place, meta.mode & mask)?;
-        }
-        if new || entry.what.contains(What::TIME) {
-            let times = Timestamps {
-                last_access: Timespec {
-                    tv_sec: 0,
-                    tv_nsec: UTIME_OMIT,
-                },
-                last_modification: Timespec {
-                    tv_sec: meta.mtime.sec,
-                    tv_nsec: meta.mtime.nsec.into(),
-                },
-            };
-            utimensat(&place.directory, place.name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
-        }
-        Ok(())
-    }
-
-    /// Give what we have made its owner and group; whether it has them. Without privilege a new file of the guest's is the caller's,
-    /// but what takes the place of another file has to be that one's owner's.
-    fn own(&self, entry: &Entry, meta: &Metadata, place: &Place<'_>) -> Result<bool, Problem> {
-        match chown(place, meta) {
-            Ok(()) => Ok(true),
-            Err(problem) if self.privileged => Err(problem),
-            Err(_) if entry.before.is_some() && !entry.what.contains(What::KIND) => {
-                Err(Problem::Owner(meta.uid, meta.gid))
-            }
-            Err(_) => Ok(false),
-        }
-    }
-
-    /// Owner and mode of a directory.
-    fn finish_directory(&self, entry: &Entry) -> Result<(), Problem> {
-        let place = self.place(&entry.path)?;
-        let Some(after) = &entry.after else { return Ok(()) };
-        if !place.stat()?.as_ref().is_some_and(is_directory) {
-            return Err(Problem::Changed);
-        }
-        let fresh = entry.is_new();
-        if fresh || entry.what.intersects(What::MODE | What::OWNER) {
-            self.attributes(entry, after, &place, fresh)?;
-        }
-        if fresh || entry.what.contains(What::XATTRS) {
-            self.set_xattrs(entry, after, &place)?;
-        }
-        Ok(())
-    }
-}
-
-/// Have what was made under our name stand in its place. What stood there is under our name then, unless nothing did or it is gone.
-fn exchange(entry: &Entry, ours: &Place<'_>, place: &Place<'_>) -> Result<(), Problem> {
-    let flags = match &entry.before {
-        None => RenameFlags::NOREPLACE,
-        Some(before) => {
-            // To make it may have taken long.
-            check(&place.stat()?.ok_or(Problem::Changed)?, &before.meta)?;
-            RenameFlags::EXCHANGE
-        }
-    };
-    let rename = |flags| renameat_with(&ours.directory, ours.name, &place.directory, place.name, flags);
-    let renamed = match rename(flags) {
-        // A file system that cannot exchange can still put one file instead of another.
-        Err(Errno::INVAL) if flags == RenameFlags::EXCHANGE => rename(RenameFlags::empty()),
-        renamed => renamed,
-    };
-    match renamed {
-        Err(Errno::EXIST) => Err(Problem::Taken),
-        renamed => Ok(renamed?),
-    }
-}
-
-fn chown(place: &Place<'_>, meta: &Metadata) -> Result<(), Problem> {
-    let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
-    let flags = AtFlags::SYMLINK_NOFOLLOW;
-    Ok(chownat(
-        &place.directory,
-        place.name,
-        Some(uid),
-        Some(gid),
-        flags,
-    )?)
-}
-
-pub(super) fn is_later(time: Timestamp, since: Timestamp) -> bool {
-    (time.sec, time.nsec) > (since.sec, since.nsec)
-}
-
-/// Set the permissions of what is no link. One that was put there this moment is not followed, as chmod(2) would.
-fn set_mode(place: &Place<'_>, mode: u32) -> Result<(), Problem> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = openat(&place.directory, place.name, flags, Mode::empty())?;
-    if HostType::from_raw_mode(fstat(&file)?.st_mode) == HostType::Symlink {
-        return Err(Problem::Changed);
-    }
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    Ok(chmod(path, Mode::from_raw_mode(mode))?)
-}
-
-/// Copy contents; holes and blocks of zeroes become holes.
-fn copy(from: &Side, to: &std::fs::File) -> Result<(), Problem> {
-    const BLOCK: usize = 64 << 10;
-    let mut reader = from.reader()?;
-    let mut block = vec![0; BLOCK];
-    loop {
-        reader.skip_hole()?;
-        let at = reader.position();
-        match reader.read(&mut block)? {
-            0 => return Ok(to.set_len(at)?),
-            n if block[..n].iter().all(|&byte| byte == 0) => {}
-            n => to.write_all_at(&block[..n], at)?,
-        }
-    }
-}
-
-pub(super) fn is_directory(stat: &Stat) -> bool {
-    HostType::from_raw_mode(stat.st_mode) == HostType::Directory
-}
-
-/// Whether a file is what it was: the same kind of file, mode, size and time of its contents. A directory of which something
-/// was carried out already is told by its mode alone.
-fn check(now: &Stat, before: &Metadata) -> Result<(), Problem> {
-    let mtime = timestamp(now.st_mtime, now.st_mtime_nsec);
-    let contents = is_directory(now) || (now.st_size.cast_unsigned() == before.size && mtime == before.mtime);
-    if now.st_mode == before.mode && contents {
-        Ok(())
-    } else {
-        Err(Problem::Changed)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
-    use super::*;
-
-    #[test]
-    fn modes_are_not_set_through_links() {
-        let directory = std::env::temp_dir().join(format!("uvm-apply-{}", std::process::id()));
-        fs::create_dir_all(&directory).expect("create");
-        let file = directory.join("file");
-        fs::write(&file, "").expect("write");
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("chmod");
-        symlink("file", directory.join("link")).expect("link");
-        let set = |name: &'static str, mode| {
-            let flags = OFlags::PATH | OFlags::DIRECTORY;
-            let opened = openat(CWD, &directory, flags, Mode::empty()).expect("open");
-            let place = Place {
-                directory: opened,
-                name: name.as_bytes(),
-            };
-            set_mode(&place, mode)
+    fn set_attributes(&mut self, entry: &Entry) -> Result<(), Problem> {
+        let (Some(before), Some(after)) = (&entry.before, &entry.after) else {
+            return Ok(());
         };
-        let mode = || fs::metadata(&file).expect("stat").permissions().mode() & 0o7777;
-        assert!(matches!(set("link", 0o777), Err(Problem::Changed)));
-        assert_eq!(mode(), 0o640);
-        assert!(set("file", 0o4711).is_ok());
-        assert_eq!(mode(), 0o4711);
-        fs::remove_dir_all(&directory).expect("remove");
+        let file = self.host.place(&entry.path)?.open()?;
+        let now = fstat(&file)?;
+        self.compare(&now, &before.meta)?;
+        self.touch(Some(&now));
+        self.maker.attributes(entry, after, &file, false)
     }
+
+    /// Remove what the guest has removed, unless something did not come that may have been made from it.
+    fn remove(&mut self, steps: &mut [Step<'_>]) {
+        let complete = !steps.iter().any(Step::is_lost);
+        for step in steps.iter_mut().filter(|step| step.removes()) {
+            let ours = match step.made.take() {
+                Some(Made::At(ours, key)) => Some((ours, key)),
+                _ => None,
+            };
+            if step.problem.is_none() && !complete {
+                step.problem = Some(Problem::Kept);
+            }
+            if step.problem.is_some() {
+                if let Some((ours, key)) = ours {
+                    self.discard(&ours, key);
+                }
+                continue;
+            }
+            let done = match ours {
+                Some((ours, key)) => self.replace_directory(step.entry, &ours, key),
+                None => self.remove_one(step.entry),
+            };
+            step.problem = done.err();
+        }
+    }
+
+    /// Remove what came to nothing.
+    fn discard(&self, ours: &[u8], made: Key) {
+        if let Ok(place) = self.host.place(ours) {
+            // That its change was not carried out is told.
+            let _ = removal::remove(&place, made);
+        }
+    }
+
+    fn remove_one(&mut self, entry: &Entry) -> Result<(), Problem> {
+        let place = self.host.place(&entry.path)?;
+        let now = self.look(entry, &place)?.ok_or(Problem::Changed)?;
+        if !is_directory(&now) {
+            place.unlink()?;
+            self.touch(Some(&now));
+            return Ok(());
+        }
+        // Under another name nobody finds it and puts something in.
+        let ours = self.host.own_path(&entry.path);
+        let ours = self.host.place(&ours)?;
+        place.rename(&ours)?;
+        let gone =
+            removal::check(&ours, None, &self.limits()).and_then(|()| removal::remove(&ours, key(&now)));
+        match gone {
+            Ok(linked) => self.touched.extend(linked),
+            Err(problem) => {
+                ours.rename(&place)?;
+                return Err(problem);
+            }
+        }
+        Ok(())
+    }
+
+    /// Put what was made in the place of a directory.
+    fn replace_directory(&mut self, entry: &Entry, ours: &[u8], made: Key) -> Result<(), Problem> {
+        let place = self.host.place(&entry.path)?;
+        let at = self.host.place(ours)?;
+        let put = self.look(entry, &place).and_then(|now| {
+            at.exchange(&place)?;
+            now.ok_or(Problem::Changed)
+        });
+        let old = match put {
+            Ok(old) => key(&old),
+            Err(problem) => {
+                self.discard(ours, made);
+                return Err(problem);
+            }
+        };
+        if let Err(problem) = removal::check(&at, None, &self.limits()) {
+            at.exchange(&place)?;
+            self.discard(ours, made);
+            return Err(problem);
+        }
+        match removal::remove(&at, old) {
+            Ok(linked) => self.touched.extend(linked),
+            Err(problem) => {
+                let left = super::quoted(&[b"/", ours].concat());
+                let reason =
+                    format!("what was there could not all be removed: {problem}; the rest is {left}");
+                self.complaints.push(tell(entry, &reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Directories that are not carried out, and so nothing below them.
+#[derive(Default)]
+struct Blocked<'a> {
+    paths: Vec<&'a [u8]>,
+}
+
+impl<'a> Blocked<'a> {
+    fn has(&self, entry: &Entry) -> bool {
+        self.paths.iter().any(|above| is_below(&entry.path, above))
+    }
+
+    fn note(&mut self, step: &Step<'a>) {
+        let matters = !matches!(step.problem, None | Some(Problem::Above | Problem::Root));
+        if matters && step.entry.kind() == FileType::Directory {
+            self.paths.push(&step.entry.path);
+        }
+    }
+}
+
+/// Whether a path is this one or below it.
+fn is_below(path: &[u8], above: &[u8]) -> bool {
+    let rest = path.strip_prefix(above);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }

@@ -48,8 +48,8 @@ pub(super) struct Entry {
     pub(super) before: Option<Side>,
     pub(super) after: Option<Side>,
     pub(super) what: What,
-    /// What is there came from another path.
-    pub(super) moved: bool,
+    /// The number of the host's inode of another path that it came from.
+    pub(super) moved: Option<u64>,
     /// A directory that was removed and made again.
     pub(super) opaque: bool,
 }
@@ -133,7 +133,10 @@ impl Entry {
         } else {
             ""
         };
-        let path = [b"/", &*self.path, slash.as_bytes()].concat();
+        let path = match self.path.as_slice() {
+            b"" => b"/".to_vec(),
+            path => [b"/", path, slash.as_bytes()].concat(),
+        };
         let mut text = format!("{letter} {}", quoted(&path));
         let (Some(before), Some(after)) = (&self.before, &self.after) else {
             return text;

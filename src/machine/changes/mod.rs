@@ -4,7 +4,9 @@ mod apply;
 mod entry;
 mod export;
 mod json;
+mod make;
 mod patch;
+mod place;
 mod removal;
 
 use std::io::{self, Write};
@@ -68,8 +70,13 @@ impl Changes {
         paths: &[PathBuf],
         protected: &[PathBuf],
     ) -> Result<Vec<Refused>> {
-        let chosen: Vec<&Entry> = self.entries.iter().filter(|e| is_chosen(e, paths)).collect();
-        apply::apply(root, &chosen, self.since, protected)
+        let (chosen, others): (Vec<&Entry>, Vec<&Entry>) =
+            self.entries.iter().partition(|entry| is_chosen(entry, paths));
+        let spared = apply::Spared {
+            protected,
+            wanted: others.iter().filter_map(|entry| entry.moved).collect(),
+        };
+        apply::apply(root, &chosen, self.since, spared)
     }
 
     /// Whether anything has changed at or below a path.

@@ -18,6 +18,9 @@ const TEXT_MAX: u64 = 8 << 20;
 /// How long the shortest difference of two files is looked for; a longer one is taken after that.
 const SEARCH: Duration = Duration::from_secs(5);
 
+/// Lines around a difference that are shown.
+const CONTEXT: usize = 3;
+
 /// Where a zero byte makes a file a binary one, as git has it.
 const LOOK_FOR_ZERO: usize = 8000;
 
@@ -29,10 +32,20 @@ pub(super) fn write(entries: &[Entry], out: &mut dyn Write) -> io::Result<()> {
             if let Some(side) = &entry.before {
                 removed_below(&entry.path, &side.inode, out)?;
             }
-        } else if before.map(Side::kind) != after.map(Side::kind) && before.is_some() && after.is_some() {
+        } else if entry.what.contains(What::KIND) {
+            if let Some(side) = entry
+                .before
+                .as_ref()
+                .filter(|side| side.kind() == FileType::Directory)
+            {
+                removed_below(&entry.path, &side.inode, out)?;
+            }
             // git tells of a file that became a link in two parts.
-            one(&entry.path, before, None, out)?;
-            one(&entry.path, None, after, out)?;
+            for (before, after) in [(before, None), (None, after)] {
+                if before.is_some() || after.is_some() {
+                    one(&entry.path, before, after, out)?;
+                }
+            }
         } else if before.is_some() || after.is_some() {
             one(&entry.path, before, after, out)?;
         }
@@ -87,13 +100,37 @@ fn one(path: &[u8], before: Option<&Side>, after: Option<&Side>, out: &mut dyn W
     if old == new {
         return Ok(());
     }
-    let diff = TextDiff::configure()
-        .timeout(SEARCH)
-        .diff_lines(old.as_slice(), new.as_slice());
-    diff.unified_diff()
-        .context_radius(3)
-        .header(old_name, new_name)
-        .to_writer(out)
+    writeln!(out, "--- {old_name}\n+++ {new_name}")?;
+    hunks(&old, &new, out)
+}
+
+/// The differences of two texts, whatever bytes they are of. Lines end with a line feed and nothing else, as for patch(1).
+fn hunks(old: &[u8], new: &[u8], out: &mut dyn Write) -> io::Result<()> {
+    let lines = |text| -> Vec<&[u8]> { <[u8]>::split_inclusive(text, |byte| *byte == b'\n').collect() };
+    let (old, new) = (lines(old), lines(new));
+    let diff = TextDiff::configure().timeout(SEARCH).diff_slices(&old, &new);
+    for group in diff.grouped_ops(CONTEXT) {
+        let (Some(first), Some(last)) = (group.first(), group.last()) else {
+            continue;
+        };
+        let range = |from: usize, to: usize| match to - from {
+            // A place between lines is told by the line before it.
+            0 => format!("{from},0"),
+            count => format!("{},{count}", from + 1),
+        };
+        let old_range = range(first.old_range().start, last.old_range().end);
+        let new_range = range(first.new_range().start, last.new_range().end);
+        writeln!(out, "@@ -{old_range} +{new_range} @@")?;
+        for change in group.iter().flat_map(|op| diff.iter_changes(op)) {
+            let line = change.value();
+            write!(out, "{}", change.tag())?;
+            out.write_all(line)?;
+            if !line.ends_with(b"\n") {
+                writeln!(out, "\n\\ No newline at end of file")?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// git knows executable files, others, and links.

@@ -150,6 +150,13 @@ impl HostFs {
         if kernels.has(host::key(&root_stat).0, || Ok(&root))? {
             return Err(Errno::EOPNOTSUPP);
         }
+        let protected = exceptions.protected.cloned().unwrap_or_default();
+        if options.writable {
+            exceptions
+                .hidden
+                .iter()
+                .for_each(|path| protected.keep_names_above(path));
+        }
         let self_fd = host::SelfFd::open()?;
         let descriptors = raise_descriptor_limit();
         let keep = usize::try_from(descriptors / 16).unwrap_or(usize::MAX);
@@ -164,7 +171,7 @@ impl HostFs {
                 OwnerView::of(&root_stat)
             },
             hidden: Hidden::new(exceptions.hidden, exceptions.emptied),
-            protected: exceptions.protected.cloned().unwrap_or_default(),
+            protected,
             kernels,
             inodes: Lock::new(Rank::Table, HashMap::new()),
             devices: Lock::new(Rank::Leaf, vec![host::key(&root_stat).0]),

@@ -1,6 +1,8 @@
 //! Host files that stay as they are in directories that the guest may write to.
 
 use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::inode::HostInode;
@@ -18,8 +20,14 @@ pub struct Protected {
 struct Keys {
     /// Files, and directories with all that is in them.
     tops: HashSet<(u64, u64)>,
-    /// Directories above those: they keep their names, or something else could take their place.
+    /// Directories above those, and above what is hidden: they keep their names, or something else could take their place.
     above: HashSet<(u64, u64)>,
+}
+
+impl Keys {
+    fn is_empty(&self) -> bool {
+        self.tops.is_empty() && self.above.is_empty()
+    }
 }
 
 impl Default for Protected {
@@ -31,13 +39,25 @@ impl Default for Protected {
 }
 
 impl Protected {
+    /// Have the directories above this path of the host keep their names, if it is there: what is hidden is so by where it is.
+    pub(super) fn keep_names_above(&self, path: &Path) {
+        if path.symlink_metadata().is_err() {
+            return;
+        }
+        for above in path.ancestors().skip(1) {
+            if let Ok(meta) = above.metadata() {
+                self.keys.lock().above.insert((meta.dev(), meta.ino()));
+            }
+        }
+    }
+
     pub(super) fn is_top(&self, key: (u64, u64)) -> bool {
         self.keys.lock().tops.contains(&key)
     }
 
     /// EBUSY for a file that is to keep its name.
     pub(super) fn check_name(&self, key: impl FnOnce() -> Result<(u64, u64), Errno>) -> Result<(), Errno> {
-        if self.keys.lock().tops.is_empty() {
+        if self.keys.lock().is_empty() {
             return Ok(());
         }
         let key = match key() {

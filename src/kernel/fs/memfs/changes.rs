@@ -20,8 +20,8 @@ pub struct Change {
     pub after: Option<Arc<dyn Inode>>,
     /// Whether contents (of what is no directory) are not the lower inode's.
     pub rewritten: bool,
-    /// Whether it is a lower inode of another path.
-    pub moved: bool,
+    /// The number of the lower inode of another path that it is or was made from, by renaming or linking.
+    pub moved: Option<u64>,
     /// Whether this directory shows nothing of the lower directory of this path, but for what comes behind in this list.
     pub opaque: bool,
 }
@@ -93,7 +93,7 @@ fn look(visit: Visit, below: &Below, left: &mut Vec<Visit>) -> Result<Option<Cha
             before,
             after: None,
             rewritten: false,
-            moved: false,
+            moved: None,
             opaque: false,
         };
         return Ok(gone.before.is_some().then_some(gone));
@@ -138,7 +138,11 @@ fn look(visit: Visit, below: &Below, left: &mut Vec<Visit>) -> Result<Option<Cha
     let here = Change {
         path,
         before,
-        moved: !same && node.lower.is_some(),
+        moved: node
+            .lower
+            .as_ref()
+            .filter(|_| !same)
+            .and_then(|lower| Some(lower.metadata().ok()?.ino)),
         after: Some(node),
         rewritten: rewritten || !same,
         opaque,
