@@ -236,17 +236,14 @@ impl Work<'_> {
         }
     }
 
-    /// Whether a file is what it was: the same kind of file, mode, size and time of its contents. A directory, in which something
-    /// was carried out perhaps, is told by its mode and owner, and what we have changed ourselves is not told.
+    /// Whether a file is what it was: the same kind of file, mode, owner, size and times. A directory, in which something was carried out
+    /// perhaps, is told by its mode and owner, and what we have changed ourselves is not told.
     fn compare(&self, now: &Stat, before: &Metadata) -> Result<(), Problem> {
+        let same_rights = (now.st_mode, now.st_uid, now.st_gid) == (before.mode, before.uid, before.gid);
         let same_size = now.st_size.cast_unsigned() == before.size;
-        let same_owner = (now.st_uid, now.st_gid) == (before.uid, before.gid);
-        let same_contents = if is_directory(now) {
-            same_owner
-        } else {
-            same_size && mtime(now) == before.mtime
-        };
-        if self.touched.contains(&key(now)) || now.st_mode == before.mode && same_contents {
+        let same_times = mtime(now) == before.mtime && ctime(now) == before.ctime;
+        let same_contents = is_directory(now) || same_size && same_times;
+        if self.touched.contains(&key(now)) || same_rights && same_contents {
             Ok(())
         } else {
             Err(Problem::Changed)
@@ -375,6 +372,13 @@ impl Work<'_> {
                 Some(before) if self.wanted.contains(&before.meta.ino) => Err(Problem::Kept),
                 Some(_) => {
                     ours.exchange(&place)?;
+                    if ours
+                        .stat()?
+                        .is_some_and(|old| now.is_none_or(|now| was_written(&now, &old)))
+                    {
+                        ours.exchange(&place)?;
+                        return Err(Problem::Changed);
+                    }
                     self.touch(now.as_ref());
                     left = now.as_ref().map_or(made, key);
                     Ok(())
@@ -488,6 +492,12 @@ impl Work<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether what was `now` in its place has become another file, or its contents other ones.
+fn was_written(now: &Stat, old: &Stat) -> bool {
+    let tell = |stat: &Stat| (key(stat), stat.st_size, mtime(stat));
+    tell(now) != tell(old)
 }
 
 /// Directories that are not carried out, and so nothing below them.

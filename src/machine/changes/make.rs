@@ -34,7 +34,7 @@ impl Maker {
     }
 
     /// Make what the guest has at a path of the host where nothing is; which file that is. A directory gets its attributes when all is in
-    /// it ([`Maker::finish_directory`]).
+    /// it ([`Maker::finish_new`]).
     pub(super) fn make(
         &mut self,
         host: &Host,
